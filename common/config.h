@@ -1,0 +1,242 @@
+// The typed experiment configuration. One YAML file plus `a.b=c` overrides become one RunConfig,
+// which every process receives as const sub-structs. Nothing writes to it afterwards: derived
+// numbers are results, not configuration.
+//
+// Each struct lists its fields once, in Visit(): parsing, unknown-key errors, the resolved JSON
+// and docs/configuration.md all come from that list. Names carry units.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/rollout.h"
+
+namespace tramontane {
+
+struct RunSection {
+  std::string name;                 // empty: made from dataset, model and a short id
+  std::string output_dir = "runs";  // the run directory is <output_dir>/<name>
+  uint64_t seed = 0;
+  int64_t max_steps = 100;
+  double stop_reward = 0;            // > 0: stop when the 10-step mean sampled reward reaches it
+  double stop_seconds = 0;           // > 0: stop after this much wall time in the RL stage
+};
+
+struct ModelSection {
+  std::string path;                // Hugging Face folder to start from; or empty with `init`
+  std::map<std::string, Json> init;  // config.json fields of a randomly initialised model
+  std::string init_tokenizer;      // folder with tokenizer.json (and chat template) for `init`
+};
+
+struct DataSection {
+  std::string train;                 // JSONL file
+  std::string eval;                  // JSONL file; empty: no held-out evaluation
+  std::string shape = "auto";        // auto | tramontane | verl | trl | openrlhf | verifiers
+  std::string verifier = "math";     // used by rows that name none
+  bool apply_chat_template = false;  // rows with messages always use the template
+  bool shuffle = true;
+};
+
+struct RolloutSection {
+  int32_t samples_per_group = 8;
+  int32_t max_new_tokens = 256;
+  double temperature = 1.0;
+  double top_p = 1.0;
+  int32_t top_k = 0;
+  double min_p = 0.0;
+  std::vector<std::string> stop;
+};
+
+struct SftSection {
+  std::string data;  // JSONL rows {"prompt", "completion"}; empty: no SFT stage
+  int64_t steps = 0;
+  int32_t examples_per_step = 64;
+  double learning_rate = 1e-3;
+  int64_t warmup_steps = 50;
+  double decay_fraction = 0.5;  // the rate falls linearly to 0 over this last share of the steps
+  double max_grad_norm = 1.0;
+  double weight_decay = 0.0;
+};
+
+// The `algorithm` block of cli.md; trainer/algorithm.h gives the terms their meaning.
+struct AdvantageConfig {
+  std::string baseline = "group_mean";
+  std::string scale = "minibatch_std";
+  std::string sign = "both";
+  double epsilon = 1e-6;
+  int32_t ddof = 1;
+  double gamma = 1, lambda_policy = 1, lambda_value = 1;
+  std::optional<double> alpha;
+};
+struct ObjectiveConfig {
+  std::string kind = "ppo_clip";
+  std::string ratio = "token";
+  double clip_low = 0.2, clip_high = 0.28;
+  std::optional<double> dual_clip, ratio_cap, tau;
+};
+struct AggregationConfig {
+  std::string mode = "token_mean";
+  std::string scope = "global";
+  std::optional<double> constant;
+};
+struct KlConfig {
+  std::string kind = "none";
+  double coefficient = 0;
+  std::string where = "loss";
+  std::string reference = "initial";
+};
+struct CorrectionConfig {
+  std::string kind = "none";
+  std::string level = "token";
+  std::optional<double> cap, low, high;
+  std::string anchor = "behaviour";
+};
+struct EntropyConfig {
+  std::string kind = "none";
+  double coefficient = 0;
+  std::optional<double> target, step, min, max;
+};
+struct AuxiliaryConfig {
+  double positive_nll = 0, value_coefficient = 0;
+  std::optional<double> value_clip;
+};
+struct ConventionsConfig {
+  std::string singleton_group = "zero";
+  std::optional<double> log_ratio_clamp, k3_clamp;
+  std::string empty_sequences = "skip";
+  std::string cispo_bound = "relative";
+  std::string batch_std_over = "sequences";
+  bool recentre = false;
+  double denominator_epsilon = 0;
+};
+struct FilterConfig {
+  std::string zero_variance = "drop";
+  std::string on = "reward";
+  std::string truncated = "keep";
+};
+struct AlgorithmConfig {
+  AdvantageConfig advantage;
+  ObjectiveConfig objective;
+  AggregationConfig aggregation;
+  KlConfig kl;
+  CorrectionConfig correction;
+  EntropyConfig entropy;
+  AuxiliaryConfig auxiliary;
+  ConventionsConfig conventions;
+  FilterConfig filter;
+};
+
+struct TrainerSection {
+  std::string bind = "127.0.0.1:0";  // gRPC address; port 0 picks a free one
+  int32_t groups_per_step = 32;
+  int32_t max_staleness_versions = 4;
+  double learning_rate = 1e-4;
+  int64_t warmup_steps = 0;
+  std::string schedule = "constant";  // constant | linear (to 0 at run.max_steps)
+  double weight_decay = 0.0;
+  double adam_beta1 = 0.9, adam_beta2 = 0.95, adam_epsilon = 1e-8;
+  double max_grad_norm = 1.0;
+  int32_t threads = 1;                // microbatches computed side by side
+  int32_t microbatch_tokens = 2048;   // packed tokens in one forward pass
+  int32_t max_nonfinite_steps = 3;    // consecutive skipped steps before the run stops
+  int64_t checkpoint_interval_steps = 50;
+  int32_t checkpoint_keep_last = 3;
+  int64_t eval_interval_steps = 20;   // 0: only before the first and after the last step
+  int32_t publish_interval_steps = 1;
+  double logprob_gap_alarm = 1e-3;    // warn when |generator − trainer| exceeds it at one version
+};
+
+struct GeneratorSection {
+  std::string bind = "127.0.0.1:0";
+  int32_t count = 1;  // local processes started by `tramontane run`
+  int32_t threads = 1;
+  int32_t max_running_sequences = 128;
+  int32_t max_waiting_sequences = 1024;  // beyond it: RESOURCE_EXHAUSTED
+  int32_t kv_block_tokens = 16;
+  int32_t kv_blocks = 4096;
+  int32_t prefill_chunk_tokens = 512;  // prompt tokens in one step, over all sequences
+  int32_t claim_groups = 4;            // groups claimed from the queue ahead of need
+  double lease_s = 60;                 // renewed while the group is alive
+  std::string device = "cpu";          // cpu | cuda
+};
+
+struct VerifierSection {
+  std::string builtin;               // math | exact | … : served by a local process
+  std::string address;               // host:port of a running service
+  std::vector<std::string> command;  // started by `tramontane run`; {port} is filled in
+  Json params = Json::object();
+  double request_timeout_s = 30;
+  int32_t max_attempts = 3;
+};
+
+// Magistral's reward table (arXiv 2506.10910 §2.2), with every number a knob.
+struct RewardSection {
+  double format = 0.1;           // after the format gate
+  double correct = 0.9;
+  double language = 0.0;         // consistency bonus; 0.1 in the paper
+  double length_penalty = 0.0;   // 0.1 in the paper; needs length_max and length_cache
+  int32_t length_max_tokens = 0;
+  int32_t length_cache_tokens = 0;
+  std::string think_open = "<think>", think_close = "</think>";
+  bool require_think = true;
+};
+
+struct RedisSection {
+  std::string url;                 // redis://host:port/db or unix:///path; empty: a private server
+  std::string appendfsync = "always";
+  double command_timeout_s = 5;
+};
+
+struct WeightsSection {
+  std::string transport = "auto";  // auto | shared_memory | tcp
+  double prepare_timeout_s = 60;
+  double commit_timeout_s = 10;
+  double probe_tolerance = 1e-3;   // largest |log-probability| difference on the probe tokens
+};
+
+struct MetricsSection {
+  std::string bind = "127.0.0.1:0";  // /metrics of each process; "" switches it off
+};
+
+struct RunConfig {
+  RunSection run;
+  ModelSection model;
+  DataSection data;
+  RolloutSection rollout;
+  SftSection sft;
+  AlgorithmConfig algorithm;
+  TrainerSection trainer;
+  GeneratorSection generator;
+  std::map<std::string, VerifierSection> verifiers;  // empty: {math: {builtin: math}}
+  RewardSection reward;
+  RedisSection redis;
+  WeightsSection weights;
+  MetricsSection metrics;
+};
+
+// Reads YAML text, applies `a.b=c` overrides (values are YAML), then Validate()s.
+// Errors are InvalidArgument and name the field, with the nearest known key for a typo.
+absl::StatusOr<RunConfig> ParseConfig(const std::string& yaml_text, const std::string& source_name,
+                                      const std::vector<std::string>& overrides);
+absl::StatusOr<RunConfig> LoadConfig(const std::string& path, const std::vector<std::string>& overrides);
+
+// The `algorithm` block alone, from JSON (`tramontane loss`).
+absl::StatusOr<AlgorithmConfig> AlgorithmFromJson(const Json& json);
+
+// Ranges, enumerations and combinations that cannot work.
+absl::Status Validate(const RunConfig& config);
+
+Json ToJson(const RunConfig& config);  // every field, defaults included
+absl::StatusOr<RunConfig> ConfigFromJson(const Json& json);
+
+// Numbers that follow from a configuration, for --dry-run and the log.
+Json DerivedNumbers(const RunConfig& config);
+
+// docs/configuration.md, generated from the same field lists.
+std::string ConfigReferenceMarkdown();
+
+}  // namespace tramontane

@@ -1,0 +1,118 @@
+#include "common/files.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "common/status.h"
+
+namespace tramontane {
+namespace {
+
+// Closes on scope exit; `Close` reports the error that only close(2) may show.
+class Fd {
+ public:
+  explicit Fd(int fd) : fd_(fd) {}
+  ~Fd() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Fd(const Fd&) = delete;
+  Fd& operator=(const Fd&) = delete;
+  int get() const { return fd_; }
+  int Close() { return ::close(std::exchange(fd_, -1)); }
+
+ private:
+  int fd_;
+};
+
+absl::Status WriteAll(int fd, std::string_view bytes, const std::string& path) {
+  while (!bytes.empty()) {
+    ssize_t n = ::write(fd, bytes.data(), bytes.size());
+    if (n < 0) {
+      if (errno == EINTR) continue;
+      return ErrnoStatus(errno, path);
+    }
+    bytes.remove_prefix(static_cast<size_t>(n));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status WriteTemporary(const std::string& temporary, std::string_view bytes) {
+  Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (fd.get() < 0) return ErrnoStatus(errno, temporary);
+  RETURN_IF_ERROR(WriteAll(fd.get(), bytes, temporary));
+  if (::fsync(fd.get()) != 0) return ErrnoStatus(errno, temporary);
+  if (fd.Close() != 0) return ErrnoStatus(errno, temporary);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ErrnoStatus(int error_number, const std::string& what) {
+  const std::string text = what + ": " + std::strerror(error_number);
+  switch (error_number) {
+    case ENOENT: return absl::NotFoundError(text);
+    case EEXIST: return absl::AlreadyExistsError(text);
+    case EACCES:
+    case EPERM: return absl::PermissionDeniedError(text);
+    case ENOSPC:
+    case EDQUOT: return absl::ResourceExhaustedError(what + ": disk full");
+    default: return absl::InternalError(text);
+  }
+}
+
+absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) {
+  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd.get() < 0) return ErrnoStatus(errno, path);
+  struct stat st {};
+  if (::fstat(fd.get(), &st) != 0) return ErrnoStatus(errno, path);
+  if (!S_ISREG(st.st_mode)) return absl::InvalidArgumentError(path + ": not a regular file");
+  if (static_cast<size_t>(st.st_size) > max_bytes) {
+    return absl::ResourceExhaustedError(path + ": " + std::to_string(st.st_size) +
+                                        " bytes is over the limit of " + std::to_string(max_bytes));
+  }
+  std::string bytes(static_cast<size_t>(st.st_size), '\0');
+  size_t done = 0;
+  while (done < bytes.size()) {
+    ssize_t n = ::read(fd.get(), bytes.data() + done, bytes.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus(errno, path);
+    if (n == 0) break;
+    done += static_cast<size_t>(n);
+  }
+  bytes.resize(done);
+  return bytes;
+}
+
+absl::Status WriteFileAtomic(const std::string& path, std::string_view bytes) {
+  // The pid keeps two processes that write the same content address out of each other's way.
+  const std::string temporary = path + ".tmp." + std::to_string(::getpid());
+  absl::Status status = WriteTemporary(temporary, bytes);
+  if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) status = ErrnoStatus(errno, path);
+  if (!status.ok()) {
+    ::unlink(temporary.c_str());
+    return status;
+  }
+  return FsyncDir(std::filesystem::path(path).parent_path().string());
+}
+
+absl::Status MakeDirs(const std::string& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) return ErrnoStatus(error.value(), path);
+  return absl::OkStatus();
+}
+
+absl::Status FsyncDir(const std::string& path) {
+  Fd fd(::open(path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd.get() < 0) return ErrnoStatus(errno, path);
+  if (::fsync(fd.get()) != 0) return ErrnoStatus(errno, path);
+  return absl::OkStatus();
+}
+
+}  // namespace tramontane

@@ -1,0 +1,109 @@
+// The records that travel through the loop. Plain values, no protobuf, no torch.
+//
+//   PromptRow   one dataset row, tokenised
+//   GroupTask   one prompt to be sampled `samples` times, issued by the trainer's prompt cursor
+//   Rollout     one finished sample, with its verdict
+//   Group       a task and all of its rollouts; the unit that is journalled and trained on
+//
+// common/record_io.h writes them to bytes and back.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tramontane {
+
+using Json = nlohmann::json;
+
+struct PromptRow {
+  std::string row_id;                  // unique within its dataset; "file.jsonl:17" unless given
+  std::string prompt;                  // text as the model sees it (chat template applied)
+  std::vector<int32_t> prompt_tokens;  // the truth; `prompt` is derived
+  std::string answer;                  // gold answer handed to the verifier
+  std::string verifier;                // key of the config's `verifiers` map
+  Json params = Json::object();        // passed to the verifier unchanged
+};
+
+struct SamplingParams {
+  double temperature = 1.0;  // 0 = greedy
+  double top_p = 1.0;        // 1 = off
+  int32_t top_k = 0;         // 0 = off
+  double min_p = 0.0;        // 0 = off
+  int32_t max_new_tokens = 0;
+  uint64_t seed = 0;  // sample i of a request draws from stream (seed, i, position)
+  std::vector<std::string> stop;
+  std::vector<int32_t> stop_token_ids;  // added to the model's own EOS ids
+  bool ignore_eos = false;
+
+  bool operator==(const SamplingParams&) const = default;
+};
+
+enum class Purpose { kTrain, kEval };
+
+struct GroupTask {
+  std::string gid;        // 32 hex digits, H(run id, purpose, cursor); identity everywhere
+  uint64_t cursor = 0;    // position in the issue order of its purpose
+  Purpose purpose = Purpose::kTrain;
+  int32_t samples = 0;    // G
+  PromptRow row;
+  SamplingParams sampling;
+  int64_t issued_version = 0;  // trainer's weight version when issued
+  int64_t trainer_epoch = 0;   // fencing epoch of the trainer that issued it
+};
+
+enum class FinishReason { kUnspecified, kStop, kLength, kAborted, kError };
+
+// A run of consecutive tokens sampled by one weight version.
+struct VersionSpan {
+  int64_t version = 0;
+  int32_t count = 0;
+
+  bool operator==(const VersionSpan&) const = default;
+};
+
+enum class VerdictStatus { kUnspecified, kScored, kPolicyFailure, kTimeout, kInfraFailure };
+
+// What a verifier says of one completion. `score` exists only for kScored and kPolicyFailure
+// (a completion that is wrong by its own fault); an infrastructure failure never carries one.
+struct Verdict {
+  VerdictStatus status = VerdictStatus::kUnspecified;
+  std::optional<double> score;
+  std::map<std::string, double> components;  // name → weighted contribution to score
+  bool correct = false;                      // accuracy, apart from format and shaping
+  std::string extracted;                     // the answer found in the completion, if any
+  std::string feedback;                      // one short line for a person
+  std::string verifier;                      // name
+  std::string verifier_version;
+  std::string verifier_digest;
+  double queue_seconds = 0;
+  double exec_seconds = 0;
+};
+
+struct Rollout {
+  int32_t sample_index = 0;
+  std::vector<int32_t> tokens;     // response only; the stop token is included when sampled
+  std::vector<float> logprobs;     // natural log, of the distribution sampled from, per token
+  std::vector<VersionSpan> spans;  // counts sum to tokens.size(); versions never fall
+  FinishReason finish_reason = FinishReason::kUnspecified;
+  std::string text;  // derived from tokens, special tokens kept
+  Verdict verdict;
+  double generate_seconds = 0;
+};
+
+struct Group {
+  GroupTask task;
+  std::vector<Rollout> rollouts;
+  std::string generator_id;
+};
+
+int64_t MinVersion(const Rollout& rollout);  // issued version of the oldest token; 0 if empty
+int64_t MaxVersion(const Rollout& rollout);
+const char* ToString(FinishReason reason);    // "stop", "length", …
+const char* ToString(VerdictStatus status);   // "scored", "policy_failure", …
+const char* ToString(Purpose purpose);        // "train", "eval"
+
+}  // namespace tramontane

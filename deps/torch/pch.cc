@@ -1,0 +1,1 @@
+// Exists only to give the precompiled header <torch/torch.h> an owner.

@@ -1,0 +1,99 @@
+// The generator's engine: one thread that owns model, KV cache, scheduler and sampler, and steps
+// for as long as there is work. Others talk to it by bounded mailboxes and callbacks.
+//
+// Weights are swapped between two decode steps; running sequences go on with their KV cache, and
+// every token carries the version that sampled it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/metrics.h"
+#include "common/rollout.h"
+#include "model/weights/manifest.h"
+#include "text/tokenizer.h"
+
+namespace tramontane {
+
+class Transformer;
+
+struct EngineOptions {
+  int32_t threads = 1;
+  int32_t max_running_sequences = 128;
+  int32_t max_waiting_sequences = 1024;
+  int32_t kv_block_tokens = 16;
+  int32_t kv_blocks = 4096;
+  int32_t prefill_chunk_tokens = 512;
+  int64_t initial_version = 0;
+};
+
+struct TokenChunk {
+  int32_t sample_index = 0;
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs;
+  int64_t version = 0;
+  std::string text;
+};
+
+// `n` samples of one prompt. Callbacks run on the engine thread: they must not block.
+struct SampleRequest {
+  std::string id;
+  std::vector<int32_t> prompt_tokens;
+  SamplingParams sampling;
+  int32_t n = 1;
+  std::function<void(TokenChunk)> on_chunk;    // may be empty: no streaming
+  std::function<void(Rollout)> on_finished;    // once per sample
+};
+
+struct CommitResult {
+  int64_t version = 0;
+  double pause_seconds = 0;
+  double probe_gap = 0;
+};
+
+struct EngineStats {
+  int32_t running_sequences = 0, waiting_sequences = 0;
+  int32_t kv_blocks_used = 0, kv_blocks_total = 0;
+  uint64_t generated_tokens = 0, prompt_tokens = 0, steps = 0, preemptions = 0;
+  double busy_seconds = 0, uptime_seconds = 0;
+  int64_t version = 0;
+  bool healthy = true;  // false after a probe disagreed or a step failed; nothing is served then
+  std::string unhealthy_reason;
+};
+
+class Engine {
+ public:
+  // `metrics` outlives the engine.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options,
+                                                        std::shared_ptr<Transformer> model,
+                                                        std::shared_ptr<const Tokenizer> tokenizer,
+                                                        MetricsRegistry& metrics);
+  // Stops the thread; unfinished samples end with kAborted.
+  ~Engine();
+
+  // Any thread. InvalidArgument (parameters, prompt too long for cache or model),
+  // ResourceExhausted (waiting queue full), AlreadyExists (id), Unavailable (unhealthy, stopping).
+  absl::Status Submit(SampleRequest request);
+  void Cancel(const std::string& id);  // its samples end with kAborted
+
+  // Verifies manifest and hashes and keeps the payload beside the weights in use. Any thread.
+  absl::Status StageWeights(WeightManifest manifest, std::vector<char> payload);
+  // Swaps the staged version in between two steps, runs the probe, returns. Any thread but the
+  // engine's. FailedPrecondition: nothing staged at (epoch, version). DataLoss: probe disagreed,
+  // the engine then serves nothing until a good version is committed.
+  absl::StatusOr<CommitResult> CommitWeights(int64_t version, int64_t trainer_epoch);
+
+  EngineStats stats() const;
+
+ private:
+  class Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tramontane

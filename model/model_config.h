@@ -1,0 +1,51 @@
+// A Hugging Face config.json as one struct, for the Llama, Mistral, Qwen2 and Qwen3 families.
+// Torch-free. Reads the forms that transformers 4 and 5 write.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace tramontane {
+
+struct RopeScaling {
+  std::string kind = "default";  // default | linear | dynamic | llama3 | yarn
+  double factor = 1.0;
+  double low_freq_factor = 1.0, high_freq_factor = 4.0;   // llama3
+  double beta_fast = 32, beta_slow = 1;                   // yarn
+  std::optional<double> attention_factor, mscale, mscale_all_dim;
+  int64_t original_max_position_embeddings = 0;
+};
+
+struct ModelConfig {
+  std::string family;  // llama | mistral | qwen2 | qwen3
+  int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0;
+  int64_t num_layers = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0;
+  int64_t max_position_embeddings = 0;
+  double rms_norm_eps = 1e-6, rope_theta = 10000.0;
+  RopeScaling rope_scaling;
+  bool tie_word_embeddings = false;
+  bool qk_norm = false;           // Qwen3
+  bool attention_qkv_bias = false;  // Qwen2; Llama's attention_bias
+  bool attention_out_bias = false;
+  bool mlp_bias = false;
+  // Window per layer in tokens; 0 = full attention.
+  std::vector<int64_t> sliding_window;
+  std::vector<int32_t> eos_token_ids;  // config.json and generation_config.json together
+  std::string dtype = "float32";
+  double initializer_range = 0.02;
+  nlohmann::json source;  // config.json as read; written back unchanged on save
+
+  int64_t q_size() const { return num_heads * head_dim; }
+  int64_t kv_size() const { return num_kv_heads * head_dim; }
+};
+
+// InvalidArgument names the field; unknown families and rope kinds are refused.
+absl::StatusOr<ModelConfig> ParseModelConfig(const nlohmann::json& config);
+absl::StatusOr<ModelConfig> LoadModelConfig(const std::string& model_dir);
+
+}  // namespace tramontane

@@ -1,0 +1,94 @@
+// The dispatcher between trainer and generators: Redis 7 functions over streams, with leases and
+// fencing tokens (design: docs/architecture.md, "Queue"). Redis is rebuildable; the trainer's
+// journal is the truth. One object per thread (it owns one connection).
+//
+//   groups     trainer → generators   Admit … Claim, Renew, Complete | Release | Fail
+//   completed  generators → trainer   TakeCompleted … Retire
+//   dead       third failed delivery  ListDead
+//
+// Keys, all under one hash tag: {tramontane:<run_id>}:groups, :completed, :dead, :state, :meta.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/config.h"
+#include "common/rollout.h"
+
+namespace tramontane {
+
+enum class AdmitResult { kAdmitted, kKnown, kBusy, kFenced };
+
+// What a generator holds while it works on a group.
+struct Lease {
+  std::string gid;
+  std::string blob;          // address of the encoded GroupTask
+  std::string entry_id;      // stream entry
+  int64_t delivery = 0;      // fencing token: number of this delivery
+  std::string worker;
+};
+
+struct CompletedGroup {
+  std::string gid;
+  std::string blob;  // address of the encoded Group
+  std::string entry_id;
+};
+
+struct DeadGroup {
+  std::string gid;
+  std::string blob;
+  std::string reason;
+  std::string entry_id;
+};
+
+enum class Terminal { kTrained, kStale, kDropped, kDead };
+
+struct QueueStats {
+  int64_t waiting = 0;       // admitted, not claimed
+  int64_t leased = 0;
+  int64_t completed = 0;     // completed, not retired
+  int64_t dead = 0;
+  double oldest_waiting_s = 0;
+};
+
+class WorkQueue {
+ public:
+  // Loads the function library (idempotent) and creates streams and groups.
+  static absl::StatusOr<std::unique_ptr<WorkQueue>> Connect(const RedisSection& redis,
+                                                            const std::string& run_id);
+  ~WorkQueue();
+
+  // --- trainer ---
+  absl::StatusOr<int64_t> Fence();  // starts a new epoch; writes of lower ones are refused
+  // Idempotent by gid. kBusy above `high_water` waiting entries.
+  absl::StatusOr<AdmitResult> Admit(const std::string& gid, const std::string& blob, Purpose purpose,
+                                    int64_t epoch, int64_t high_water);
+  // Completed groups not yet handed to this consumer; after a restart first those handed out before.
+  absl::StatusOr<std::vector<CompletedGroup>> TakeCompleted(int max_groups, int block_ms);
+  // Acks, deletes and remembers the end state. Call only after the journal is on disk.
+  absl::Status Retire(const std::vector<CompletedGroup>& groups, Terminal terminal, int64_t epoch);
+  // Returns expired leases to the queue; the third failure goes to the dead stream.
+  absl::StatusOr<int64_t> Reap(double lease_s, int max_deliveries);
+  absl::StatusOr<std::vector<DeadGroup>> TakeDead(int max_groups);
+
+  // --- generator ---
+  absl::StatusOr<std::optional<Lease>> Claim(const std::string& worker, int block_ms);
+  absl::Status Renew(const Lease& lease);                              // FailedPrecondition: lost
+  absl::Status Complete(const Lease& lease, const std::string& blob);  // FailedPrecondition: lost
+  absl::Status Release(const Lease& lease);                            // back, not counted as failure
+  absl::Status Fail(const Lease& lease, const std::string& reason, int max_deliveries);
+
+  absl::StatusOr<QueueStats> Stats();
+
+ private:
+  struct Impl;
+  explicit WorkQueue(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tramontane

@@ -1,0 +1,65 @@
+// The learner: groups in, one optimiser step, a report out. Owns the master weights and AdamW.
+// One thread calls it; it computes microbatches on `trainer.threads` threads.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/config.h"
+#include "common/metrics.h"
+#include "common/rollout.h"
+#include "data/dataset.h"
+#include "model/weights/manifest.h"
+
+namespace tramontane {
+
+class Transformer;
+
+struct StepReport {
+  int64_t step = 0;             // step number just done (first = 1); also the weight version
+  bool skipped = false;         // non-finite loss or gradient: no update was made
+  std::string skip_reason;
+  double loss = 0, grad_norm = 0, learning_rate = 0;
+  double logprob_gap_mean = 0;  // |generator − trainer| over tokens of the current version
+  double logprob_gap_max = 0;
+  int64_t logprob_gap_tokens = 0;  // tokens compared (those stamped with the current version)
+  int64_t sequences = 0, response_tokens = 0, packed_tokens = 0;
+  double seconds = 0;
+  std::map<std::string, double> phase_seconds;  // pack, forward_backward, optimiser, …
+  std::map<std::string, double> metrics;        // clip shares, entropy, ratio, advantage, …
+};
+
+class Learner {
+ public:
+  static absl::StatusOr<std::unique_ptr<Learner>> Create(const RunConfig& config,
+                                                         std::shared_ptr<Transformer> model,
+                                                         MetricsRegistry& metrics);
+  ~Learner();
+
+  // One RL step over complete groups. `step` counts from 1 and drives schedules.
+  absl::StatusOr<StepReport> Step(const std::vector<Group>& groups, int64_t step);
+  // One SFT step (cross-entropy over completion tokens).
+  absl::StatusOr<StepReport> SftStep(const std::vector<SftExample>& examples, int64_t step);
+
+  // Optimiser state and counters, beside the Hugging Face weights; see trainer/learner/checkpoint.h.
+  absl::Status SaveState(const std::string& dir) const;
+  absl::Status LoadState(const std::string& dir);
+  void ResetOptimiser();
+
+  // A snapshot for the generators: manifest (with probe) and flat payload.
+  WeightManifest Snapshot(int64_t version, std::vector<char>& payload) const;
+
+  Transformer& model();
+
+ private:
+  class Impl;
+  explicit Learner(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tramontane

@@ -1,0 +1,70 @@
+// The trainer's main loop: issue prompts → gather verified groups → journal → step → publish →
+// evaluate → checkpoint. Torch and gRPC stay behind the collaborators it is given.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/config.h"
+#include "common/metrics.h"
+#include "common/rollout.h"
+#include "model/weights/manifest.h"
+
+namespace tramontane {
+
+class Learner;
+
+// Hands a weight version to the generators. Must not block on a dead one for longer than its
+// own deadlines; errors of single generators are its business. Implemented in services/trainer.
+class WeightPublisher {
+ public:
+  virtual ~WeightPublisher() = default;
+  virtual absl::Status Publish(WeightManifest manifest, std::vector<char> payload) = 0;
+  // Waits until at least one generator serves `version` (used before the first step and by tests).
+  virtual absl::Status WaitForReceiver(int64_t version, double timeout_s) = 0;
+};
+
+// Live numbers for GetState and `status`; written by the loop, read by any thread.
+struct LoopState {
+  std::string phase = "starting";
+  std::string waiting_for;     // "" when busy; else e.g. "groups (12 of 32 ready)"
+  double waiting_since_s = 0;  // seconds it has waited
+  int64_t step = 0, epoch = 0;
+  uint64_t issued = 0, running = 0, ready = 0, trained = 0, dropped = 0;
+  double mean_reward = 0, mean_staleness_versions = 0;
+  std::optional<double> eval_accuracy;
+  double busy_seconds = 0, uptime_seconds = 0;
+};
+
+class RunLoop {
+ public:
+  struct Options {
+    RunConfig config;
+    std::string run_dir;
+    std::string run_id;
+    bool resume = false;
+  };
+  // Collaborators outlive the loop.
+  static absl::StatusOr<std::unique_ptr<RunLoop>> Create(Options options, Learner& learner,
+                                                         std::vector<PromptRow> train_rows,
+                                                         std::vector<PromptRow> eval_rows,
+                                                         WeightPublisher& publisher,
+                                                         MetricsRegistry& metrics);
+  ~RunLoop();
+
+  // Runs to max_steps (or a stop rule) unless `stop` becomes true; then checkpoints and returns.
+  absl::Status Run(const std::atomic<bool>& stop);
+  LoopState state() const;
+
+ private:
+  class Impl;
+  explicit RunLoop(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tramontane
