@@ -1,0 +1,258 @@
+// The one list of configuration fields: name, member and one line of help. Parsing, the resolved
+// JSON and the reference page are visitors over it. Included by common/config*.cc alone.
+#pragma once
+
+#include "common/config.h"
+
+namespace tramontane {
+
+template <class V>
+void Visit(V& v, RunSection& s) {
+  v("name", s.name, "Run name; empty: made from the dataset, the model and a short id.");
+  v("output_dir", s.output_dir, "The run directory is <output_dir>/<name>.");
+  v("seed", s.seed, "Seed of everything random in the run.");
+  v("max_steps", s.max_steps, "Optimiser steps of the RL stage.");
+  v("stop_reward", s.stop_reward, "Stop when the 10-step mean sampled reward reaches it; 0: off.");
+  v("stop_seconds", s.stop_seconds, "Stop the RL stage after this much wall time; 0: off.");
+}
+
+template <class V>
+void Visit(V& v, ModelSection& s) {
+  v("path", s.path, "Hugging Face folder to start from.");
+  v("init", s.init, "config.json fields of a randomly initialised model, in place of `path`.");
+  v("init_tokenizer", s.init_tokenizer, "Folder with the tokenizer files that go with `init`.");
+}
+
+template <class V>
+void Visit(V& v, DataSection& s) {
+  v("train", s.train, "JSONL file of training prompts.");
+  v("eval", s.eval, "JSONL file of held-out prompts; empty: no held-out evaluation.");
+  v("shape", s.shape, "Row shape: auto, tramontane, verl, trl, openrlhf or verifiers.");
+  v("verifier", s.verifier, "Verifier of rows that name none.");
+  v("apply_chat_template", s.apply_chat_template,
+    "Wrap plain prompts as one user message; rows with messages always use the template.");
+  v("shuffle", s.shuffle, "Shuffle the rows anew in every pass.");
+}
+
+template <class V>
+void Visit(V& v, RolloutSection& s) {
+  v("samples_per_group", s.samples_per_group, "Samples of one prompt (G).");
+  v("max_new_tokens", s.max_new_tokens, "Most tokens sampled for one completion.");
+  v("temperature", s.temperature, "Sampling temperature of training rollouts.");
+  v("top_p", s.top_p, "Nucleus sampling; training refuses values below 1.");
+  v("top_k", s.top_k, "Top-k sampling; training refuses values above 0.");
+  v("min_p", s.min_p, "Min-p sampling; training refuses values above 0.");
+  v("stop", s.stop, "Strings that end a completion.");
+}
+
+template <class V>
+void Visit(V& v, SftSection& s) {
+  v("data", s.data, "JSONL rows {prompt, completion} of the cold start; empty: no SFT stage.");
+  v("steps", s.steps, "Optimiser steps of the SFT stage.");
+  v("examples_per_step", s.examples_per_step, "Examples in one SFT step.");
+  v("learning_rate", s.learning_rate, "Peak learning rate of SFT.");
+  v("warmup_steps", s.warmup_steps, "Linear warm-up of SFT.");
+  v("decay_fraction", s.decay_fraction, "The rate falls linearly to 0 over this last share of the steps.");
+  v("max_grad_norm", s.max_grad_norm, "Gradient norm bound of SFT.");
+  v("weight_decay", s.weight_decay, "AdamW weight decay of SFT.");
+}
+
+template <class V>
+void Visit(V& v, AdvantageConfig& s) {
+  v("baseline", s.baseline, "none, group_mean, length_weighted_mean, leave_one_out or value.");
+  v("scale", s.scale, "none, group_std, minibatch_std, batch_std or token_whiten.");
+  v("sign", s.sign, "both or positive_only.");
+  v("epsilon", s.epsilon, "Added to the standard deviation.");
+  v("ddof", s.ddof, "1: unbiased standard deviation; 0: population.");
+  v("gamma", s.gamma, "Discount.");
+  v("lambda_policy", s.lambda_policy, "GAE λ of the policy.");
+  v("lambda_value", s.lambda_value, "GAE λ of the value targets.");
+  v("alpha", s.alpha, "Length-adaptive λ = 1 − 1/(α·length); null: off.");
+}
+
+template <class V>
+void Visit(V& v, ObjectiveConfig& s) {
+  v("kind", s.kind, "ppo_clip, pg, cispo, opmd or nll.");
+  v("ratio", s.ratio, "token, sequence or none.");
+  v("clip_low", s.clip_low, "Lower clip distance ε_low.");
+  v("clip_high", s.clip_high, "Upper clip distance ε_high.");
+  v("dual_clip", s.dual_clip, "Bound c of the loss for negative advantages; null: off.");
+  v("ratio_cap", s.ratio_cap, "Bound of the unclipped ratio; null: off.");
+  v("tau", s.tau, "Temperature of opmd.");
+}
+
+template <class V>
+void Visit(V& v, AggregationConfig& s) {
+  v("mode", s.mode, "token_mean, seq_mean_token_mean, seq_mean_token_sum or token_sum_const.");
+  v("scope", s.scope, "group, minibatch or global.");
+  v("constant", s.constant, "Divisor of token_sum_const.");
+}
+
+template <class V>
+void Visit(V& v, KlConfig& s) {
+  v("kind", s.kind, "none, k1, k2, k3 or full.");
+  v("coefficient", s.coefficient, "Weight of the KL term.");
+  v("where", s.where, "loss or reward.");
+  v("reference", s.reference, "initial, reset_every_n or iterate.");
+}
+
+template <class V>
+void Visit(V& v, CorrectionConfig& s) {
+  v("kind", s.kind, "none, truncate, mask or geometric_reject.");
+  v("level", s.level, "token or sequence.");
+  v("cap", s.cap, "Upper bound C of truncate.");
+  v("low", s.low, "Lower bound of mask and geometric_reject.");
+  v("high", s.high, "Upper bound of mask and geometric_reject.");
+  v("anchor", s.anchor, "Denominator of the ratio: recomputed or behaviour log-probabilities.");
+}
+
+template <class V>
+void Visit(V& v, EntropyConfig& s) {
+  v("kind", s.kind, "none, fixed or adaptive.");
+  v("coefficient", s.coefficient, "Weight of the entropy bonus.");
+  v("target", s.target, "Target entropy of adaptive, in nats.");
+  v("step", s.step, "Change of the coefficient in one step of adaptive.");
+  v("min", s.min, "Smallest coefficient of adaptive.");
+  v("max", s.max, "Largest coefficient of adaptive.");
+}
+
+template <class V>
+void Visit(V& v, AuxiliaryConfig& s) {
+  v("positive_nll", s.positive_nll, "Weight of the likelihood term on positive samples.");
+  v("value_coefficient", s.value_coefficient, "Weight of the value loss.");
+  v("value_clip", s.value_clip, "Clip distance of the value loss; null: off.");
+}
+
+template <class V>
+void Visit(V& v, ConventionsConfig& s) {
+  v("singleton_group", s.singleton_group, "A group of one: zero advantage, or its raw reward.");
+  v("log_ratio_clamp", s.log_ratio_clamp, "Clamp of log-ratios; null: off.");
+  v("k3_clamp", s.k3_clamp, "Clamp of k3; null: off.");
+  v("empty_sequences", s.empty_sequences, "Fully masked sequences: skip or count in sequence means.");
+  v("cispo_bound", s.cispo_bound, "relative: [1−low, 1+high]; absolute: at most high.");
+  v("batch_std_over", s.batch_std_over, "sequences or tokens.");
+  v("recentre", s.recentre, "Subtract the mean again before a batch-wide scale.");
+  v("denominator_epsilon", s.denominator_epsilon, "Added to averages' denominators.");
+}
+
+template <class V>
+void Visit(V& v, FilterConfig& s) {
+  v("zero_variance", s.zero_variance, "Groups of equal rewards: drop or keep.");
+  v("on", s.on, "Zero variance of the reward or of the accuracy.");
+  v("truncated", s.truncated, "Completions cut at max_new_tokens: keep, mask_after, mask_before or drop.");
+}
+
+template <class V>
+void Visit(V& v, AlgorithmConfig& s) {
+  v("advantage", s.advantage, "");
+  v("objective", s.objective, "");
+  v("aggregation", s.aggregation, "");
+  v("kl", s.kl, "");
+  v("correction", s.correction, "");
+  v("entropy", s.entropy, "");
+  v("auxiliary", s.auxiliary, "");
+  v("conventions", s.conventions, "");
+  v("filter", s.filter, "");
+}
+
+template <class V>
+void Visit(V& v, TrainerSection& s) {
+  v("bind", s.bind, "gRPC address; port 0 picks a free one.");
+  v("groups_per_step", s.groups_per_step, "Groups in one optimiser step.");
+  v("max_staleness_versions", s.max_staleness_versions,
+    "Largest distance between the version that sampled a token and the one trained.");
+  v("learning_rate", s.learning_rate, "Peak learning rate.");
+  v("warmup_steps", s.warmup_steps, "Linear warm-up.");
+  v("schedule", s.schedule, "constant, or linear to 0 at run.max_steps.");
+  v("weight_decay", s.weight_decay, "AdamW weight decay.");
+  v("adam_beta1", s.adam_beta1, "AdamW β₁.");
+  v("adam_beta2", s.adam_beta2, "AdamW β₂.");
+  v("adam_epsilon", s.adam_epsilon, "AdamW ε.");
+  v("max_grad_norm", s.max_grad_norm, "Gradient norm bound.");
+  v("threads", s.threads, "Microbatches computed side by side.");
+  v("microbatch_tokens", s.microbatch_tokens, "Packed tokens of one forward pass.");
+  v("max_nonfinite_steps", s.max_nonfinite_steps, "Consecutive skipped steps before the run stops.");
+  v("checkpoint_interval_steps", s.checkpoint_interval_steps, "Steps between checkpoints.");
+  v("checkpoint_keep_last", s.checkpoint_keep_last, "Checkpoints kept.");
+  v("eval_interval_steps", s.eval_interval_steps, "Steps between held-out evaluations; 0: first and last only.");
+  v("publish_interval_steps", s.publish_interval_steps, "Steps between weight versions sent to generators.");
+  v("logprob_gap_alarm", s.logprob_gap_alarm,
+    "Warn when generator and trainer disagree by more, in nats, on one token at one version.");
+}
+
+template <class V>
+void Visit(V& v, GeneratorSection& s) {
+  v("bind", s.bind, "gRPC address; port 0 picks a free one.");
+  v("count", s.count, "Local generator processes started by `tramontane run`.");
+  v("threads", s.threads, "Compute threads of one engine.");
+  v("max_running_sequences", s.max_running_sequences, "Sequences decoded in one step.");
+  v("max_waiting_sequences", s.max_waiting_sequences, "Queue bound; beyond it RESOURCE_EXHAUSTED.");
+  v("kv_block_tokens", s.kv_block_tokens, "Tokens in one KV cache block.");
+  v("kv_blocks", s.kv_blocks, "Blocks in the KV cache.");
+  v("prefill_chunk_tokens", s.prefill_chunk_tokens, "Most prompt tokens in one step.");
+  v("claim_groups", s.claim_groups, "Groups claimed ahead of need.");
+  v("lease_s", s.lease_s, "Lease on a claimed group, renewed while it is alive.");
+  v("device", s.device, "cpu or cuda.");
+}
+
+template <class V>
+void Visit(V& v, VerifierSection& s) {
+  v("builtin", s.builtin, "Built-in grader served by a local process.");
+  v("address", s.address, "host:port of a running verifier service.");
+  v("command", s.command, "Command that starts a verifier service; {port} is filled in.");
+  v("params", s.params, "Passed with every request, under the row's own params.");
+  v("request_timeout_s", s.request_timeout_s, "Bound of one attempt.");
+  v("max_attempts", s.max_attempts, "Attempts before an infrastructure failure is final.");
+}
+
+template <class V>
+void Visit(V& v, RewardSection& s) {
+  v("format", s.format, "Reward for passing the format gate.");
+  v("correct", s.correct, "Reward for a right answer.");
+  v("language", s.language, "Reward for consistent language.");
+  v("length_penalty", s.length_penalty, "Largest soft penalty for overlong completions.");
+  v("length_max_tokens", s.length_max_tokens, "l_max of the length penalty.");
+  v("length_cache_tokens", s.length_cache_tokens, "l_cache of the length penalty.");
+  v("think_open", s.think_open, "Opening tag of the thoughts.");
+  v("think_close", s.think_close, "Closing tag of the thoughts.");
+  v("require_think", s.require_think, "The format gate demands exactly one pair of think tags.");
+}
+
+template <class V>
+void Visit(V& v, RedisSection& s) {
+  v("url", s.url, "redis://host:port/db or unix:///path; empty: a private server.");
+  v("appendfsync", s.appendfsync, "always, everysec or no (private server).");
+  v("command_timeout_s", s.command_timeout_s, "Bound of one Redis command.");
+}
+
+template <class V>
+void Visit(V& v, WeightsSection& s) {
+  v("transport", s.transport, "auto, shared_memory or tcp.");
+  v("prepare_timeout_s", s.prepare_timeout_s, "Bound of staging a version on one generator.");
+  v("commit_timeout_s", s.commit_timeout_s, "Bound of swapping it in.");
+  v("probe_tolerance", s.probe_tolerance, "Largest log-probability difference on the probe tokens, in nats.");
+}
+
+template <class V>
+void Visit(V& v, MetricsSection& s) {
+  v("bind", s.bind, "Address of each process's /metrics; empty: off.");
+}
+
+template <class V>
+void Visit(V& v, RunConfig& s) {
+  v("run", s.run, "");
+  v("model", s.model, "");
+  v("data", s.data, "");
+  v("rollout", s.rollout, "");
+  v("sft", s.sft, "");
+  v("algorithm", s.algorithm, "");
+  v("trainer", s.trainer, "");
+  v("generator", s.generator, "");
+  v("verifiers", s.verifiers, "");
+  v("reward", s.reward, "");
+  v("redis", s.redis, "");
+  v("weights", s.weights, "");
+  v("metrics", s.metrics, "");
+}
+
+}  // namespace tramontane

@@ -1,0 +1,216 @@
+// What a configuration may not say: ranges, enumerations, and combinations that cannot work.
+#include <algorithm>
+#include <initializer_list>
+
+#include "common/config.h"
+#include "common/status.h"
+
+namespace tramontane {
+namespace {
+
+std::string Trim(double value) {
+  std::string text = std::to_string(value);
+  text.erase(text.find_last_not_of('0') + 1);
+  if (text.back() == '.') text.pop_back();
+  return text;
+}
+
+// Collects the first broken rule; each check names its field.
+class Rules {
+ public:
+  void Require(bool holds, const std::string& field, const std::string& what) {
+    if (!holds && status_.ok()) status_ = absl::InvalidArgumentError(field + ": " + what);
+  }
+  void AtLeast(const std::string& field, double value, double low) {
+    Require(value >= low, field, "must be at least " + Trim(low) + ", is " + Trim(value));
+  }
+  void Between(const std::string& field, double value, double low, double high) {
+    Require(value >= low && value <= high, field,
+            "must be between " + Trim(low) + " and " + Trim(high) + ", is " + Trim(value));
+  }
+  void OneOf(const std::string& field, const std::string& value,
+             std::initializer_list<const char*> allowed) {
+    if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return;
+    std::string list;
+    for (const char* item : allowed) list += (list.empty() ? "" : ", ") + std::string(item);
+    Require(false, field, "'" + value + "' is not one of " + list);
+  }
+  const absl::Status& status() const { return status_; }
+
+ private:
+  absl::Status status_;
+};
+
+void CheckRunAndData(const RunConfig& c, Rules& r) {
+  r.AtLeast("run.max_steps", static_cast<double>(c.run.max_steps), 0);
+  r.AtLeast("run.stop_seconds", c.run.stop_seconds, 0);
+  r.Require(c.run.name.find('/') == std::string::npos, "run.name", "must not contain '/'");
+  r.Require(c.model.path.empty() != c.model.init.empty(), "model.path",
+            "set either model.path or model.init");
+  r.Require(c.model.init.empty() || !c.model.init_tokenizer.empty(), "model.init_tokenizer",
+            "is needed with model.init");
+  r.OneOf("data.shape", c.data.shape, {"auto", "tramontane", "verl", "trl", "openrlhf", "verifiers"});
+  r.Require(!c.data.train.empty() || c.run.max_steps == 0, "data.train",
+            "is needed for the RL stage (run.max_steps > 0)");
+}
+
+void CheckRollout(const RolloutSection& c, Rules& r) {
+  r.Between("rollout.samples_per_group", c.samples_per_group, 1, 4096);
+  r.Between("rollout.max_new_tokens", c.max_new_tokens, 1, 1 << 20);
+  r.Require(c.temperature > 0 && c.temperature <= 10, "rollout.temperature", "must be in (0, 10]");
+  const char* why = "truncated sampling would bias the importance ratio; only its default can be trained with";
+  r.Require(c.top_p == 1.0, "rollout.top_p", why);
+  r.Require(c.top_k == 0, "rollout.top_k", why);
+  r.Require(c.min_p == 0.0, "rollout.min_p", why);
+}
+
+void CheckSft(const SftSection& c, Rules& r) {
+  r.Require(c.data.empty() == (c.steps == 0), "sft.steps", "set sft.data and sft.steps together");
+  r.AtLeast("sft.steps", static_cast<double>(c.steps), 0);
+  r.AtLeast("sft.examples_per_step", c.examples_per_step, 1);
+  r.Require(c.learning_rate > 0, "sft.learning_rate", "must be positive");
+  r.Between("sft.decay_fraction", c.decay_fraction, 0, 1);
+  r.Require(c.max_grad_norm > 0, "sft.max_grad_norm", "must be positive");
+}
+
+void CheckAlgorithm(const AlgorithmConfig& c, Rules& r) {
+  r.OneOf("algorithm.advantage.baseline", c.advantage.baseline,
+          {"none", "group_mean", "length_weighted_mean", "leave_one_out", "value"});
+  r.OneOf("algorithm.advantage.scale", c.advantage.scale,
+          {"none", "group_std", "minibatch_std", "batch_std", "token_whiten"});
+  r.OneOf("algorithm.advantage.sign", c.advantage.sign, {"both", "positive_only"});
+  r.Between("algorithm.advantage.ddof", c.advantage.ddof, 0, 1);
+  r.OneOf("algorithm.objective.kind", c.objective.kind, {"ppo_clip", "pg", "cispo", "opmd", "nll"});
+  r.OneOf("algorithm.objective.ratio", c.objective.ratio, {"token", "sequence", "none"});
+  r.AtLeast("algorithm.objective.clip_low", c.objective.clip_low, 0);
+  r.AtLeast("algorithm.objective.clip_high", c.objective.clip_high, 0);
+  r.OneOf("algorithm.aggregation.mode", c.aggregation.mode,
+          {"token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "token_sum_const"});
+  r.OneOf("algorithm.aggregation.scope", c.aggregation.scope, {"group", "minibatch", "global"});
+  r.Require(c.aggregation.mode != "token_sum_const" || c.aggregation.constant.has_value(),
+            "algorithm.aggregation.constant", "is needed with token_sum_const");
+  r.OneOf("algorithm.kl.kind", c.kl.kind, {"none", "k1", "k2", "k3", "full"});
+  r.OneOf("algorithm.kl.where", c.kl.where, {"loss", "reward"});
+  r.OneOf("algorithm.kl.reference", c.kl.reference, {"initial", "reset_every_n", "iterate"});
+  r.OneOf("algorithm.correction.kind", c.correction.kind, {"none", "truncate", "mask", "geometric_reject"});
+  r.OneOf("algorithm.correction.level", c.correction.level, {"token", "sequence"});
+  r.OneOf("algorithm.correction.anchor", c.correction.anchor, {"recomputed", "behaviour"});
+  r.OneOf("algorithm.entropy.kind", c.entropy.kind, {"none", "fixed", "adaptive"});
+  r.OneOf("algorithm.conventions.singleton_group", c.conventions.singleton_group, {"zero", "raw"});
+  r.OneOf("algorithm.conventions.empty_sequences", c.conventions.empty_sequences, {"skip", "count"});
+  r.OneOf("algorithm.conventions.cispo_bound", c.conventions.cispo_bound, {"relative", "absolute"});
+  r.OneOf("algorithm.conventions.batch_std_over", c.conventions.batch_std_over, {"sequences", "tokens"});
+  r.OneOf("algorithm.filter.zero_variance", c.filter.zero_variance, {"drop", "keep"});
+  r.OneOf("algorithm.filter.on", c.filter.on, {"reward", "accuracy"});
+  r.OneOf("algorithm.filter.truncated", c.filter.truncated, {"keep", "mask_after", "mask_before", "drop"});
+
+  r.Require(c.objective.ratio != "sequence" || c.aggregation.mode.starts_with("seq_mean"),
+            "algorithm.objective.ratio",
+            "a sequence ratio needs a sequence aggregation (seq_mean_token_mean or seq_mean_token_sum)");
+  r.Require(c.advantage.sign != "positive_only" || c.advantage.scale == "none",
+            "algorithm.advantage.sign", "positive_only cannot be combined with scaling by a deviation");
+  r.Require(c.objective.kind != "opmd" || c.kl.reference == "iterate", "algorithm.kl.reference",
+            "opmd fixes the reference to 'iterate'");
+  r.Require(c.objective.kind != "ppo_clip" || c.objective.ratio != "none", "algorithm.objective.ratio",
+            "ppo_clip needs a token or sequence ratio");
+  r.Require(!(c.objective.kind == "ppo_clip" && c.correction.anchor == "behaviour" &&
+              c.correction.kind != "none"),
+            "algorithm.correction.kind",
+            "with anchor 'behaviour' ppo_clip already divides by the behaviour policy; use anchor 'recomputed'");
+}
+
+void CheckTrainer(const RunConfig& c, Rules& r) {
+  const TrainerSection& t = c.trainer;
+  r.Between("trainer.groups_per_step", t.groups_per_step, 1, 1 << 20);
+  r.Between("trainer.max_staleness_versions", t.max_staleness_versions, 0, 1024);
+  r.Require(t.learning_rate >= 0, "trainer.learning_rate", "must not be negative");
+  r.OneOf("trainer.schedule", t.schedule, {"constant", "linear"});
+  r.Between("trainer.adam_beta1", t.adam_beta1, 0, 0.999999);
+  r.Between("trainer.adam_beta2", t.adam_beta2, 0, 0.999999);
+  r.Require(t.adam_epsilon > 0, "trainer.adam_epsilon", "must be positive");
+  r.Require(t.max_grad_norm > 0, "trainer.max_grad_norm", "must be positive");
+  r.Between("trainer.threads", t.threads, 1, 1024);
+  r.AtLeast("trainer.microbatch_tokens", t.microbatch_tokens, 1);
+  r.AtLeast("trainer.max_nonfinite_steps", t.max_nonfinite_steps, 1);
+  r.AtLeast("trainer.checkpoint_interval_steps", static_cast<double>(t.checkpoint_interval_steps), 1);
+  r.AtLeast("trainer.checkpoint_keep_last", t.checkpoint_keep_last, 1);
+  r.AtLeast("trainer.eval_interval_steps", static_cast<double>(t.eval_interval_steps), 0);
+  r.AtLeast("trainer.publish_interval_steps", t.publish_interval_steps, 1);
+  r.Require(t.publish_interval_steps <= t.max_staleness_versions + 1, "trainer.publish_interval_steps",
+            "must not exceed max_staleness_versions + 1: every rollout would be too old to train on");
+  r.Require(c.rollout.samples_per_group > 1 || c.algorithm.advantage.baseline == "none" ||
+                c.algorithm.advantage.baseline == "value",
+            "rollout.samples_per_group",
+            "a group of one has no group baseline: use more samples, or algorithm.advantage.baseline none");
+}
+
+void CheckGenerator(const RunConfig& c, Rules& r) {
+  const GeneratorSection& g = c.generator;
+  r.Between("generator.count", g.count, 0, 1024);
+  r.Between("generator.threads", g.threads, 1, 1024);
+  r.Between("generator.max_running_sequences", g.max_running_sequences, 1, 1 << 16);
+  r.AtLeast("generator.max_waiting_sequences", g.max_waiting_sequences, c.rollout.samples_per_group);
+  r.Between("generator.kv_block_tokens", g.kv_block_tokens, 1, 1024);
+  r.AtLeast("generator.kv_blocks", g.kv_blocks, 1);
+  r.Require(int64_t{g.kv_blocks} * g.kv_block_tokens > c.rollout.max_new_tokens, "generator.kv_blocks",
+            "the KV cache (" + std::to_string(int64_t{g.kv_blocks} * g.kv_block_tokens) +
+                " tokens) cannot hold one completion of rollout.max_new_tokens");
+  r.AtLeast("generator.prefill_chunk_tokens", g.prefill_chunk_tokens, 1);
+  r.AtLeast("generator.claim_groups", g.claim_groups, 1);
+  r.AtLeast("generator.lease_s", g.lease_s, 1);
+  r.OneOf("generator.device", g.device, {"cpu", "cuda"});
+}
+
+void CheckServices(const RunConfig& c, Rules& r) {
+  for (const auto& [name, v] : c.verifiers) {
+    const std::string field = "verifiers." + name;
+    const int ways = !v.builtin.empty() + !v.address.empty() + !v.command.empty();
+    r.Require(ways == 1, field, "set exactly one of builtin, address and command");
+    r.Require(v.request_timeout_s > 0, field + ".request_timeout_s", "must be positive");
+    r.Between(field + ".max_attempts", v.max_attempts, 1, 100);
+  }
+  r.Require(c.verifiers.contains(c.data.verifier), "data.verifier",
+            "'" + c.data.verifier + "' is not in `verifiers`");
+  r.Require(c.reward.language == 0, "reward.language", "language consistency is not available yet; must be 0");
+  r.AtLeast("reward.length_penalty", c.reward.length_penalty, 0);
+  r.Require(c.reward.length_penalty == 0 ||
+                (c.reward.length_cache_tokens > 0 && c.reward.length_max_tokens > c.reward.length_cache_tokens),
+            "reward.length_penalty", "needs 0 < length_cache_tokens < length_max_tokens");
+  r.OneOf("redis.appendfsync", c.redis.appendfsync, {"always", "everysec", "no"});
+  r.Require(c.redis.command_timeout_s > 0, "redis.command_timeout_s", "must be positive");
+  r.OneOf("weights.transport", c.weights.transport, {"auto", "shared_memory", "tcp"});
+  r.Require(c.weights.prepare_timeout_s > 0, "weights.prepare_timeout_s", "must be positive");
+  r.Require(c.weights.commit_timeout_s > 0, "weights.commit_timeout_s", "must be positive");
+  r.Require(c.weights.probe_tolerance > 0, "weights.probe_tolerance", "must be positive");
+}
+
+}  // namespace
+
+absl::Status Validate(const RunConfig& config) {
+  Rules rules;
+  CheckRunAndData(config, rules);
+  CheckRollout(config.rollout, rules);
+  CheckSft(config.sft, rules);
+  CheckAlgorithm(config.algorithm, rules);
+  CheckTrainer(config, rules);
+  CheckGenerator(config, rules);
+  CheckServices(config, rules);
+  return rules.status();
+}
+
+Json DerivedNumbers(const RunConfig& config) {
+  const int64_t samples = int64_t{config.trainer.groups_per_step} * config.rollout.samples_per_group;
+  const int64_t in_flight = int64_t{config.trainer.max_staleness_versions + 1} * config.trainer.groups_per_step;
+  return {{"samples_per_step", samples},
+          {"most_tokens_per_step", samples * config.rollout.max_new_tokens},
+          {"most_groups_in_flight", in_flight},
+          {"most_sequences_in_flight", in_flight * config.rollout.samples_per_group},
+          {"running_sequences_all_generators",
+           int64_t{config.generator.count} * config.generator.max_running_sequences},
+          {"kv_cache_tokens_per_generator", int64_t{config.generator.kv_blocks} * config.generator.kv_block_tokens},
+          {"groups_in_run", config.run.max_steps * config.trainer.groups_per_step},
+          {"checkpoints_in_run", config.run.max_steps / config.trainer.checkpoint_interval_steps},
+          {"sft_examples", config.sft.steps * config.sft.examples_per_step}};
+}
+
+}  // namespace tramontane

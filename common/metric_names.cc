@@ -1,0 +1,79 @@
+#include "common/metric_names.h"
+
+namespace tramontane {
+namespace {
+
+using enum MetricKind;
+
+const std::vector<double> kSeconds = {.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120};
+const std::vector<double> kVersions = {0, 1, 2, 3, 4, 6, 8, 12, 16, 32};
+const std::vector<double> kTokens = {8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536};
+
+}  // namespace
+
+const std::vector<MetricSpec>& AllMetrics() {
+  static const std::vector<MetricSpec> metrics = {
+      // --- generator
+      {"tramontane_generator_tokens_total", kCounter, "Tokens computed, by kind (generated, prompt).", {}},
+      {"tramontane_generator_running_sequences", kGauge, "Sequences in the decode batch.", {}},
+      {"tramontane_generator_waiting_sequences", kGauge, "Sequences waiting for a place.", {}},
+      {"tramontane_generator_kv_blocks", kGauge, "KV cache blocks, by state (used, total).", {}},
+      {"tramontane_generator_preemptions_total", kCounter, "Sequences set back because KV blocks ran out.", {}},
+      {"tramontane_generator_step_seconds", kHistogram, "Time of one engine step.", kSeconds},
+      {"tramontane_generator_busy_seconds_total", kCounter, "Engine time spent in steps.", {}},
+      {"tramontane_generator_wait_seconds_total", kCounter, "Engine time spent waiting, by reason.", {}},
+      {"tramontane_generator_finished_total", kCounter, "Finished samples, by reason.", {}},
+      {"tramontane_generator_weight_version", kGauge, "Weight version that samples now.", {}},
+      {"tramontane_generator_swap_pause_seconds", kHistogram, "Pause of decoding for a weight swap.", kSeconds},
+      {"tramontane_generator_weight_fetch_seconds", kHistogram, "Staging of a weight version, by phase (transfer, verify).", kSeconds},
+      {"tramontane_generator_probe_gap", kGauge, "Largest probe log-probability difference at the last swap.", {}},
+      {"tramontane_generator_groups_total", kCounter, "Groups by outcome (claimed, completed, released, failed, lost).", {}},
+      // --- verifier
+      {"tramontane_verifier_queue_seconds", kHistogram, "Wait before execution.", kSeconds},
+      {"tramontane_verifier_exec_seconds", kHistogram, "Execution of one verification.", kSeconds},
+      {"tramontane_verifier_results_total", kCounter, "Verdicts, by verifier and status.", {}},
+      {"tramontane_verifier_retries_total", kCounter, "Attempts repeated after an infrastructure failure.", {}},
+      {"tramontane_verifier_in_flight", kGauge, "Requests in progress.", {}},
+      // --- trainer: learner
+      {"tramontane_trainer_step", kGauge, "Optimiser steps done; equals the weight version.", {}},
+      {"tramontane_trainer_step_seconds", kHistogram, "Time of one step, by phase.", kSeconds},
+      {"tramontane_trainer_busy_seconds_total", kCounter, "Learner time spent in steps.", {}},
+      {"tramontane_trainer_wait_seconds_total", kCounter, "Learner time spent waiting, by reason.", {}},
+      {"tramontane_trainer_last_step_timestamp_seconds", kGauge, "Unix time of the last step.", {}},
+      {"tramontane_trainer_loss", kGauge, "Loss of the last step.", {}},
+      {"tramontane_trainer_grad_norm", kGauge, "Gradient norm before clipping.", {}},
+      {"tramontane_trainer_learning_rate", kGauge, "Learning rate of the last step.", {}},
+      {"tramontane_trainer_nonfinite_steps_total", kCounter, "Steps skipped for a non-finite loss or gradient.", {}},
+      {"tramontane_trainer_tokens_total", kCounter, "Tokens trained on, by kind (response, packed).", {}},
+      {"tramontane_trainer_sequences_total", kCounter, "Sequences trained on.", {}},
+      {"tramontane_trainer_clip_ratio", kGauge, "Share of tokens clipped in the last step, by side (low, high).", {}},
+      {"tramontane_trainer_importance_ratio", kGauge, "Importance ratio of the last step, by statistic (mean, max).", {}},
+      {"tramontane_trainer_entropy", kGauge, "Sampled estimate of the policy entropy, in nats per token.", {}},
+      {"tramontane_trainer_logprob_gap", kGauge, "Generator and trainer log-probability of the same tokens at the same version, by statistic (mean, max).", {}},
+      // --- trainer: loop
+      {"tramontane_sample_staleness_versions", kHistogram, "Trainer version minus the oldest token's version, by stage.", kVersions},
+      {"tramontane_samples_dropped_total", kCounter, "Samples not trained on, by reason.", {}},
+      {"tramontane_groups_total", kCounter, "Groups by event (issued, collected, trained, dropped).", {}},
+      {"tramontane_group_outcomes_total", kCounter, "Groups by share of right answers (none, some, all).", {}},
+      {"tramontane_reward_mean", kGauge, "Mean sampled reward of the last step's groups, as collected.", {}},
+      {"tramontane_reward_component_mean", kGauge, "Mean of one reward component in the last step, by component.", {}},
+      {"tramontane_eval_accuracy", kGauge, "Held-out greedy accuracy.", {}},
+      {"tramontane_output_tokens", kHistogram, "Completion length, by set (collected, trained).", kTokens},
+      {"tramontane_queue_groups", kGauge, "Groups in the queue, by state (waiting, leased, completed, dead).", {}},
+      {"tramontane_queue_oldest_waiting_seconds", kGauge, "Age of the oldest unclaimed group.", {}},
+      {"tramontane_queue_alarms_total", kCounter, "Queue invariants found broken, by kind.", {}},
+      {"tramontane_redis_unavailable_seconds_total", kCounter, "Time during which Redis did not answer.", {}},
+      {"tramontane_checkpoint_seconds", kHistogram, "Writing of a checkpoint.", kSeconds},
+      {"tramontane_checkpoint_timestamp_seconds", kGauge, "Unix time of the newest durable checkpoint.", {}},
+      {"tramontane_journal_append_seconds", kHistogram, "Durable append to the journal.", kSeconds},
+      // --- weights
+      {"tramontane_policy_publish_lag_versions", kGauge, "Trainer version minus the version a generator serves, largest over generators.", {}},
+      {"tramontane_weight_publish_seconds", kHistogram, "Publishing a version to one generator, by phase (prepare, commit).", kSeconds},
+      {"tramontane_weight_publish_failures_total", kCounter, "Failed publications, by phase.", {}},
+      {"tramontane_weight_bytes_total", kCounter, "Weight bytes handed to generators.", {}},
+      {"tramontane_generators_announced", kGauge, "Generators the trainer knows to be alive.", {}},
+  };
+  return metrics;
+}
+
+}  // namespace tramontane
