@@ -133,14 +133,15 @@ class Reader {
     requires std::is_integral_v<T>
   void Read(const Json& json, const std::string& where, T& field) {
     if (!json.is_number_integer()) return Fail(where, "must be a whole number");
-    if (json.is_number_unsigned()) {
-      const uint64_t value = json.get<uint64_t>();
-      if (value > static_cast<uint64_t>(std::numeric_limits<T>::max())) return Fail(where, "is too large");
-      field = static_cast<T>(value);
+    if (json.is_number_unsigned() || json.get<int64_t>() >= 0) {
+      if (json.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<T>::max())) {
+        return Fail(where, "is too large");
+      }
+      field = static_cast<T>(json.get<uint64_t>());
       return;
     }
     const int64_t value = json.get<int64_t>();
-    if (value < 0 && std::is_unsigned_v<T>) return Fail(where, "must not be negative");
+    if (std::is_unsigned_v<T>) return Fail(where, "must not be negative");
     if (value < static_cast<int64_t>(std::numeric_limits<T>::min())) return Fail(where, "is too small");
     field = static_cast<T>(value);
   }

@@ -1,0 +1,85 @@
+#include "common/config.h"
+
+#include <gmock/gmock.h>
+
+namespace tramontane {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr char kMinimal[] = "model: {path: m}\ndata: {train: t.jsonl}\n";
+
+std::string ErrorOf(const std::string& yaml, const std::vector<std::string>& overrides = {}) {
+  auto config = ParseConfig(yaml, "c.yaml", overrides);
+  return config.ok() ? "no error" : std::string(config.status().message());
+}
+
+TEST(Config, DefaultsStandWhereNothingIsSaid) {
+  auto config = ParseConfig(kMinimal, "c.yaml", {});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->trainer.groups_per_step, 32);
+  EXPECT_EQ(config->algorithm.objective.clip_high, 0.28);
+  EXPECT_EQ(config->verifiers.at("math").builtin, "math");
+}
+
+TEST(Config, OverridesWinOverTheFile) {
+  auto config = ParseConfig(kMinimal, "c.yaml",
+                            {"trainer.learning_rate=3e-4", "run.seed=18446744073709551615",
+                             "rollout.stop=[\"\\n\", \"1\"]", "algorithm.objective.dual_clip=3"});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->trainer.learning_rate, 3e-4);
+  EXPECT_EQ(config->run.seed, 18446744073709551615u);
+  EXPECT_THAT(config->rollout.stop, ::testing::ElementsAre("\n", "1"));
+  EXPECT_EQ(config->algorithm.objective.dual_clip, 3.0);
+}
+
+TEST(Config, AnUnknownKeyIsNamedWithItsNearestNeighbour) {
+  EXPECT_THAT(ErrorOf(std::string(kMinimal) + "trainer: {learning_rat: 1}"),
+              ::testing::AllOf(HasSubstr("c.yaml"), HasSubstr("trainer.learning_rat: unknown key"),
+                               HasSubstr("'learning_rate'")));
+  EXPECT_THAT(ErrorOf(kMinimal, {"verifiers.math.builtn=math"}), HasSubstr("verifiers.math.builtn"));
+}
+
+TEST(Config, WrongTypesNameTheField) {
+  EXPECT_THAT(ErrorOf(kMinimal, {"trainer.threads=two"}), HasSubstr("trainer.threads: must be a whole number"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"trainer.threads=1.5"}), HasSubstr("trainer.threads"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"generator.kv_blocks=99999999999"}), HasSubstr("is too large"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"run.seed=-1"}), HasSubstr("must not be negative"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"data.train=[a]"}), HasSubstr("data.train: must be a string"));
+}
+
+TEST(Config, SettingsThatCannotWorkAreRefused) {
+  EXPECT_THAT(ErrorOf(kMinimal, {"rollout.top_p=0.9"}), HasSubstr("rollout.top_p"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"algorithm.objective.ratio=sequence"}), HasSubstr("sequence aggregation"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"trainer.publish_interval_steps=9"}), HasSubstr("too old"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"generator.kv_blocks=2"}), HasSubstr("cannot hold one completion"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"data.verifier=code"}), HasSubstr("data.verifier: 'code'"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"model.path="}), HasSubstr("model.path"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"verifiers.math.address=h:1", "verifiers.math.builtin=math"}),
+              HasSubstr("exactly one"));
+}
+
+TEST(Config, BrokenYamlAndDuplicateKeysAreErrors) {
+  EXPECT_THAT(ErrorOf("run: [1"), HasSubstr("c.yaml"));
+  EXPECT_THAT(ErrorOf("run: {seed: 1, seed: 2}"), HasSubstr("'seed' stands twice"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"no-equals-sign"}), HasSubstr("expected a.b=value"));
+}
+
+TEST(Config, ResolvedJsonReadsBackToItself) {
+  auto config = ParseConfig(kMinimal, "c.yaml", {"run.seed=7", "verifiers={v: {address: \"h:1\"}}", "data.verifier=v"});
+  ASSERT_TRUE(config.ok()) << config.status();
+  const Json json = ToJson(*config);
+  auto again = ConfigFromJson(json);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(ToJson(*again), json);
+}
+
+TEST(Config, TheReferencePageListsEveryLeaf) {
+  const std::string page = ConfigReferenceMarkdown();
+  EXPECT_THAT(page, HasSubstr("`trainer.max_staleness_versions` | `4`"));
+  EXPECT_THAT(page, HasSubstr("`verifiers.<name>.builtin`"));
+  EXPECT_THAT(page, HasSubstr("`algorithm.conventions.cispo_bound`"));
+}
+
+}  // namespace
+}  // namespace tramontane

@@ -1,0 +1,73 @@
+#include "common/record_io.h"
+
+#include <gmock/gmock.h>
+
+namespace tramontane {
+namespace {
+
+Group SampleGroup() {
+  Group group;
+  group.task.gid = "g";
+  group.task.cursor = 9;
+  group.task.samples = 1;
+  group.task.row = {"r:1", "1+1=", {1, 2}, "2", "math", {{"kind", "addition"}}};
+  group.task.sampling.max_new_tokens = 8;
+  group.task.sampling.seed = 1ull << 63;
+  group.generator_id = "generator-0";
+  Rollout rollout;
+  rollout.tokens = {5, 6, 7};
+  rollout.logprobs = {-0.1f, -1e-30f, -20.5f};
+  rollout.spans = {{3, 1}, {4, 2}};
+  rollout.text = "a\xff";  // not UTF-8: text is derived and may be cut inside a character
+  rollout.finish_reason = FinishReason::kStop;
+  rollout.verdict.status = VerdictStatus::kScored;
+  rollout.verdict.score = 0.1;
+  rollout.verdict.components = {{"format", 0.1}};
+  group.rollouts.push_back(rollout);
+  return group;
+}
+
+TEST(RecordIo, AGroupSurvivesTheRoundTrip) {
+  const Group group = SampleGroup();
+  auto read = DecodeGroup(EncodeGroup(group));
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->task.sampling, group.task.sampling);
+  EXPECT_EQ(read->task.row.params, group.task.row.params);
+  const Rollout& rollout = read->rollouts.at(0);
+  EXPECT_EQ(rollout.tokens, group.rollouts[0].tokens);
+  EXPECT_EQ(rollout.logprobs, group.rollouts[0].logprobs);
+  EXPECT_EQ(rollout.spans, group.rollouts[0].spans);
+  EXPECT_EQ(rollout.text, group.rollouts[0].text);
+  EXPECT_EQ(rollout.verdict.score, 0.1);
+}
+
+TEST(RecordIo, AnAbsentScoreStaysAbsent) {
+  Group group = SampleGroup();
+  group.rollouts[0].verdict.status = VerdictStatus::kInfraFailure;
+  group.rollouts[0].verdict.score.reset();
+  auto read = DecodeGroup(EncodeGroup(group));
+  ASSERT_TRUE(read.ok());
+  EXPECT_FALSE(read->rollouts[0].verdict.score.has_value());
+}
+
+TEST(RecordIo, LengthsThatDisagreeAreRefused) {
+  Group group = SampleGroup();
+  group.rollouts[0].logprobs.pop_back();
+  EXPECT_EQ(DecodeGroup(EncodeGroup(group)).status().code(), absl::StatusCode::kDataLoss);
+  group = SampleGroup();
+  group.rollouts[0].spans[1].count = 3;
+  EXPECT_EQ(DecodeGroup(EncodeGroup(group)).status().code(), absl::StatusCode::kDataLoss);
+  group = SampleGroup();
+  group.rollouts[0].spans = {{4, 1}, {3, 2}};
+  EXPECT_EQ(DecodeGroup(EncodeGroup(group)).status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST(RecordIo, DamageIsAnErrorAtEveryByte) {
+  const std::string bytes = EncodeGroup(SampleGroup());
+  for (size_t length = 0; length < bytes.size(); ++length) {
+    EXPECT_FALSE(DecodeGroup(bytes.substr(0, length)).ok()) << length;
+  }
+}
+
+}  // namespace
+}  // namespace tramontane
