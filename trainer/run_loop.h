@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,10 +15,9 @@
 #include "common/metrics.h"
 #include "common/rollout.h"
 #include "model/weights/manifest.h"
+#include "trainer/trainable.h"
 
 namespace tramontane {
-
-class Learner;
 
 // Hands a weight version to the generators. Must not block on a dead one for longer than its
 // own deadlines; errors of single generators are its business. Implemented in services/trainer.
@@ -47,10 +47,19 @@ class RunLoop {
     RunConfig config;
     std::string run_dir;
     std::string run_id;
+    // true: go on with the run directory's journal; false: a journal with records is an error.
     bool resume = false;
+    // State of the checkpoint whose weights and optimiser the Trainable holds; without one it holds
+    // the weights that the run starts from. Steps journalled after it are replayed by Run().
+    std::optional<CheckpointState> restored;
+    // Receives one JSON object an event ("step", "eval", "checkpoint", "waiting", …; docs/cli.md),
+    // from any thread, one at a time. Empty: JSON lines on standard output.
+    std::function<void(const Json&)> emit;
   };
-  // Collaborators outlive the loop.
-  static absl::StatusOr<std::unique_ptr<RunLoop>> Create(Options options, Learner& learner,
+  // Opens journal, blobs and queue, and fences off any earlier trainer. Collaborators outlive the
+  // loop. Errors: Unavailable (Redis), FailedPrecondition (run directory in use, or not resumable),
+  // DataLoss (journal or checkpoint disagree), ResourceExhausted (disk).
+  static absl::StatusOr<std::unique_ptr<RunLoop>> Create(Options options, Trainable& trainable,
                                                          std::vector<PromptRow> train_rows,
                                                          std::vector<PromptRow> eval_rows,
                                                          WeightPublisher& publisher,
@@ -58,7 +67,9 @@ class RunLoop {
   ~RunLoop();
 
   // Runs to max_steps (or a stop rule) unless `stop` becomes true; then checkpoints and returns.
+  // Call once. Redis being away is waited out; a full disk is ResourceExhausted.
   absl::Status Run(const std::atomic<bool>& stop);
+  int64_t epoch() const;  // this trainer's fencing epoch
   LoopState state() const;
 
  private:
