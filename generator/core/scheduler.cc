@@ -1,0 +1,174 @@
+#include "generator/core/scheduler.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace tramontane {
+namespace {
+
+bool Older(const Sequence* a, const Sequence* b) { return a->id < b->id; }
+
+}  // namespace
+
+Scheduler::Scheduler(const SchedulerOptions& options)
+    : options_(options),
+      watermark_blocks_(std::max(1, options.total_blocks / 100)),
+      pool_(options.total_blocks) {}
+
+int64_t Scheduler::capacity_tokens() const {
+  return int64_t{options_.total_blocks} * options_.block_tokens;
+}
+
+int32_t Scheduler::BlocksFor(int32_t tokens) const {
+  return (tokens + options_.block_tokens - 1) / options_.block_tokens;
+}
+
+void Scheduler::Add(Sequence& sequence) {
+  assert(sequence.state == SequenceState::kIdle && sequence.size() > 0);
+  sequence.state = SequenceState::kWaiting;
+  waiting_.emplace(sequence.id, &sequence);
+}
+
+void Scheduler::Remove(Sequence& sequence) {
+  if (sequence.state == SequenceState::kRunning) StopRunning(sequence);
+  waiting_.erase(sequence.id);
+  sequence.state = SequenceState::kIdle;
+}
+
+const StepPlan& Scheduler::Plan() {
+  plan_.items.clear();
+  plan_.copies.clear();
+  plan_.tokens = plan_.sampled_rows = plan_.prefill_tokens = 0;
+  prefill_left_ = options_.prefill_chunk_tokens;
+  const uint64_t preemptions_before = preemptions_;
+  PlanRunning();
+  // What was just preempted must not take the blocks it gave back.
+  if (preemptions_ == preemptions_before) PlanWaiting();
+  return plan_;
+}
+
+void Scheduler::PlanRunning() {
+  // Preemption shortens running_ from its end, so the index stays good.
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Sequence& sequence = *running_[i];
+    int32_t count = sequence.size() - sequence.cached;
+    if (count > 1) count = std::min(count, prefill_left_);
+    if (count == 0) continue;
+    while (!Reserve(sequence, count)) {
+      PreemptYoungest();
+      if (sequence.state != SequenceState::kRunning) return;  // it was the youngest itself
+    }
+    Append(sequence, count);
+  }
+}
+
+void Scheduler::PlanWaiting() {
+  for (auto it = waiting_.begin(); it != waiting_.end();) {
+    if (running() >= options_.max_running_sequences) return;
+    Sequence& sequence = *it->second;
+    ++it;  // admission erases the entry
+    if (TryAdmit(sequence) == Admission::kFull) return;
+  }
+}
+
+// kLater: a sibling is computing its prompt. kFull: it and all younger ones wait for room.
+Scheduler::Admission Scheduler::TryAdmit(Sequence& sequence) {
+  const Prefix prefix = FindPrefix(sequence);
+  if (prefix.donor == nullptr && prefix.coming) return Admission::kLater;
+  const int32_t shared_tokens = prefix.donor == nullptr ? 0 : sequence.prompt_size - 1;
+  const int32_t missing = sequence.size() - shared_tokens;
+  if (missing > 1 && prefill_left_ == 0) return Admission::kFull;
+  // Full blocks are shared for good; a partial one is copied, so it counts as needed.
+  const int32_t needed = BlocksFor(sequence.size()) - shared_tokens / options_.block_tokens;
+  const int32_t keep_free = running_.empty() ? 0 : watermark_blocks_;
+  if (pool_.free() < needed + keep_free) return Admission::kFull;
+
+  waiting_.erase(sequence.id);
+  sequence.weight_generation = weight_generation_;
+  sequence.cached = shared_tokens;
+  for (int32_t i = 0; i < BlocksFor(shared_tokens); ++i) {
+    sequence.blocks.push_back(prefix.donor->blocks[i]);
+    pool_.Share(sequence.blocks.back());
+  }
+  StartRunning(sequence);
+  const int32_t count = missing > 1 ? std::min(missing, prefill_left_) : 1;
+  const bool reserved = Reserve(sequence, count);
+  assert(reserved);
+  static_cast<void>(reserved);
+  Append(sequence, count);
+  return Admission::kAdmitted;
+}
+
+Scheduler::Prefix Scheduler::FindPrefix(const Sequence& sequence) const {
+  Prefix prefix;
+  if (sequence.prompt_size < 2) return prefix;  // nothing before the last prompt token
+  const auto siblings = running_by_request_.find(sequence.request);
+  if (siblings == running_by_request_.end()) return prefix;
+  for (const Sequence* sibling : siblings->second) {
+    if (sibling->weight_generation != weight_generation_) continue;
+    if (sibling->cached >= sequence.prompt_size - 1) {
+      prefix.donor = sibling;
+      return prefix;
+    }
+    prefix.coming = true;
+  }
+  return prefix;
+}
+
+// Makes tokens [cached, cached + count) writable; changes nothing when blocks are short.
+bool Scheduler::Reserve(Sequence& sequence, int32_t count) {
+  const int32_t have = static_cast<int32_t>(sequence.blocks.size());
+  const int32_t fresh = BlocksFor(sequence.cached + count) - have;
+  const int32_t first = sequence.cached / options_.block_tokens;
+  const bool copy = first < have && pool_.shared(sequence.blocks[first]);
+  if (pool_.free() < fresh + (copy ? 1 : 0)) return false;
+  if (copy) {
+    const int32_t from = sequence.blocks[first];
+    sequence.blocks[first] = pool_.Take();
+    plan_.copies.push_back({from, sequence.blocks[first]});
+    pool_.Release(from);
+  }
+  for (int32_t i = 0; i < fresh; ++i) sequence.blocks.push_back(pool_.Take());
+  return true;
+}
+
+void Scheduler::Append(Sequence& sequence, int32_t count) {
+  const bool samples = sequence.cached + count == sequence.size();
+  plan_.items.push_back({&sequence, sequence.cached, count, samples});
+  plan_.tokens += count;
+  plan_.sampled_rows += samples ? 1 : 0;
+  if (count > 1 || !samples) {
+    plan_.prefill_tokens += count;
+    prefill_left_ -= count;
+  }
+}
+
+void Scheduler::PreemptYoungest() {
+  Sequence& victim = *running_.back();
+  StopRunning(victim);
+  victim.state = SequenceState::kWaiting;
+  waiting_.emplace(victim.id, &victim);
+  ++preemptions_;
+}
+
+void Scheduler::StartRunning(Sequence& sequence) {
+  sequence.state = SequenceState::kRunning;
+  running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, Older), &sequence);
+  running_by_request_[sequence.request].push_back(&sequence);
+}
+
+void Scheduler::StopRunning(Sequence& sequence) {
+  for (int32_t block : sequence.blocks) pool_.Release(block);
+  sequence.blocks.clear();
+  sequence.cached = 0;
+  running_.erase(std::lower_bound(running_.begin(), running_.end(), &sequence, Older));
+  auto siblings = running_by_request_.find(sequence.request);
+  std::erase(siblings->second, &sequence);
+  if (siblings->second.empty()) running_by_request_.erase(siblings);
+}
+
+void Scheduler::Complete() {
+  for (const StepItem& item : plan_.items) item.sequence->cached += item.count;
+}
+
+}  // namespace tramontane

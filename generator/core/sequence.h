@@ -1,0 +1,28 @@
+// One sample being generated, as the scheduler sees it: tokens, cache progress, block ids.
+// A plain value owned by whoever submitted it; while it is scheduled, only the scheduler and the
+// engine thread touch it.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace tramontane {
+
+enum class SequenceState { kIdle, kWaiting, kRunning };
+
+struct Sequence {
+  uint64_t id = 0;       // arrival order: smaller is older; unique
+  uint64_t request = 0;  // samples of one request have the same prompt and share its blocks
+  int32_t prompt_size = 0;
+  std::vector<int32_t> tokens;  // prompt, then what has been sampled
+
+  // Kept by the scheduler.
+  SequenceState state = SequenceState::kIdle;
+  int32_t cached = 0;           // keys and values of tokens[0, cached) are in `blocks`
+  std::vector<int32_t> blocks;  // block i holds positions [i·block_tokens, (i+1)·block_tokens)
+  uint64_t weight_generation = 0;  // of the weights that computed the prompt's first keys
+
+  int32_t size() const { return static_cast<int32_t>(tokens.size()); }
+};
+
+}  // namespace tramontane

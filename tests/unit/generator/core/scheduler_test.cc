@@ -1,0 +1,307 @@
+// Property tests: the scheduler drives a model of the cache in which every cell holds the hash of
+// the tokens up to its position, so that a wrong block, a missed copy or a stale prefix is seen.
+#include "generator/core/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+
+namespace tramontane {
+namespace {
+
+struct Cell {
+  uint64_t prefix_hash = 0;
+  uint64_t weights = 0;
+};
+
+uint64_t Extend(uint64_t hash, int32_t token) {
+  return (hash ^ static_cast<uint64_t>(token + 1)) * 0x9E3779B97F4A7C15u + 0x1234567;
+}
+
+// What a forward pass over the plan would do to the cache.
+class CacheModel {
+ public:
+  explicit CacheModel(const SchedulerOptions& options)
+      : block_tokens_(options.block_tokens),
+        cells_(options.total_blocks, std::vector<Cell>(options.block_tokens)) {}
+
+  void Run(const StepPlan& plan, uint64_t weights) {
+    for (const BlockCopy& copy : plan.copies) cells_[copy.to] = cells_[copy.from];
+    std::set<int32_t> written;
+    for (const StepItem& item : plan.items) Write(item, weights, written);
+    ASSERT_EQ(static_cast<int32_t>(written.size()), plan.tokens);  // nobody writes another's cell
+    for (const StepItem& item : plan.items) CheckWhatItReads(item);
+  }
+
+ private:
+  Cell& At(const Sequence& sequence, int32_t position) {
+    return cells_[sequence.blocks.at(position / block_tokens_)][position % block_tokens_];
+  }
+
+  void Write(const StepItem& item, uint64_t weights, std::set<int32_t>& written) {
+    const Sequence& sequence = *item.sequence;
+    uint64_t hash = 0;
+    for (int32_t p = 0; p < item.start + item.count; ++p) {
+      hash = Extend(hash, sequence.tokens[p]);
+      if (p < item.start) continue;
+      At(sequence, p) = {hash, weights};
+      written.insert(sequence.blocks[p / block_tokens_] * block_tokens_ + p % block_tokens_);
+    }
+  }
+
+  void CheckWhatItReads(const StepItem& item) {
+    const Sequence& sequence = *item.sequence;
+    uint64_t hash = 0;
+    for (int32_t p = 0; p < item.start + item.count; ++p) {
+      hash = Extend(hash, sequence.tokens[p]);
+      ASSERT_EQ(At(sequence, p).prefix_hash, hash)
+          << "sequence " << sequence.id << " position " << p;
+      // A prompt's keys are never older than the sequence's own start.
+      if (p < sequence.prompt_size) {
+        ASSERT_GE(At(sequence, p).weights, sequence.weight_generation);
+      }
+    }
+  }
+
+  const int32_t block_tokens_;
+  std::vector<std::vector<Cell>> cells_;
+};
+
+struct Arrival {
+  int32_t prompt_size, samples, new_tokens;
+};
+
+// Runs arrivals to their end; tokens are a function of (request, sample, position).
+class Simulation {
+ public:
+  Simulation(const SchedulerOptions& options, uint32_t seed)
+      : options_(options), scheduler_(options), cache_(options), random_(seed) {}
+
+  void Arrive(const Arrival& arrival) {
+    const uint64_t request = next_request_++;
+    for (int32_t sample = 0; sample < arrival.samples; ++sample) {
+      auto live = std::make_unique<Live>();
+      live->sequence.id = next_id_++;
+      live->sequence.request = request;
+      live->sequence.prompt_size = arrival.prompt_size;
+      for (int32_t p = 0; p < arrival.prompt_size; ++p)
+        live->sequence.tokens.push_back(static_cast<int32_t>(request * 31 + p * 7) % 251);
+      live->final_size = arrival.prompt_size + arrival.new_tokens;
+      live->born = step_;
+      scheduler_.Add(live->sequence);
+      live_.emplace(live->sequence.id, std::move(live));
+    }
+  }
+
+  void Step() {
+    const StepPlan& plan = scheduler_.Plan();
+    CheckPlan(plan);
+    cache_.Run(plan, weights_);
+    if (::testing::Test::HasFatalFailure()) return;
+    scheduler_.Complete();
+    computed_ += plan.tokens;
+    copies_ += static_cast<int64_t>(plan.copies.size());
+    const std::vector<StepItem> items = plan.items;
+    for (const StepItem& item : items) {
+      if (!item.samples) continue;
+      Sequence& sequence = *item.sequence;
+      sequence.tokens.push_back(static_cast<int32_t>(sequence.id * 17 + sequence.size()) % 251);
+      if (sequence.size() == live_.at(sequence.id)->final_size) Finish(sequence.id);
+    }
+    trace_ = trace_ * 1099511628211u + static_cast<uint64_t>(plan.tokens * 131 + plan.items.size());
+    ++step_;
+    CheckBlocks();
+  }
+
+  void SwapWeights() {
+    ++weights_;
+    scheduler_.OnWeightsChanged();
+  }
+
+  void CancelOne() {
+    if (live_.empty()) return;
+    auto it = live_.begin();
+    std::advance(it, random_() % live_.size());
+    Finish(it->first);
+  }
+
+  size_t live() const { return live_.size(); }
+  int64_t step() const { return step_; }
+  int64_t longest_life() const { return longest_life_; }
+  int64_t computed() const { return computed_; }
+  int64_t copies() const { return copies_; }
+  uint64_t trace() const { return trace_; }
+  const Scheduler& scheduler() const { return scheduler_; }
+  std::mt19937& random() { return random_; }
+  uint64_t oldest() const { return live_.empty() ? 0 : live_.begin()->first; }
+
+ private:
+  struct Live {
+    Sequence sequence;
+    int32_t final_size = 0;
+    int64_t born = 0;
+  };
+
+  void Finish(uint64_t id) {
+    Live& live = *live_.at(id);
+    longest_life_ = std::max(longest_life_, step_ - live.born);
+    scheduler_.Remove(live.sequence);
+    EXPECT_TRUE(live.sequence.blocks.empty());
+    live_.erase(id);
+  }
+
+  void CheckPlan(const StepPlan& plan) {
+    EXPECT_EQ(plan.items.empty(), live_.empty());
+    std::set<const Sequence*> seen;
+    int32_t tokens = 0, sampled = 0;
+    for (const StepItem& item : plan.items) {
+      EXPECT_TRUE(seen.insert(item.sequence).second);
+      EXPECT_EQ(item.start, item.sequence->cached);
+      EXPECT_EQ(item.samples, item.start + item.count == item.sequence->size());
+      tokens += item.count;
+      sampled += item.samples;
+    }
+    EXPECT_EQ(plan.tokens, tokens);
+    EXPECT_EQ(plan.sampled_rows, sampled);
+    EXPECT_LE(plan.prefill_tokens, options_.prefill_chunk_tokens);
+    EXPECT_LE(plan.tokens - plan.prefill_tokens, options_.max_running_sequences);
+    EXPECT_LE(scheduler_.running(), options_.max_running_sequences);
+  }
+
+  // used = distinct blocks held by live sequences; a shared block is held by more than one.
+  void CheckBlocks() {
+    std::map<int32_t, int> holders;
+    for (const auto& [id, live] : live_)
+      for (int32_t block : live->sequence.blocks) ++holders[block];
+    EXPECT_EQ(scheduler_.pool().used(), static_cast<int32_t>(holders.size()));
+    for (const auto& [block, count] : holders)
+      EXPECT_EQ(scheduler_.pool().shared(block), count > 1);
+    EXPECT_EQ(static_cast<size_t>(scheduler_.running() + scheduler_.waiting()), live_.size());
+  }
+
+  const SchedulerOptions options_;
+  Scheduler scheduler_;
+  CacheModel cache_;
+  std::mt19937 random_;
+  std::map<uint64_t, std::unique_ptr<Live>> live_;
+  uint64_t next_request_ = 1, next_id_ = 1, weights_ = 0, trace_ = 0;
+  int64_t step_ = 0, longest_life_ = 0, computed_ = 0, copies_ = 0;
+};
+
+SchedulerOptions Options(int32_t running, int32_t block_tokens, int32_t blocks, int32_t chunk) {
+  SchedulerOptions options;
+  options.max_running_sequences = running;
+  options.block_tokens = block_tokens;
+  options.total_blocks = blocks;
+  options.prefill_chunk_tokens = chunk;
+  return options;
+}
+
+void Drain(Simulation& simulation, int64_t most_steps) {
+  for (int64_t i = 0; i < most_steps && simulation.live() > 0; ++i) {
+    simulation.Step();
+    if (::testing::Test::HasFatalFailure()) return;
+  }
+  EXPECT_EQ(simulation.live(), 0u);
+  EXPECT_EQ(simulation.scheduler().pool().used(), 0);
+}
+
+TEST(Scheduler, SamplesOfARequestComputeTheirPromptOnce) {
+  Simulation simulation(Options(16, 4, 100, 64), 1);
+  simulation.Arrive({.prompt_size = 10, .samples = 8, .new_tokens = 3});
+  Drain(simulation, 100);
+  // 10 for the prompt, once more its last token for each of 7, then 2 further tokens for all 8
+  // (the last sampled token is never computed).
+  EXPECT_EQ(simulation.computed(), 10 + 7 + 8 * 2);
+  // Nine shared tokens fill two blocks and a part of the third, which is copied for each of 7.
+  EXPECT_EQ(simulation.copies(), 7);
+}
+
+TEST(Scheduler, PrefillsLongPromptsInChunksWhileOthersDecode) {
+  Simulation simulation(Options(8, 4, 100, 5), 1);
+  simulation.Arrive({.prompt_size = 2, .samples = 1, .new_tokens = 30});
+  simulation.Step();
+  simulation.Arrive({.prompt_size = 23, .samples = 1, .new_tokens = 1});
+  for (int i = 0; i < 4; ++i) simulation.Step();
+  EXPECT_EQ(simulation.live(), 2u);
+  simulation.Step();  // 5 chunks of 5 hold 23
+  EXPECT_EQ(simulation.live(), 1u);
+  EXPECT_EQ(simulation.computed(), 2 + 5 + 23);
+  Drain(simulation, 100);
+}
+
+TEST(Scheduler, PreemptsTheYoungestAndFinishesEverything) {
+  Simulation simulation(Options(8, 2, 12, 64), 1);
+  for (int i = 0; i < 6; ++i)
+    simulation.Arrive({.prompt_size = 3, .samples = 1, .new_tokens = 20});
+  uint64_t oldest = simulation.oldest();
+  while (simulation.live() > 0) {
+    simulation.Step();
+    ASSERT_LT(simulation.step(), 1000);
+    if (simulation.oldest() != oldest) {
+      // Finished in order of arrival: the oldest was never set back.
+      EXPECT_GT(simulation.oldest() + (simulation.live() == 0 ? oldest + 1 : 0), oldest);
+      oldest = simulation.oldest();
+    }
+  }
+  EXPECT_GT(simulation.scheduler().preemptions(), 0u);
+  EXPECT_EQ(simulation.scheduler().pool().used(), 0);
+}
+
+TEST(Scheduler, DoesNotShareAPromptAcrossAWeightSwap) {
+  Simulation simulation(Options(1, 4, 100, 64), 1);  // one place: samples run one after the other
+  simulation.Arrive({.prompt_size = 9, .samples = 2, .new_tokens = 1});
+  simulation.Step();
+  simulation.SwapWeights();
+  Drain(simulation, 10);
+  EXPECT_EQ(simulation.computed(), 9 + 9);
+}
+
+TEST(Scheduler, SharesAPromptOnlyWhenAllOfItIsOfTheSameWeights) {
+  Simulation simulation(Options(4, 4, 100, 6), 1);
+  simulation.Arrive({.prompt_size = 12, .samples = 2, .new_tokens = 5});
+  simulation.Step();  // half of the prompt
+  simulation.SwapWeights();
+  Drain(simulation, 50);  // CacheModel checks the age of every prompt cell
+  EXPECT_EQ(simulation.computed(), 2 * 12 + 2 * 4);
+}
+
+class RandomArrivals : public ::testing::TestWithParam<uint32_t> {};
+
+TEST_P(RandomArrivals, CacheContentsStayRightAndNobodyStarves) {
+  const uint32_t seed = GetParam();
+  std::mt19937 random(seed);
+  const int32_t block_tokens = std::vector<int32_t>{1, 2, 4, 16}[random() % 4];
+  const int32_t blocks = 80 / block_tokens + static_cast<int32_t>(random() % 30);
+  const SchedulerOptions options = Options(1 + random() % 12, block_tokens, blocks, 1 + random() % 40);
+  Simulation simulation(options, seed);
+  const auto drive = [&](Simulation& target) {
+    for (int step = 0; step < 400; ++step) {
+      if (target.random()() % 4 == 0 && target.live() < 60) {
+        const Arrival arrival = {.prompt_size = 1 + static_cast<int32_t>(target.random()() % 30),
+                                 .samples = 1 + static_cast<int32_t>(target.random()() % 8),
+                                 .new_tokens = 1 + static_cast<int32_t>(target.random()() % 40)};
+        target.Arrive(arrival);
+      }
+      if (target.random()() % 25 == 0) target.CancelOne();
+      if (target.random()() % 30 == 0) target.SwapWeights();
+      target.Step();
+      if (::testing::Test::HasFatalFailure()) return;
+    }
+    Drain(target, 20000);
+  };
+  drive(simulation);
+  // At most 67 others (60 and the arrival that passed the bound) can be ahead of anybody.
+  EXPECT_LT(simulation.longest_life(), 68 * 75);
+  Simulation again(options, seed);
+  drive(again);
+  EXPECT_EQ(again.trace(), simulation.trace());  // deterministic
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, RandomArrivals, ::testing::Range(0u, 40u));
+
+}  // namespace
+}  // namespace tramontane
