@@ -25,13 +25,20 @@ class Grader {
  public:
   virtual ~Grader() = default;
   virtual Verdict Grade(const GradeRequest& request) const = 0;
+  // A bare answer, without thoughts, box or format: score 1 or 0.
+  virtual Verdict GradeAnswer(const std::string& answer, const std::string& gold) const = 0;
   // InvalidArgument when the gold answer of a row cannot be understood (checked at load).
   virtual absl::Status CheckAnswer(const std::string& answer) const = 0;
   virtual std::string name() const = 0;
   virtual std::string version() const = 0;
+  virtual std::string digest() const = 0;  // SHA-256 of name, version and configuration
+  virtual std::vector<std::string> components() const = 0;  // names a verdict may carry
+  virtual double min_score() const = 0;
+  virtual double max_score() const = 0;
 };
 
-// "math": Magistral's table over a numeric grader. NotFound lists the known names.
+// "math": Magistral's table over a numeric grader; "exact": the same over equal text.
+// NotFound lists the known names; InvalidArgument names a `reward` field that cannot work.
 absl::StatusOr<std::unique_ptr<Grader>> MakeBuiltinGrader(const std::string& name,
                                                           const RewardSection& reward);
 std::vector<std::string> BuiltinGraderNames();
