@@ -2,6 +2,8 @@
 // atomically and fsynced, verified on read. Any thread, any process that shares the folder.
 #pragma once
 
+#include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -16,6 +18,9 @@ class BlobStore {
   absl::StatusOr<std::string> Put(std::string_view bytes) const;       // returns the address
   absl::StatusOr<std::string> Get(const std::string& address) const;   // DataLoss on a hash mismatch
   absl::Status Remove(const std::string& address) const;               // missing is OK
+  // Deletes what a crash left behind: every file not in `keep` that was written more than
+  // `older_than_s` ago (younger ones may belong to a group about to be completed). Returns how many.
+  absl::StatusOr<int64_t> Sweep(const std::set<std::string>& keep, double older_than_s) const;
 
  private:
   explicit BlobStore(std::string root) : root_(std::move(root)) {}

@@ -9,8 +9,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-struct redisContext;
-
 namespace tramontane {
 
 struct RedisReply {
@@ -23,14 +21,17 @@ struct RedisReply {
 
 class RedisConnection {
  public:
-  // redis://host:port/db or unix:///path?db=n. InvalidArgument for another form.
+  // redis://[user:password@]host:port/db or unix:///path?db=n. InvalidArgument for another form.
+  // Dials at the first command.
   static absl::StatusOr<std::unique_ptr<RedisConnection>> Create(const std::string& url,
                                                                  double command_timeout_s);
   ~RedisConnection();
 
   // Binary-safe. `timeout_s` < 0: the connection's own (give more for blocking commands).
-  // Errors: Unavailable (connection; the command may or may not have run), Internal or
-  // FailedPrecondition (an error reply, with Redis's text).
+  // Errors: Unavailable (connection or server loading; the command may or may not have run),
+  // ResourceExhausted (memory or disk of Redis), PermissionDenied, and for other error replies
+  // NotFound (no such function), FailedPrecondition (LEASELOST, FORGOTTEN), Aborted (FENCED) or
+  // Internal, with Redis's text.
   absl::StatusOr<RedisReply> Command(const std::vector<std::string>& argv, double timeout_s = -1);
 
  private:

@@ -6,10 +6,14 @@
 //   completed  generators → trainer   TakeCompleted … Retire
 //   dead       third failed delivery  ListDead
 //
-// Keys, all under one hash tag: {tramontane:<run_id>}:groups, :completed, :dead, :state, :meta.
+// Keys, all under one hash tag {tramontane:<run_id>}: the streams :eval and :train (evaluation is
+// claimed first), :completed, :dead; the hashes :state and :meta; the list :ended.
+//
+// Every call may be repeated after Unavailable: the outcome is the same as of one call.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,7 +26,8 @@
 
 namespace tramontane {
 
-enum class AdmitResult { kAdmitted, kKnown, kBusy, kFenced };
+// kEnded: retired before. kForgotten: Redis lost its data, see Restore().
+enum class AdmitResult { kAdmitted, kKnown, kBusy, kEnded, kFenced, kForgotten };
 
 // What a generator holds while it works on a group.
 struct Lease {
@@ -46,7 +51,7 @@ struct DeadGroup {
   std::string entry_id;
 };
 
-enum class Terminal { kTrained, kStale, kDropped, kDead };
+enum class Terminal { kTrained, kEvaluated, kStale, kDropped, kDead };
 
 struct QueueStats {
   int64_t waiting = 0;       // admitted, not claimed
@@ -54,6 +59,10 @@ struct QueueStats {
   int64_t completed = 0;     // completed, not retired
   int64_t dead = 0;
   double oldest_waiting_s = 0;
+  double oldest_lease_s = 0;
+  std::string oldest_lease_worker;
+  int64_t redelivered = 0;                 // since the queue was made
+  std::map<std::string, int64_t> alarms;   // entry_lost, stray_entry, data_lost: should stay 0
 };
 
 class WorkQueue {
@@ -64,19 +73,27 @@ class WorkQueue {
   ~WorkQueue();
 
   // --- trainer ---
-  absl::StatusOr<int64_t> Fence();  // starts a new epoch; writes of lower ones are refused
+  // Starts a new epoch, above the current one and `at_least`; writes of lower ones are refused.
+  absl::StatusOr<int64_t> Fence(int64_t at_least = 0);
+  // After kForgotten: Redis goes on with this epoch, empty; the caller admits again what it misses.
+  absl::Status Restore(int64_t epoch);
   // Idempotent by gid. kBusy above `high_water` waiting entries.
   absl::StatusOr<AdmitResult> Admit(const std::string& gid, const std::string& blob, Purpose purpose,
                                     int64_t epoch, int64_t high_water);
-  // Completed groups not yet handed to this consumer; after a restart first those handed out before.
+  // Completed groups not yet handed to this object, oldest first; a new object starts at the oldest
+  // that is not retired. Waits up to `block_ms` for one.
   absl::StatusOr<std::vector<CompletedGroup>> TakeCompleted(int max_groups, int block_ms);
-  // Acks, deletes and remembers the end state. Call only after the journal is on disk.
-  absl::Status Retire(const std::vector<CompletedGroup>& groups, Terminal terminal, int64_t epoch);
-  // Returns expired leases to the queue; the third failure goes to the dead stream.
+  void RewindCompleted();  // TakeCompleted starts over, as in a new object
+  // Out of the queue in whatever state the groups are, and their end state remembered. Call only
+  // after the journal is on disk. Aborted: fenced. FailedPrecondition: forgotten.
+  absl::Status Retire(const std::vector<std::string>& gids, Terminal terminal, int64_t epoch);
+  // Returns expired leases to the queue; at `max_deliveries` failures a group goes to the dead stream.
   absl::StatusOr<int64_t> Reap(double lease_s, int max_deliveries);
-  absl::StatusOr<std::vector<DeadGroup>> TakeDead(int max_groups);
+  absl::StatusOr<std::vector<DeadGroup>> ListDead(int max_groups);  // oldest first, until retired
+  absl::StatusOr<std::vector<std::string>> LiveBlobs();  // addresses that queued groups still need
 
   // --- generator ---
+  // Waits up to `block_ms` for work. A lease lasts `generator.lease_s` from its claim or last renewal.
   absl::StatusOr<std::optional<Lease>> Claim(const std::string& worker, int block_ms);
   absl::Status Renew(const Lease& lease);                              // FailedPrecondition: lost
   absl::Status Complete(const Lease& lease, const std::string& blob);  // FailedPrecondition: lost

@@ -1,0 +1,80 @@
+#include "queue/blob_store.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <ctime>
+#include <filesystem>
+
+#include "common/files.h"
+#include "common/hash.h"
+#include "common/status.h"
+
+namespace tramontane {
+namespace {
+
+bool IsAddress(const std::string& text) {
+  return text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
+           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+         });
+}
+
+}  // namespace
+
+absl::StatusOr<BlobStore> BlobStore::Open(const std::string& root) {
+  // The 256 folders are made once, so that a write has one folder to sync and none to create.
+  static constexpr char kHex[] = "0123456789abcdef";
+  for (int i = 0; i < 256; ++i) {
+    RETURN_IF_ERROR(MakeDirs(root + '/' + kHex[i >> 4] + kHex[i & 15]));
+  }
+  RETURN_IF_ERROR(FsyncDir(root));
+  return BlobStore(root);
+}
+
+std::string BlobStore::PathOf(const std::string& address) const {
+  return root_ + '/' + address.substr(0, 2) + '/' + address;
+}
+
+absl::StatusOr<std::string> BlobStore::Put(std::string_view bytes) const {
+  std::string address = Sha256Hex(bytes);
+  const std::string path = PathOf(address);
+  struct stat st {};
+  if (::stat(path.c_str(), &st) == 0 && static_cast<size_t>(st.st_size) == bytes.size()) return address;
+  RETURN_IF_ERROR(WriteFileAtomic(path, bytes));
+  return address;
+}
+
+absl::StatusOr<std::string> BlobStore::Get(const std::string& address) const {
+  if (!IsAddress(address)) return absl::InvalidArgumentError("not a blob address: " + address);
+  ASSIGN_OR_RETURN(std::string bytes, ReadFile(PathOf(address)));
+  if (Sha256Hex(bytes) != address) {
+    return absl::DataLossError(PathOf(address) + ": content does not match its address");
+  }
+  return bytes;
+}
+
+absl::Status BlobStore::Remove(const std::string& address) const {
+  if (!IsAddress(address)) return absl::InvalidArgumentError("not a blob address: " + address);
+  const std::string path = PathOf(address);
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoStatus(errno, path);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> BlobStore::Sweep(const std::set<std::string>& keep, double older_than_s) const {
+  int64_t removed = 0;
+  std::error_code error;
+  std::filesystem::recursive_directory_iterator it(root_, error), end;
+  for (; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    struct stat st {};
+    if (::stat(it->path().c_str(), &st) != 0 || !S_ISREG(st.st_mode) || keep.count(name) > 0) continue;
+    if (std::difftime(std::time(nullptr), st.st_mtime) < older_than_s) continue;
+    if (::unlink(it->path().c_str()) == 0) ++removed;
+  }
+  if (error) return ErrnoStatus(error.value(), root_);
+  return removed;
+}
+
+}  // namespace tramontane
