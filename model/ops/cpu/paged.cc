@@ -1,0 +1,128 @@
+// Attention of one sequence's new rows over its paged keys and values.
+#include "model/ops/cpu/isa.h"
+#include "model/ops/cpu/simd.h"
+#include "model/ops/cpu/tiles.h"
+
+namespace tramontane::kernels::TRAMONTANE_ISA {
+
+namespace {
+
+template <typename T>
+T* Block(T* cache, const PagedRows<T>& a, int64_t index, int64_t kv_head) {
+  return cache + (a.block_table[index] * a.kv_heads + kv_head) * a.head_dim * a.block_tokens;
+}
+
+// Scores of R rows against one block's tokens, any block size.
+template <typename T, int R>
+void BlockScores(const PagedRows<T>& a, const T* q, const T* kt, T* s, int64_t s_stride) {
+  int64_t t = 0;
+  for (; t + kWidth<T> <= a.block_tokens; t += kWidth<T>) {
+    ScoreTile<T, R, 1>(q, a.head_dim, kt + t, a.block_tokens, a.head_dim, s + t, s_stride);
+  }
+  for (; t < a.block_tokens; ++t) {
+    for (int r = 0; r < R; ++r) {
+      T dot = 0;
+      for (int64_t d = 0; d < a.head_dim; ++d) dot += q[r * a.head_dim + d] * kt[d * a.block_tokens + t];
+      s[r * s_stride + t] = dot;
+    }
+  }
+}
+
+// One tile: rows `first`.. of the flattened (token, head of the group) list of one kv head.
+template <typename T, int R>
+void AttendTile(const PagedRows<T>& a, int64_t kv_head, int64_t first, T* q, T* s, int64_t s_stride) {
+  const int64_t group = a.heads / a.kv_heads, bt = a.block_tokens;
+  int64_t position[R];
+  T* out[R];
+  for (int r = 0; r < R; ++r) {
+    const int64_t token = (first + r) / group, head = kv_head * group + (first + r) % group;
+    position[r] = a.first_position + token;
+    out[r] = a.out + (token * a.heads + head) * a.head_dim;
+    std::memcpy(q + r * a.head_dim, a.q + token * a.q_stride + head * a.head_dim,
+                static_cast<size_t>(a.head_dim) * sizeof(T));
+  }
+  const int64_t lowest = a.window > 0 ? Max(0, position[0] - a.window + 1) : 0;
+  const int64_t first_block = lowest / bt, last_block = position[R - 1] / bt;
+  const int64_t base = first_block * bt;
+  for (int64_t b = first_block; b <= last_block; ++b) {
+    BlockScores<T, R>(a, q, Block<T>(a.k_cache, a, b, kv_head), s + b * bt - base, s_stride);
+  }
+  T inverse[R];
+  for (int r = 0; r < R; ++r) {
+    const int64_t low = a.window > 0 ? Max(0, position[r] - a.window + 1) : 0;
+    T top;
+    inverse[r] = T(1) / SoftmaxRow<T>(s + r * s_stride, low - base, position[r] + 1 - base,
+                                      RoundUp<T>(position[R - 1] + 1 - base),
+                                      static_cast<T>(a.scale), &top);
+  }
+  // The range is the tile's widest; keys outside a row's own have probability 0.
+  const auto sum_values = [&]<int C>(int64_t c, Vec<T>(&acc)[R][C]) {
+    for (int64_t b = first_block; b <= last_block; ++b) {
+      const int64_t begin = Max(lowest - b * bt, 0), end = Min(position[R - 1] + 1 - b * bt, bt);
+      AddValues<T, R, C>(acc, s + b * bt - base, s_stride, Block<T>(a.v_cache, a, b, kv_head) + c,
+                         a.head_dim, begin, end);
+    }
+  };
+  int64_t c = 0;
+  for (; c + 2 * kWidth<T> <= a.head_dim; c += 2 * kWidth<T>) {
+    Vec<T> acc[R][2] = {};
+    sum_values(c, acc);
+    for (int r = 0; r < R; ++r) {
+      Store<T>(out[r] + c, acc[r][0] * inverse[r]);
+      Store<T>(out[r] + c + kWidth<T>, acc[r][1] * inverse[r]);
+    }
+  }
+  for (; c + kWidth<T> <= a.head_dim; c += kWidth<T>) {
+    Vec<T> acc[R][1] = {};
+    sum_values(c, acc);
+    for (int r = 0; r < R; ++r) Store<T>(out[r] + c, acc[r][0] * inverse[r]);
+  }
+  for (; c < a.head_dim; ++c) {
+    for (int r = 0; r < R; ++r) {
+      T sum = 0;
+      for (int64_t j = lowest; j <= position[R - 1]; ++j) {
+        sum += s[r * s_stride + j - base] * Block<T>(a.v_cache, a, j / bt, kv_head)[j % bt * a.head_dim + c];
+      }
+      out[r][c] = sum * inverse[r];
+    }
+  }
+}
+
+}  // namespace
+
+template <typename T>
+void PagedWrite(const PagedRows<T>& a) {
+  for (int64_t r = 0; r < a.rows; ++r) {
+    const int64_t position = a.first_position + r, t = position % a.block_tokens;
+    for (int64_t h = 0; h < a.kv_heads; ++h) {
+      T* k = Block<T>(a.k_cache, a, position / a.block_tokens, h) + t;
+      T* v = Block<T>(a.v_cache, a, position / a.block_tokens, h) + t * a.head_dim;
+      for (int64_t d = 0; d < a.head_dim; ++d) {
+        k[d * a.block_tokens] = a.k[r * a.k_stride + h * a.head_dim + d];
+      }
+      std::memcpy(v, a.v + r * a.v_stride + h * a.head_dim, static_cast<size_t>(a.head_dim) * sizeof(T));
+    }
+  }
+}
+
+template <typename T>
+void PagedAttend(const PagedRows<T>& a) {
+  const int64_t blocks = (a.first_position + a.rows - 1) / a.block_tokens + 1;
+  const int64_t s_stride = RoundUp<T>(blocks * a.block_tokens) + kWidth<T>;
+  const int64_t rows = a.rows * (a.heads / a.kv_heads);
+  Scratch<T> q(4 * a.head_dim), s(4 * s_stride);
+  for (int64_t h = 0; h < a.kv_heads; ++h) {
+    int64_t i = 0;
+    for (; i + 4 <= rows; i += 4) AttendTile<T, 4>(a, h, i, q.get(), s.get(), s_stride);
+    for (; i + 2 <= rows; i += 2) AttendTile<T, 2>(a, h, i, q.get(), s.get(), s_stride);
+    for (; i < rows; ++i) AttendTile<T, 1>(a, h, i, q.get(), s.get(), s_stride);
+  }
+}
+
+#define INSTANTIATE(T)                              \
+  template void PagedWrite<T>(const PagedRows<T>&); \
+  template void PagedAttend<T>(const PagedRows<T>&);
+INSTANTIATE(float)
+INSTANTIATE(double)
+
+}  // namespace tramontane::kernels::TRAMONTANE_ISA
