@@ -1,0 +1,261 @@
+//! C interface of the text library; text/rust_text.h is its other side.
+//!
+//! Every function that can fail returns null or -1 and leaves a message (text, not terminated) in
+//! `*error`, which the caller frees with tt_bytes_free. A panic inside a crate becomes such a
+//! message: nothing unwinds into C++. Handles may be shared between threads.
+
+mod pieces;
+mod python;
+mod rules;
+mod tekken;
+mod template;
+mod tokenizer;
+
+use std::panic::{catch_unwind, set_hook, AssertUnwindSafe};
+use std::sync::Once;
+
+use template::ChatTemplate;
+use tokenizer::LoadedTokenizer;
+
+/// Borrowed input; `data` may be null when `size` is 0.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Slice {
+    data: *const u8,
+    size: usize,
+}
+
+/// Output owned by this library until tt_bytes_free.
+#[repr(C)]
+pub struct Bytes {
+    data: *mut u8,
+    size: usize,
+    capacity: usize,
+}
+
+/// The files of a model folder that decide its tokenizer; absent ones are empty.
+#[repr(C)]
+pub struct TokenizerFiles {
+    tokenizer: Slice,
+    is_tekken: bool,
+    tokenizer_config: Slice,
+    special_tokens_map: Slice,
+    added_tokens: Slice,
+    model_config: Slice,
+}
+
+impl Slice {
+    /// The caller keeps the memory alive for the length of the call.
+    unsafe fn bytes(&self) -> &[u8] {
+        if self.size == 0 {
+            return &[];
+        }
+        std::slice::from_raw_parts(self.data, self.size)
+    }
+
+    unsafe fn text(&self) -> Result<&str, String> {
+        std::str::from_utf8(self.bytes())
+            .map_err(|e| format!("text is not valid UTF-8 at byte {}", e.valid_up_to()))
+    }
+}
+
+impl Bytes {
+    fn new(mut bytes: Vec<u8>) -> Bytes {
+        let out = Bytes { data: bytes.as_mut_ptr(), size: bytes.len(), capacity: bytes.capacity() };
+        std::mem::forget(bytes);
+        out
+    }
+}
+
+/// Runs `f`, turning an error or a panic into a message in `*error` and `None`.
+fn guarded<T>(error: *mut Bytes, f: impl FnOnce() -> Result<T, String>) -> Option<T> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| set_hook(Box::new(|_| {})));
+    let message = match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(Ok(value)) => return Some(value),
+        Ok(Err(message)) => message,
+        Err(panic) => panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()))
+            .unwrap_or_else(|| "unknown panic".into()),
+    };
+    unsafe { *error = Bytes::new(message.into_bytes()) };
+    None
+}
+
+fn boxed<T>(value: Option<T>) -> *mut T {
+    value.map_or(std::ptr::null_mut(), |v| Box::into_raw(Box::new(v)))
+}
+
+/// # Safety
+/// `files` points at valid slices; `error` at writable memory.
+#[no_mangle]
+pub unsafe extern "C" fn tt_tokenizer_new(
+    files: *const TokenizerFiles,
+    error: *mut Bytes,
+) -> *mut LoadedTokenizer {
+    let files = &*files;
+    boxed(guarded(error, || {
+        let settings = rules::Settings::parse(
+            files.tokenizer_config.bytes(),
+            files.special_tokens_map.bytes(),
+            files.added_tokens.bytes(),
+            files.model_config.bytes(),
+        )?;
+        LoadedTokenizer::new(files.tokenizer.bytes(), files.is_tekken, &settings)
+    }))
+}
+
+/// # Safety
+/// `tokenizer` came from tt_tokenizer_new and is not used again.
+#[no_mangle]
+pub unsafe extern "C" fn tt_tokenizer_free(tokenizer: *mut LoadedTokenizer) {
+    if !tokenizer.is_null() {
+        drop(Box::from_raw(tokenizer));
+    }
+}
+
+/// Ids as native-endian u32 in `*out`. 0, or -1 with `*error`.
+///
+/// # Safety
+/// Pointers are valid for the call.
+#[no_mangle]
+pub unsafe extern "C" fn tt_tokenizer_encode(
+    tokenizer: *const LoadedTokenizer,
+    text: Slice,
+    add_special_tokens: bool,
+    out: *mut Bytes,
+    error: *mut Bytes,
+) -> i32 {
+    let result = guarded(error, || (*tokenizer).encode(text.text()?, add_special_tokens));
+    match result {
+        Some(ids) => {
+            *out = Bytes::new(ids.iter().flat_map(|id| id.to_ne_bytes()).collect());
+            0
+        }
+        None => -1,
+    }
+}
+
+/// # Safety
+/// `ids` holds `count` values; the other pointers are valid for the call.
+#[no_mangle]
+pub unsafe extern "C" fn tt_tokenizer_decode(
+    tokenizer: *const LoadedTokenizer,
+    ids: *const u32,
+    count: usize,
+    skip_special_tokens: bool,
+    out: *mut Bytes,
+    error: *mut Bytes,
+) -> i32 {
+    let ids = if count == 0 { &[] } else { std::slice::from_raw_parts(ids, count) };
+    match guarded(error, || (*tokenizer).decode(ids, skip_special_tokens)) {
+        Some(text) => {
+            *out = Bytes::new(text.into_bytes());
+            0
+        }
+        None => -1,
+    }
+}
+
+/// Entries of the vocabulary, added tokens included.
+///
+/// # Safety
+/// `tokenizer` is valid.
+#[no_mangle]
+pub unsafe extern "C" fn tt_tokenizer_vocab_size(tokenizer: *const LoadedTokenizer) -> u32 {
+    (*tokenizer).vocab_size()
+}
+
+/// The id of a token, or -1.
+///
+/// # Safety
+/// Pointers are valid for the call.
+#[no_mangle]
+pub unsafe extern "C" fn tt_tokenizer_token_id(
+    tokenizer: *const LoadedTokenizer,
+    token: Slice,
+) -> i64 {
+    token.text().ok().and_then(|t| (*tokenizer).token_id(t)).map_or(-1, i64::from)
+}
+
+/// How to decode piece by piece; see pieces.rs for the layout.
+///
+/// # Safety
+/// Pointers are valid for the call.
+#[no_mangle]
+pub unsafe extern "C" fn tt_tokenizer_pieces(
+    tokenizer: *const LoadedTokenizer,
+    out: *mut Bytes,
+    error: *mut Bytes,
+) -> i32 {
+    match guarded(error, || (*tokenizer).pieces()) {
+        Some(bytes) => {
+            *out = Bytes::new(bytes);
+            0
+        }
+        None => -1,
+    }
+}
+
+/// `templates`: a JSON object, template name → source. `special_tokens`: the same files as for the
+/// tokenizer; its own `tokenizer` slice is not read.
+///
+/// # Safety
+/// Pointers are valid for the call.
+#[no_mangle]
+pub unsafe extern "C" fn tt_template_new(
+    templates: Slice,
+    files: *const TokenizerFiles,
+    error: *mut Bytes,
+) -> *mut ChatTemplate {
+    let files = &*files;
+    boxed(guarded(error, || {
+        let settings = rules::Settings::parse(
+            files.tokenizer_config.bytes(),
+            files.special_tokens_map.bytes(),
+            files.added_tokens.bytes(),
+            files.model_config.bytes(),
+        )?;
+        ChatTemplate::new(templates.text()?, settings.template_variables())
+    }))
+}
+
+/// # Safety
+/// `chat_template` came from tt_template_new and is not used again.
+#[no_mangle]
+pub unsafe extern "C" fn tt_template_free(chat_template: *mut ChatTemplate) {
+    if !chat_template.is_null() {
+        drop(Box::from_raw(chat_template));
+    }
+}
+
+/// `context`: JSON object of template variables, as apply_chat_template's arguments.
+///
+/// # Safety
+/// Pointers are valid for the call.
+#[no_mangle]
+pub unsafe extern "C" fn tt_template_render(
+    chat_template: *const ChatTemplate,
+    context: Slice,
+    out: *mut Bytes,
+    error: *mut Bytes,
+) -> i32 {
+    match guarded(error, || (*chat_template).render(context.text()?)) {
+        Some(text) => {
+            *out = Bytes::new(text.into_bytes());
+            0
+        }
+        None => -1,
+    }
+}
+
+/// # Safety
+/// `bytes` was filled by this library and is not used again.
+#[no_mangle]
+pub unsafe extern "C" fn tt_bytes_free(bytes: Bytes) {
+    if !bytes.data.is_null() {
+        drop(Vec::from_raw_parts(bytes.data, bytes.size, bytes.capacity));
+    }
+}
