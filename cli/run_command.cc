@@ -1,0 +1,106 @@
+#include "cli/run_command.h"
+
+#include <unistd.h>
+
+#include <iostream>
+#include <utility>
+
+#include "cli/plot.h"
+#include "cli/progress.h"
+#include "cli/run_dir.h"
+#include "cli/run_session.h"
+#include "cli/summary.h"
+#include "common/config.h"
+#include "common/files.h"
+#include "common/log.h"
+
+namespace tramontane {
+namespace {
+
+constexpr int kInterrupted = 130;  // what a shell expects of a program that Ctrl-C ended
+
+absl::StatusOr<RunConfig> LoadRunConfig(const RunArguments& arguments) {
+  std::vector<std::string> overrides = arguments.overrides;
+  if (!arguments.output.empty()) overrides.push_back("run.output_dir=" + arguments.output);
+  if (arguments.sft_only) overrides.push_back("run.max_steps=0");
+  auto config = LoadConfig(ConfigPathOf(arguments.config), overrides);
+  if (config.ok()) MakePathsAbsolute(*config);
+  return config;
+}
+
+int PrintDryRun(const CommandContext& context, const RunConfig& config) {
+  const Json derived = DerivedNumbers(config);
+  if (context.json) return PrintJson({{"config", ToJson(config)}, {"derived", derived}});
+  std::cout << ToJson(config).dump(2) << "\n\nderived from it:\n";
+  for (const auto& [name, value] : derived.items()) {
+    std::cout << "  " << name << ": " << value.dump() << "\n";
+  }
+  return 0;
+}
+
+ProgressPrinter::Mode PrintMode(const CommandContext& context) {
+  if (context.json) return ProgressPrinter::Mode::kJson;
+  return ::isatty(STDOUT_FILENO) ? ProgressPrinter::Mode::kTerminal : ProgressPrinter::Mode::kPlain;
+}
+
+// summary.json, curves.svg and the closing table. What cannot be drawn is said, not fatal.
+void CloseRun(const CommandContext& context, const RunDir& dir, int restarts) {
+  auto summary = Summarise(dir.path());
+  if (!summary.ok()) {
+    LogWarn("no_summary", {{"error", summary.status()}});
+    return;
+  }
+  (*summary)["restarts"] = restarts;
+  const auto picture = PlotRun(dir.path(), PictureFormat::kSvg);
+  (*summary)["picture"] = picture.ok() ? Json(*picture) : Json();
+  if (!picture.ok()) LogWarn("no_picture", {{"error", picture.status()}});
+  const absl::Status written = WriteFileAtomic(dir.path() + "/summary.json", summary->dump(2) + "\n");
+  if (!written.ok()) LogWarn("summary_not_written", {{"error", written}});
+  if (context.json) {
+    (*summary)["event"] = "summary";
+    PrintJson(*summary);
+  } else {
+    std::cout << "\n" << RenderSummary(*summary) << std::flush;
+  }
+}
+
+}  // namespace
+
+int RunCommand(const CommandContext& context, const RunArguments& arguments) {
+  const std::string where = arguments.sft_only ? "sft" : "run";
+  if (arguments.resume && arguments.clean) {
+    return Fail(context, where, absl::InvalidArgumentError("--resume and --clean exclude each other"));
+  }
+  auto config = LoadRunConfig(arguments);
+  if (!config.ok()) return Fail(context, where, config.status());
+  if (arguments.dry_run) return PrintDryRun(context, *config);
+
+  const RunDirMode mode = arguments.resume ? RunDirMode::kResume
+                          : arguments.clean ? RunDirMode::kClean : RunDirMode::kNew;
+  auto dir = RunDir::Create(*config, mode);
+  if (!dir.ok()) return Fail(context, where, dir.status());
+  if (context.json) {
+    PrintJson({{"event", "run"}, {"run_dir", dir->path()}, {"attempt", dir->attempt()}});
+  } else {
+    std::cout << dir->path() << std::endl;
+  }
+
+  ProgressPrinter printer(stdout, PrintMode(context));
+  const SystemClock clock;
+  RunSession session(*config, *dir,
+                     {.binary_dir = context.binary_dir, .resume = arguments.resume,
+                      .sft_only = arguments.sft_only},
+                     printer, clock);
+  const absl::Status result = session.Run();
+  if (absl::IsCancelled(result)) {
+    if (!context.json) {
+      std::cout << "stopped; go on with: tramontane run " << dir->path() << " --resume\n";
+    }
+    return kInterrupted;
+  }
+  if (!result.ok()) return Fail(context, where, result);
+  if (!arguments.sft_only) CloseRun(context, *dir, session.restarts());
+  return 0;
+}
+
+}  // namespace tramontane

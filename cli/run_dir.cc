@@ -1,0 +1,157 @@
+#include "cli/run_dir.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <random>
+#include <system_error>
+#include <utility>
+
+#include "common/files.h"
+#include "common/status.h"
+
+namespace fs = std::filesystem;
+
+namespace tramontane {
+namespace {
+
+std::string ShortId() {
+  std::random_device random;
+  char text[9];
+  std::snprintf(text, sizeof text, "%08x", random());
+  return std::string(text, 6);
+}
+
+// "data/train.jsonl" → "train", "/models/qwen/" → "qwen".
+std::string Stem(const std::string& path) {
+  fs::path p = fs::path(path).lexically_normal();
+  if (!p.has_filename()) p = p.parent_path();
+  return p.stem().string();
+}
+
+std::string AutoName(const RunConfig& config) {
+  const std::string data = config.data.train.empty() ? "sft" : Stem(config.data.train);
+  std::string model = Stem(config.model.path);
+  if (model.empty()) {
+    const auto type = config.model.init.find("model_type");
+    model = type != config.model.init.end() && type->second.is_string()
+                ? type->second.get<std::string>() + "-init" : "init";
+  }
+  return data + "--" + model + "--" + ShortId();
+}
+
+absl::Status WriteJson(const std::string& path, const Json& json) {
+  return WriteFileAtomic(path, json.dump(2) + "\n");
+}
+
+}  // namespace
+
+absl::StatusOr<RunDir> RunDir::Create(RunConfig& config, RunDirMode mode) {
+  if (config.run.name.empty()) {
+    if (mode != RunDirMode::kNew) {
+      return absl::InvalidArgumentError(
+          "run.name: is needed with --resume and --clean (or give the run directory in place of CONFIG)");
+    }
+    config.run.name = AutoName(config);
+  }
+  RunDir dir;
+  dir.path_ = (fs::path(config.run.output_dir) / config.run.name).lexically_normal().string();
+  const bool exists = fs::exists(dir.path_ + "/configs/config.json");
+  if (mode == RunDirMode::kResume && !exists) {
+    return absl::NotFoundError(dir.path_ + ": no run to resume here");
+  }
+  if (mode == RunDirMode::kNew && exists) {
+    return absl::AlreadyExistsError(dir.path_ +
+                                    ": the run exists; use --resume to go on with it, --clean to "
+                                    "remove it, or another run.name");
+  }
+  if (mode == RunDirMode::kNew && fs::exists(dir.path_) && !fs::is_empty(dir.path_)) {
+    return absl::AlreadyExistsError(dir.path_ + ": the folder exists and is not a run of ours");
+  }
+  RETURN_IF_ERROR(MakeDirs(dir.path_));
+  RETURN_IF_ERROR(dir.Lock());
+  if (mode == RunDirMode::kClean && exists) {
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(dir.path_)) {
+      if (entry.path().filename() != ".lock") fs::remove_all(entry.path(), error);
+      if (error) return ErrnoStatus(error.value(), entry.path().string());
+    }
+  }
+  RETURN_IF_ERROR(MakeDirs(dir.path_ + "/configs"));
+  RETURN_IF_ERROR(dir.NewAttempt());
+  return dir;
+}
+
+RunDir::RunDir(RunDir&& other) noexcept
+    : path_(std::move(other.path_)), log_dir_(std::move(other.log_dir_)), attempt_(other.attempt_),
+      lock_fd_(std::exchange(other.lock_fd_, -1)) {}
+
+RunDir::~RunDir() {
+  if (lock_fd_ >= 0) ::close(lock_fd_);
+}
+
+absl::Status RunDir::Lock() {
+  const std::string lock = path_ + "/.lock";
+  lock_fd_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (lock_fd_ < 0) return ErrnoStatus(errno, lock);
+  if (::flock(lock_fd_, LOCK_EX | LOCK_NB) != 0) {
+    return absl::FailedPreconditionError(path_ + ": another `tramontane run` is at work here");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunDir::NewAttempt() {
+  const std::string logs = path_ + "/logs";
+  do {
+    log_dir_ = logs + "/attempt_" + std::to_string(++attempt_);
+  } while (fs::exists(log_dir_));
+  RETURN_IF_ERROR(MakeDirs(log_dir_));
+  std::error_code error;
+  fs::remove(logs + "/latest", error);
+  fs::create_directory_symlink("attempt_" + std::to_string(attempt_), logs + "/latest", error);
+  if (error) return ErrnoStatus(error.value(), logs + "/latest");
+  return absl::OkStatus();
+}
+
+absl::Status RunDir::WriteConfig(const RunConfig& config) const {
+  return WriteJson(config_path(), ToJson(config));
+}
+
+absl::Status RunDir::WriteResolved(const RunConfig& config) const {
+  return WriteJson(resolved_path(), ToJson(config));
+}
+
+absl::Status RunDir::WriteEndpoints(const std::string& run_name,
+                                    const std::vector<ProcessView>& processes) const {
+  Json endpoints = {{"run", run_name}, {"attempt", attempt_}, {"supervisor_pid", ::getpid()},
+                    {"processes", Json::array()}};
+  Json targets = Json::array();
+  for (const ProcessView& p : processes) {
+    endpoints["processes"].push_back({{"name", p.name}, {"kind", p.kind}, {"pid", p.pid},
+                                      {"address", p.address}, {"metrics_address", p.metrics_address},
+                                      {"log", p.log_path}, {"restarts", p.restarts}});
+    if (p.metrics_address.empty() || p.pid < 0) continue;
+    targets.push_back({{"targets", {p.metrics_address}},
+                       {"labels", {{"run", run_name}, {"process", p.name}, {"service", p.kind}}}});
+  }
+  RETURN_IF_ERROR(WriteJson(path_ + "/endpoints.json", endpoints));
+  return WriteJson(path_ + "/prometheus_targets.json", targets);
+}
+
+void MakePathsAbsolute(RunConfig& config) {
+  for (std::string* path : {&config.run.output_dir, &config.model.path, &config.model.init_tokenizer,
+                            &config.data.train, &config.data.eval, &config.sft.data}) {
+    if (!path->empty()) *path = fs::absolute(*path).lexically_normal().string();
+  }
+}
+
+std::string ConfigPathOf(const std::string& config_or_run_dir) {
+  return fs::is_directory(config_or_run_dir) ? config_or_run_dir + "/configs/config.json"
+                                             : config_or_run_dir;
+}
+
+}  // namespace tramontane

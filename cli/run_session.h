@@ -1,0 +1,71 @@
+// One attempt at a run on this machine: Redis, verifiers, trainer and generators in that order,
+// supervised until the trainer is done, then stopped in the opposite order.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "cli/progress.h"
+#include "cli/run_dir.h"
+#include "cli/supervisor.h"
+#include "common/clock.h"
+#include "common/config.h"
+
+namespace tramontane {
+
+class RunSession {
+ public:
+  struct Options {
+    std::string binary_dir;  // where tramontane-{trainer,generator,verifier} lie
+    bool resume = false;
+    bool sft_only = false;  // the trainer alone, for its SFT stage
+  };
+  // Masks SIGINT and SIGTERM and takes them as requests to stop; a second one ends at once.
+  // `dir`, `printer` and `clock` outlive the session.
+  RunSession(RunConfig config, RunDir& dir, Options options, ProgressPrinter& printer,
+             const Clock& clock);
+  ~RunSession();
+
+  // OK: the trainer finished. Cancelled: stopped on request. Otherwise the first failure, with the
+  // last lines of the failed process's log. Nothing of the run is left behind running.
+  absl::Status Run();
+
+  int restarts() const { return supervisor_.total_restarts(); }
+  const Json& finished_event() const { return finished_event_; }  // null: none was seen
+
+ private:
+  absl::Status StartAll();
+  absl::Status StartRedis();
+  absl::Status StartVerifiers();
+  absl::Status StartVerifier(const std::string& name, VerifierSection& verifier);
+  absl::Status StartTrainer();
+  absl::Status StartGenerators();
+  absl::Status AwaitReady(const std::string& process, double timeout_s);
+  void StopEverything();
+  void StopKind(const std::string& kind, double grace_s);
+
+  void Pump();
+  void ReadSignals();
+  void Handle(const SupervisorEvent& event);
+  void HandleLine(const SupervisorEvent& event);
+  void HandleEnd(const SupervisorEvent& event);
+  void Fail(const std::string& process, const std::string& text);
+  void PublishEndpoints();
+  std::string AddressOf(const std::string& process) const;
+  std::string Binary(const std::string& name) const;
+
+  const RunConfig config_;
+  RunConfig resolved_;  // config_ with this attempt's addresses
+  RunDir& dir_;
+  const Options options_;
+  ProgressPrinter& printer_;
+  const Clock& clock_;
+  int signal_fd_;
+  Supervisor supervisor_;
+  bool stop_requested_ = false, stopping_ = false, trainer_done_ = false;
+  absl::Status failure_;  // the first one
+  Json finished_event_;
+};
+
+}  // namespace tramontane

@@ -1,0 +1,206 @@
+#include "cli/status.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <iostream>
+#include <thread>
+
+#include "common/files.h"
+#include "common/status.h"
+#include "queue/redis.h"
+#include "services/convert.h"
+#include "services/rpc.h"
+#include "tramontane/v1/control.grpc.pb.h"
+#include "tramontane/v1/generator.grpc.pb.h"
+#include "tramontane/v1/trainer.grpc.pb.h"
+
+namespace tramontane {
+namespace {
+
+bool ProcessExists(int pid) { return pid > 0 && (::kill(pid, 0) == 0 || errno == EPERM); }
+
+Json ToJson(const v1::ProcessState& state) {
+  Json waiting = Json::object();
+  for (const auto& [reason, seconds] : state.waiting_seconds()) waiting[reason] = seconds;
+  Json json = {{"phase", state.phase()}, {"waiting_seconds", waiting},
+               {"weight_version", state.weight_version()}};
+  if (state.has_detail()) json["detail"] = FromStruct(state.detail());
+  return json;
+}
+
+double Share(double part, double whole) { return whole > 0 ? part / whole : 0; }
+
+absl::StatusOr<Json> AskTrainer(const std::shared_ptr<grpc::Channel>& channel, double timeout_s) {
+  grpc::ClientContext context;
+  SetDeadline(context, timeout_s);
+  v1::TrainerState state;
+  const auto stub = v1::Trainer::NewStub(channel);
+  RETURN_IF_ERROR(FromGrpc(stub->GetState(&context, v1::GetTrainerStateRequest(), &state)));
+  Json json = ToJson(state.process());
+  json["step"] = state.step();
+  json["trainer_epoch"] = state.trainer_epoch();
+  json["groups"] = {{"issued", state.groups_issued()}, {"running", state.groups_running()},
+                    {"ready", state.groups_ready()}, {"trained", state.groups_trained()},
+                    {"dropped", state.groups_dropped()}};
+  json["mean_reward"] = state.mean_reward();
+  json["mean_staleness_versions"] = state.mean_staleness_versions();
+  json["eval_accuracy"] = state.has_eval_accuracy() ? Json(state.eval_accuracy()) : Json();
+  json["busy_share"] = Share(state.busy_seconds(), state.uptime_seconds());
+  json["generator_versions"] = Json::object();
+  for (const auto& [id, version] : state.generator_versions()) json["generator_versions"][id] = version;
+  return json;
+}
+
+absl::StatusOr<Json> AskGenerator(const std::shared_ptr<grpc::Channel>& channel, double timeout_s) {
+  grpc::ClientContext context;
+  SetDeadline(context, timeout_s);
+  v1::GeneratorState state;
+  const auto stub = v1::Generator::NewStub(channel);
+  RETURN_IF_ERROR(FromGrpc(stub->GetState(&context, v1::GetGeneratorStateRequest(), &state)));
+  Json json = ToJson(state.process());
+  json["running_sequences"] = state.running_sequences();
+  json["waiting_sequences"] = state.waiting_sequences();
+  json["kv_blocks"] = {{"used", state.kv_blocks_used()}, {"total", state.kv_blocks_total()}};
+  json["generated_tokens"] = state.generated_tokens();
+  json["busy_share"] = Share(state.busy_seconds(), state.uptime_seconds());
+  return json;
+}
+
+absl::StatusOr<Json> AskControl(const std::shared_ptr<grpc::Channel>& channel, double timeout_s) {
+  grpc::ClientContext context;
+  SetDeadline(context, timeout_s);
+  v1::ProcessState state;
+  const auto stub = v1::Control::NewStub(channel);
+  RETURN_IF_ERROR(FromGrpc(stub->GetProcessState(&context, v1::GetProcessStateRequest(), &state)));
+  return ToJson(state);
+}
+
+absl::StatusOr<Json> AskRedis(const std::string& url, double timeout_s) {
+  ASSIGN_OR_RETURN(const auto connection, RedisConnection::Create(url, timeout_s));
+  const auto reply = connection->Command({"PING"});
+  if (!reply.ok()) return reply.status();
+  return Json{{"phase", "serving"}, {"waiting_seconds", Json::object()}};
+}
+
+absl::StatusOr<Json> Ask(const Json& process, const std::string& redis_url, double timeout_s) {
+  const std::string kind = process.value("kind", ""), address = process.value("address", "");
+  if (kind == "redis") return AskRedis(redis_url, timeout_s);
+  if (address.empty()) return absl::UnavailableError("has not said where it listens yet");
+  const auto channel = MakeChannel(address);
+  if (kind == "trainer") return AskTrainer(channel, timeout_s);
+  if (kind == "generator") return AskGenerator(channel, timeout_s);
+  return AskControl(channel, timeout_s);
+}
+
+absl::StatusOr<Json> ReadJson(const std::string& path) {
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, size_t{16} << 20));
+  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return absl::DataLossError(path + ": not a JSON object");
+  return json;
+}
+
+std::string RedisUrl(const std::string& run_dir) {
+  const auto resolved = ReadJson(run_dir + "/configs/resolved.json");
+  if (!resolved.ok()) return "";
+  return resolved->value("/redis/url"_json_pointer, "");
+}
+
+// "trainer waits for groups (12 of 32 ready) (3.1 s)": the first thing an operator asks.
+Json WhoWaitsOnWhom(const Json& processes) {
+  Json waits = Json::array();
+  for (const Json& process : processes) {
+    const std::string name = process["name"];
+    if (!process.value("answers", false)) {
+      waits.push_back(name + " does not answer: " + process.value("error", ""));
+      continue;
+    }
+    for (const auto& [reason, seconds] : process["waiting_seconds"].items()) {
+      char text[32];
+      std::snprintf(text, sizeof text, " (%.1f s)", seconds.get<double>());
+      waits.push_back(name + " waits for " + reason + text);
+    }
+  }
+  return waits;
+}
+
+}  // namespace
+
+absl::StatusOr<Json> QueryStatus(const std::string& run_dir, double timeout_s) {
+  auto endpoints = ReadJson(run_dir + "/endpoints.json");
+  if (!endpoints.ok()) return Annotate(endpoints.status(), "is " + run_dir + " a run directory?");
+  const std::string redis_url = RedisUrl(run_dir);
+  Json status = {{"run", endpoints->value("run", "")}, {"run_dir", run_dir},
+                 {"attempt", endpoints->value("attempt", 0)},
+                 {"supervised", ProcessExists(endpoints->value("supervisor_pid", -1))},
+                 {"processes", Json::array()}};
+  for (const Json& process : endpoints->value("processes", Json::array())) {
+    Json entry = {{"name", process.value("name", "")}, {"kind", process.value("kind", "")},
+                  {"pid", process.value("pid", -1)}, {"address", process.value("address", "")},
+                  {"restarts", process.value("restarts", 0)},
+                  {"alive", ProcessExists(process.value("pid", -1))}};
+    const auto answer = Ask(process, redis_url, timeout_s);
+    entry["answers"] = answer.ok();
+    if (answer.ok()) {
+      entry.update(*answer);
+    } else {
+      entry["error"] = std::string(answer.status().message());
+    }
+    status["processes"].push_back(std::move(entry));
+  }
+  status["waits"] = WhoWaitsOnWhom(status["processes"]);
+  return status;
+}
+
+std::string RenderStatus(const Json& status) {
+  std::string text = status.value("run", "") + (status.value("supervised", false) ? "" : "  (not running)") +
+                     "\n";
+  for (const Json& p : status["processes"]) {
+    char line[256];
+    const bool answers = p.value("answers", false);
+    std::snprintf(line, sizeof line, "  %-16s %-12s %-22s", p.value("name", "").c_str(),
+                  answers ? p.value("phase", "").c_str() : p.value("alive", false) ? "silent" : "dead",
+                  p.value("address", "").c_str());
+    text += line;
+    if (answers && p.contains("weight_version")) {
+      text += "  version " + std::to_string(p.value("weight_version", int64_t{0}));
+    }
+    if (p.contains("busy_share")) {
+      std::snprintf(line, sizeof line, "  busy %.0f%%", 100 * p["busy_share"].get<double>());
+      text += line;
+    }
+    if (p.contains("step")) {
+      std::snprintf(line, sizeof line, "  step %lld  reward %.3f  staleness %.2f",
+                    static_cast<long long>(p.value("step", int64_t{0})), p.value("mean_reward", 0.0),
+                    p.value("mean_staleness_versions", 0.0));
+      text += line;
+    }
+    if (p.value("restarts", 0) > 0) text += "  restarts " + std::to_string(p.value("restarts", 0));
+    text += "\n";
+  }
+  for (const Json& wait : status["waits"]) text += "  · " + wait.get<std::string>() + "\n";
+  return text;
+}
+
+int StatusCommand(const CommandContext& context, const std::string& run_dir, bool watch,
+                  double interval_s) {
+  constexpr double kTimeoutS = 2;
+  while (true) {
+    const auto status = QueryStatus(run_dir, kTimeoutS);
+    if (!status.ok()) return Fail(context, "status", status.status());
+    if (context.json) {
+      PrintJson(*status);
+    } else {
+      const bool redraw = watch && ::isatty(STDOUT_FILENO);
+      std::cout << (redraw ? "\033[H\033[2J" : "") << RenderStatus(*status);
+    }
+    std::cout.flush();
+    if (!watch || !std::cout) return 0;
+    std::this_thread::sleep_for(std::chrono::duration<double>(interval_s));
+  }
+}
+
+}  // namespace tramontane

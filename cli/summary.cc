@@ -1,0 +1,130 @@
+#include "cli/summary.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <limits>
+#include <sstream>
+
+#include "common/files.h"
+
+namespace tramontane {
+namespace {
+
+bool Has(const Json& json, const char* key) {
+  const auto it = json.find(key);
+  return it != json.end() && it->is_number();
+}
+
+// Mean of a key over the objects that have it; null when none does.
+class MeanOf {
+ public:
+  void Add(const Json& json, const char* key) {
+    if (Has(json, key)) sum_ += json[key].get<double>(), ++count_;
+  }
+  Json value() const { return count_ ? Json(sum_ / count_) : Json(); }
+
+ private:
+  double sum_ = 0;
+  int64_t count_ = 0;
+};
+
+void TakeEvaluation(const Json& entry, Json& summary) {
+  const Json& accuracy = entry["accuracy"];
+  if (summary["accuracy_before"].is_null()) summary["accuracy_before"] = accuracy;
+  summary["accuracy_after"] = accuracy;
+  const Json& best = summary["accuracy_best"];
+  if (best.is_null() || accuracy.get<double>() > best.get<double>()) summary["accuracy_best"] = accuracy;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<Json>> ReadMetrics(const std::string& run_dir) {
+  const std::string path = run_dir + "/metrics.jsonl";
+  auto text = ReadFile(path);
+  if (!text.ok()) return text.status();
+  std::vector<Json> metrics;
+  std::istringstream lines(*text);
+  for (std::string line; std::getline(lines, line);) {
+    Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (json.is_object()) {
+      metrics.push_back(std::move(json));
+    } else if (!lines.eof()) {
+      return absl::DataLossError(path + ":" + std::to_string(metrics.size() + 1) + ": not a JSON object");
+    }
+  }
+  return metrics;
+}
+
+Json SummariseMetrics(const std::vector<Json>& metrics) {
+  Json summary;
+  for (const char* key : {"accuracy_before", "accuracy_after", "accuracy_best", "reward_first",
+                          "reward_last_10", "tokens_per_second", "weight_versions", "steps",
+                          "logprob_gap_max"}) {
+    summary[key] = nullptr;
+  }
+  MeanOf staleness;
+  for (const Json& entry : metrics) {
+    const std::string kind = entry.value("event", "");
+    if (kind == "eval" && Has(entry, "accuracy")) TakeEvaluation(entry, summary);
+    if (kind != "step") continue;
+    summary["steps"] = entry["step"];
+    if (summary["reward_first"].is_null()) summary["reward_first"] = entry.value("reward_mean", Json());
+    summary["reward_last_10"] = entry.value("reward_10", Json());
+    summary["tokens_per_second"] = entry.value("tokens_per_second_overall", Json());
+    summary["weight_versions"] = entry.value("published_version", entry["step"]);
+    staleness.Add(entry, "staleness_mean");
+    if (Has(entry, "logprob_gap_max")) {
+      const double gap = entry["logprob_gap_max"];
+      const Json& worst = summary["logprob_gap_max"];
+      if (worst.is_null() || gap > worst.get<double>()) summary["logprob_gap_max"] = gap;
+    }
+  }
+  summary["staleness_mean"] = staleness.value();
+  return summary;
+}
+
+absl::StatusOr<Json> Summarise(const std::string& run_dir) {
+  auto metrics = ReadMetrics(run_dir);
+  if (!metrics.ok()) return metrics.status();
+  Json summary = SummariseMetrics(*metrics);
+  summary["run_dir"] = run_dir;
+  return summary;
+}
+
+std::string RenderSummary(const Json& summary) {
+  struct Row {
+    const char *key, *label, *format;
+  };
+  static constexpr Row kRows[] = {
+      {"accuracy_before", "held-out accuracy before", "%.3f"},
+      {"accuracy_after", "held-out accuracy after", "%.3f"},
+      {"reward_first", "mean sampled reward, first step", "%.3f"},
+      {"reward_last_10", "mean sampled reward, last 10 steps", "%.3f"},
+      {"steps", "optimiser steps", "%.0f"},
+      {"tokens_per_second", "generated tokens/s of wall time", "%.0f"},
+      {"weight_versions", "weight versions published", "%.0f"},
+      {"staleness_mean", "mean staleness, versions", "%.2f"},
+      {"logprob_gap_max", "largest generator-trainer log-prob gap", "%.1e"},
+      {"restarts", "processes restarted", "%.0f"},
+  };
+  std::string text;
+  const auto line = [&](const std::string& label, const std::string& value) {
+    text += label + std::string(label.size() < 42 ? 42 - label.size() : 1, ' ') + value + "\n";
+  };
+  for (const Row& row : kRows) {
+    if (!Has(summary, row.key)) continue;
+    char value[64];
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    std::snprintf(value, sizeof value, row.format, summary[row.key].get<double>());
+#pragma GCC diagnostic pop
+    line(row.label, value);
+  }
+  for (const auto& [key, label] : {std::pair{"run_dir", "run directory"}, {"picture", "picture"}}) {
+    if (summary.contains(key) && summary[key].is_string()) line(label, summary[key].get<std::string>());
+  }
+  return text;
+}
+
+}  // namespace tramontane

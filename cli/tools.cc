@@ -1,0 +1,35 @@
+#include "cli/tools.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "common/files.h"
+
+namespace tramontane {
+
+const std::vector<ToolRoute>& ToolRoutes() {
+  static const std::vector<ToolRoute> routes = {
+      {"score", "tramontane-generator", "score", "Log-probabilities of given tokens under a model"},
+      {"generate", "tramontane-generator", "generate", "Sample completions from a model"},
+      {"eval", "tramontane-generator", "eval", "Accuracy of a model on a dataset"},
+      {"loss", "tramontane-trainer", "loss", "Loss and gradient of a batch under an algorithm block"},
+      {"init-model", "tramontane-trainer", "init", "Write a randomly initialised checkpoint"},
+      {"grade", "tramontane-verifier", "grade", "Verdicts of a built-in grader"},
+  };
+  return routes;
+}
+
+int ExecTool(const CommandContext& context, const ToolRoute& route,
+             const std::vector<std::string>& arguments) {
+  const std::string program = context.binary_dir + "/" + route.binary;
+  std::vector<std::string> argv = {program, route.tool};
+  argv.insert(argv.end(), arguments.begin(), arguments.end());
+  std::vector<char*> raw;
+  for (std::string& argument : argv) raw.push_back(argument.data());
+  raw.push_back(nullptr);
+  ::execv(program.c_str(), raw.data());
+  return Fail(context, route.command, ErrnoStatus(errno, "cannot start " + program));
+}
+
+}  // namespace tramontane

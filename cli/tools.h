@@ -1,0 +1,24 @@
+// Commands whose work another binary does: this program becomes that one.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/command.h"
+
+namespace tramontane {
+
+struct ToolRoute {
+  const char* command;  // of `tramontane`
+  const char* binary;   // sibling that does it
+  const char* tool;     // its subcommand
+  const char* help;
+};
+
+const std::vector<ToolRoute>& ToolRoutes();
+
+// Replaces this process; returns (with an exit status) only when that fails.
+int ExecTool(const CommandContext& context, const ToolRoute& route,
+             const std::vector<std::string>& arguments);
+
+}  // namespace tramontane

@@ -1,0 +1,14 @@
+// `tramontane validate CONFIG`: everything that can be known to be wrong before a run is started.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "common/config.h"
+#include "common/rollout.h"
+
+namespace tramontane {
+
+// Tokenises every row of every dataset, routes each to its verifier, checks gold answers of
+// built-in graders and lengths against the cache. The first error names file and line.
+absl::StatusOr<Json> ValidateRun(const RunConfig& config);
+
+}  // namespace tramontane
