@@ -229,6 +229,7 @@ absl::StatusOr<AlgorithmConfig> AlgorithmFromJson(const Json& json);
 
 // Ranges, enumerations and combinations that cannot work.
 absl::Status Validate(const RunConfig& config);
+absl::Status ValidateAlgorithm(const AlgorithmConfig& algorithm);  // its part for the block alone
 
 Json ToJson(const RunConfig& config);  // every field, defaults included
 absl::StatusOr<RunConfig> ConfigFromJson(const Json& json);

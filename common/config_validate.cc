@@ -198,6 +198,12 @@ absl::Status Validate(const RunConfig& config) {
   return rules.status();
 }
 
+absl::Status ValidateAlgorithm(const AlgorithmConfig& algorithm) {
+  Rules rules;
+  CheckAlgorithm(algorithm, rules);
+  return rules.status();
+}
+
 Json DerivedNumbers(const RunConfig& config) {
   const int64_t samples = int64_t{config.trainer.groups_per_step} * config.rollout.samples_per_group;
   const int64_t in_flight = int64_t{config.trainer.max_staleness_versions + 1} * config.trainer.groups_per_step;

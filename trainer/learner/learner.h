@@ -22,12 +22,15 @@ class Transformer;
 
 struct StepReport {
   int64_t step = 0;             // step number just done (first = 1); also the weight version
-  bool skipped = false;         // non-finite loss or gradient: no update was made
+  bool skipped = false;         // no update was made
+  bool nonfinite = false;       // … because the loss or the gradient was not finite
   std::string skip_reason;
   double loss = 0, grad_norm = 0, learning_rate = 0;
-  double logprob_gap_mean = 0;  // |generator − trainer| over tokens of the current version
-  double logprob_gap_max = 0;
-  int64_t logprob_gap_tokens = 0;  // tokens compared (those stamped with the current version)
+  // |generator − trainer| log-probability over rollouts that version step − 1 sampled from first to
+  // last token; 0 tokens when the batch has none. (Later tokens of a rollout that began under an
+  // older version were sampled with kept KV: metrics["logprob_gap_stale_kv_*"].)
+  double logprob_gap_mean = 0, logprob_gap_max = 0;
+  int64_t logprob_gap_tokens = 0;
   int64_t sequences = 0, response_tokens = 0, packed_tokens = 0;
   double seconds = 0;
   std::map<std::string, double> phase_seconds;  // pack, forward_backward, optimiser, …
@@ -41,12 +44,16 @@ class Learner {
                                                          MetricsRegistry& metrics);
   ~Learner();
 
-  // One RL step over complete groups. `step` counts from 1 and drives schedules.
+  // One RL step over complete groups. `step` counts from 1 and drives schedules. Deterministic: the
+  // same weights, groups, step and trainer.threads give the same bits.
+  // Errors: InvalidArgument (a malformed group), Internal and ResourceExhausted (tensor code); the
+  // weights are then unchanged. A non-finite step is no error but a skipped report.
   absl::StatusOr<StepReport> Step(const std::vector<Group>& groups, int64_t step);
   // One SFT step (cross-entropy over completion tokens).
   absl::StatusOr<StepReport> SftStep(const std::vector<SftExample>& examples, int64_t step);
 
-  // Optimiser state and counters, beside the Hugging Face weights; see trainer/learner/checkpoint.h.
+  // Optimiser state, beside the Hugging Face weights; see trainer/learner/checkpoint.h. LoadState
+  // expects the model to be loaded already (Create got it).
   absl::Status SaveState(const std::string& dir) const;
   absl::Status LoadState(const std::string& dir);
   void ResetOptimiser();
@@ -55,6 +62,7 @@ class Learner {
   WeightManifest Snapshot(int64_t version, std::vector<char>& payload) const;
 
   Transformer& model();
+  const Transformer& model() const;
 
  private:
   class Impl;

@@ -1,0 +1,31 @@
+// Checkpoint folders as files: sealing, publishing, finding, pruning. Torch-free, so that crash
+// tests need no tensors; trainer/learner/checkpoint.h adds the contents.
+//
+// A folder counts only with a manifest.json that verifies, and that is written last:
+//   {"format_version": 1, "step", "trainer_epoch", "ledger", "files": {"hf/…": {"bytes", "sha256"}}}
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "trainer/learner/checkpoint.h"
+
+namespace tramontane {
+
+// An empty folder to fill for `step`; leftovers of an interrupted save are removed.
+absl::StatusOr<std::string> BeginCheckpoint(const std::string& checkpoints_dir, int64_t step);
+
+// Hashes what `staging_dir` holds, writes its manifest, and moves it to step_N in one rename
+// (exchanging it with an earlier step_N). Everything is on disk on return.
+absl::Status CommitCheckpoint(const std::string& staging_dir, const std::string& checkpoints_dir,
+                              const CheckpointState& state);
+
+// Removes all but the newest `keep_last` step folders.
+absl::Status PruneCheckpoints(const std::string& checkpoints_dir, int keep_last);
+
+// The state of a folder whose every file has the size and hash of its manifest.
+// DataLoss names the file; NotFound: no manifest.
+absl::StatusOr<CheckpointState> VerifyCheckpoint(const std::string& dir);
+
+}  // namespace tramontane

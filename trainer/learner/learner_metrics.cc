@@ -1,0 +1,110 @@
+#include "trainer/learner/learner_metrics.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace tramontane {
+
+void ReportSums(const MicrobatchOutput& total, const AlgorithmConfig& algorithm, StepReport& report) {
+  const LossSums& sums = total.sums;
+  const double tokens = std::max(sums.tokens, 1.0);
+  std::map<std::string, double>& metrics = report.metrics;
+  metrics["neg_logprob"] = sums.negative_logprob / tokens;
+  if (algorithm.objective.kind != "nll" && algorithm.objective.ratio != "none") {
+    metrics["ratio_mean"] = sums.ratio / tokens;
+    metrics["ratio_max"] = sums.ratio_max;
+    metrics["clip_low"] = sums.clipped_low / tokens;
+    metrics["clip_high"] = sums.clipped_high / tokens;
+    metrics["anchor_kl"] = sums.anchor_kl / tokens;
+  }
+  if (algorithm.entropy.kind != "none") metrics["entropy"] = sums.entropy / tokens;
+  if (algorithm.correction.kind != "none") {
+    metrics["corrected"] = sums.corrected / tokens;
+    metrics["correction_mean"] = sums.correction / tokens;
+  }
+  metrics["forward_core_seconds"] = total.forward_seconds;
+  metrics["backward_core_seconds"] = total.backward_seconds;
+
+  report.logprob_gap_tokens = total.gap.tokens;
+  report.logprob_gap_mean = total.gap.sum / std::max<double>(static_cast<double>(total.gap.tokens), 1);
+  report.logprob_gap_max = total.gap.max;
+  const double stale_tokens = static_cast<double>(total.gap_stale_kv.tokens);
+  metrics["logprob_gap_stale_kv_tokens"] = stale_tokens;
+  metrics["logprob_gap_stale_kv_mean"] = total.gap_stale_kv.sum / std::max(stale_tokens, 1.0);
+  metrics["logprob_gap_stale_kv_max"] = total.gap_stale_kv.max;
+}
+
+void ReportAdvantages(const CollectedRows& collected, const AdvantageResult& advantages, StepReport& report) {
+  double rewards = 0, count = 0, sum = 0, absolute = 0, squares = 0;
+  for (size_t i = 0; i < collected.rows.size(); ++i) {
+    rewards += collected.rows[i].reward;
+    if (!advantages.kept[i]) continue;
+    const double a = advantages.advantage[i];
+    count += 1;
+    sum += a;
+    absolute += std::abs(a);
+    squares += a * a;
+  }
+  count = std::max(count, 1.0);
+  std::map<std::string, double>& metrics = report.metrics;
+  metrics["reward_mean"] = rewards / std::max(static_cast<double>(collected.rows.size()), 1.0);
+  metrics["advantage_mean"] = sum / count;
+  metrics["advantage_abs_mean"] = absolute / count;
+  metrics["advantage_std"] = std::sqrt(std::max(squares / count - std::pow(sum / count, 2), 0.0));
+  metrics["groups"] = static_cast<double>(advantages.groups);
+  metrics["zero_variance_groups"] = static_cast<double>(advantages.zero_variance_groups);
+  metrics["truncated_sequences"] = static_cast<double>(advantages.truncated_sequences);
+  metrics["without_score"] = static_cast<double>(collected.without_score);
+  metrics["nonfinite_logprobs"] = static_cast<double>(collected.nonfinite_logprobs);
+}
+
+LearnerMetrics::LearnerMetrics(MetricsRegistry& registry)
+    : registry_(registry),
+      loss_(registry.MakeGauge("tramontane_trainer_loss")),
+      grad_norm_(registry.MakeGauge("tramontane_trainer_grad_norm")),
+      learning_rate_(registry.MakeGauge("tramontane_trainer_learning_rate")),
+      clip_low_(registry.MakeGauge("tramontane_trainer_clip_ratio", {{"side", "low"}})),
+      clip_high_(registry.MakeGauge("tramontane_trainer_clip_ratio", {{"side", "high"}})),
+      ratio_mean_(registry.MakeGauge("tramontane_trainer_importance_ratio", {{"statistic", "mean"}})),
+      ratio_max_(registry.MakeGauge("tramontane_trainer_importance_ratio", {{"statistic", "max"}})),
+      entropy_estimate_(registry.MakeGauge("tramontane_trainer_entropy")),
+      gap_mean_(registry.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "mean"}})),
+      gap_max_(registry.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "max"}})),
+      nonfinite_steps_(registry.MakeCounter("tramontane_trainer_nonfinite_steps_total")),
+      response_tokens_(registry.MakeCounter("tramontane_trainer_tokens_total", {{"kind", "response"}})),
+      packed_tokens_(registry.MakeCounter("tramontane_trainer_tokens_total", {{"kind", "packed"}})),
+      sequences_(registry.MakeCounter("tramontane_trainer_sequences_total")) {}
+
+void LearnerMetrics::Set(Gauge& gauge, const StepReport& report, const std::string& name) {
+  const auto found = report.metrics.find(name);
+  if (found != report.metrics.end()) gauge.Set(found->second);
+}
+
+void LearnerMetrics::Record(const StepReport& report) {
+  for (const auto& [phase, seconds] : report.phase_seconds) {
+    if (!phases_.contains(phase)) {
+      phases_[phase] = registry_.MakeHistogram("tramontane_trainer_step_seconds", {{"phase", phase}});
+    }
+    phases_[phase].Observe(seconds);
+  }
+  if (report.nonfinite) nonfinite_steps_.Add();
+  if (report.skipped) return;
+  loss_.Set(report.loss);
+  grad_norm_.Set(report.grad_norm);
+  learning_rate_.Set(report.learning_rate);
+  Set(clip_low_, report, "clip_low");
+  Set(clip_high_, report, "clip_high");
+  Set(ratio_mean_, report, "ratio_mean");
+  Set(ratio_max_, report, "ratio_max");
+  Set(entropy_estimate_, report, "neg_logprob");
+  // A batch without tokens of the current version says nothing of the gap.
+  if (report.logprob_gap_tokens > 0) {
+    gap_mean_.Set(report.logprob_gap_mean);
+    gap_max_.Set(report.logprob_gap_max);
+  }
+  response_tokens_.Add(static_cast<double>(report.response_tokens));
+  packed_tokens_.Add(static_cast<double>(report.packed_tokens));
+  sequences_.Add(static_cast<double>(report.sequences));
+}
+
+}  // namespace tramontane

@@ -1,0 +1,40 @@
+// What the learner reports of a step: names of StepReport::metrics, and the Prometheus series.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "common/metrics.h"
+#include "trainer/learner/advantage.h"
+#include "trainer/learner/learner.h"
+#include "trainer/learner/microbatch.h"
+#include "trainer/learner/train_rows.h"
+
+namespace tramontane {
+
+// metrics: clip_low, clip_high (shares of tokens), ratio_mean, ratio_max, anchor_kl,
+// neg_logprob (−mean log π of the sampled tokens: a sampled estimate of the entropy), entropy (only
+// if computed), corrected, correction_mean, forward_core_seconds, backward_core_seconds,
+// logprob_gap_stale_kv_{mean,max,tokens}; and the gap fields.
+void ReportSums(const MicrobatchOutput& total, const AlgorithmConfig& algorithm, StepReport& report);
+
+// metrics: reward_mean, advantage_{mean,std,abs_mean} over kept rows, groups, zero_variance_groups,
+// truncated_sequences, without_score, nonfinite_logprobs.
+void ReportAdvantages(const CollectedRows& collected, const AdvantageResult& advantages, StepReport& report);
+
+class LearnerMetrics {
+ public:
+  explicit LearnerMetrics(MetricsRegistry& registry);
+  void Record(const StepReport& report);
+
+ private:
+  void Set(Gauge& gauge, const StepReport& report, const std::string& name);
+
+  MetricsRegistry& registry_;
+  std::map<std::string, Histogram> phases_;
+  Gauge loss_, grad_norm_, learning_rate_, clip_low_, clip_high_, ratio_mean_, ratio_max_, entropy_estimate_;
+  Gauge gap_mean_, gap_max_;
+  Counter nonfinite_steps_, response_tokens_, packed_tokens_, sequences_;
+};
+
+}  // namespace tramontane

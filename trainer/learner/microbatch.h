@@ -1,0 +1,57 @@
+// One packed microbatch: rows to tensors, forward, loss, gradients.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/config.h"
+#include "trainer/learner/policy_loss.h"
+#include "trainer/learner/train_rows.h"
+
+namespace tramontane {
+
+class Transformer;
+
+// The whole step's rows with their shares of the loss, one entry per row. Read by all workers.
+struct StepRows {
+  std::span<const TrainRow> rows;
+  std::vector<double> advantage;
+  std::vector<double> token_weight;     // trainer/learner/aggregation.h
+  std::vector<double> positive_weight;  // empty unless auxiliary.positive_nll is used
+};
+
+struct StepMath {
+  AlgorithmConfig algorithm;
+  double temperature = 1;
+  // Weight version that the parameters are at: log-probabilities stamped with it are compared.
+  int64_t version = 0;
+};
+
+// |generator − trainer| log-probability over tokens.
+struct GapSums {
+  double sum = 0, max = 0;
+  int64_t tokens = 0;
+
+  void Add(double gap);
+  void Add(const GapSums& other);
+};
+
+struct MicrobatchOutput {
+  double loss = 0;  // this microbatch's share of the step's loss
+  LossSums sums;
+  GapSums gap;           // rollouts sampled by `version` from first to last token
+  GapSums gap_stale_kv;  // tokens of `version` that came after older ones (their KV cache was kept)
+  double forward_seconds = 0, backward_seconds = 0;
+};
+
+// Computes rows `members` of `step` and adds the gradient to `gradients` (shapes of `parameters`).
+// Thread-safe for distinct `gradients`. Tensor errors come back as Status.
+absl::Status ComputeMicrobatch(Transformer& model, const std::vector<at::Tensor>& parameters,
+                               const StepRows& step, const std::vector<int32_t>& members, const StepMath& math,
+                               const std::vector<at::Tensor>& gradients, MicrobatchOutput& output);
+
+}  // namespace tramontane

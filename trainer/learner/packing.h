@@ -1,0 +1,24 @@
+// Packing sequences into microbatches, and microbatches onto workers. Integers only, deterministic.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace tramontane {
+
+struct PackPlan {
+  // Each microbatch lists indices into `lengths`, longest first.
+  std::vector<std::vector<int32_t>> microbatches;
+  // worker → microbatches it computes, in that order.
+  std::vector<std::vector<int32_t>> workers;
+  int64_t tokens = 0;
+};
+
+// Greedy by length, longest first (ties by index), each into the emptiest microbatch with room.
+// The number of microbatches is the least that capacity allows, rounded up to a multiple of
+// `workers` while there are sequences enough, so that all workers end together; more are opened
+// only if the greedy choice runs out of room. A sequence longer than the capacity gets a
+// microbatch of its own. Sequences of length 0 are left out.
+PackPlan PackSequences(const std::vector<int64_t>& lengths, int64_t capacity_tokens, int workers);
+
+}  // namespace tramontane

@@ -1,0 +1,79 @@
+#include "trainer/learner/train_rows.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "common/status.h"
+
+namespace tramontane {
+namespace {
+
+bool HasScore(const Verdict& verdict) {
+  return verdict.score.has_value() &&
+         (verdict.status == VerdictStatus::kScored || verdict.status == VerdictStatus::kPolicyFailure);
+}
+
+absl::Status CheckRollout(const Group& group, const Rollout& rollout) {
+  int64_t stamped = 0;
+  for (const VersionSpan& span : rollout.spans) stamped += span.count;
+  if (rollout.logprobs.size() == rollout.tokens.size() && stamped == static_cast<int64_t>(rollout.tokens.size())) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      "group " + group.task.gid + ", sample " + std::to_string(rollout.sample_index) + ": " +
+      std::to_string(rollout.tokens.size()) + " tokens, " + std::to_string(rollout.logprobs.size()) +
+      " log-probabilities, " + std::to_string(stamped) + " version stamps");
+}
+
+}  // namespace
+
+absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups) {
+  CollectedRows collected;
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const Group& group = groups[g];
+    if (group.task.row.prompt_tokens.empty()) {
+      return absl::InvalidArgumentError("group " + group.task.gid + ": empty prompt");
+    }
+    for (const Rollout& rollout : group.rollouts) {
+      if (!HasScore(rollout.verdict) || !std::isfinite(*rollout.verdict.score)) {
+        ++collected.without_score;
+        continue;
+      }
+      RETURN_IF_ERROR(CheckRollout(group, rollout));
+      if (!std::all_of(rollout.logprobs.begin(), rollout.logprobs.end(), [](float x) { return std::isfinite(x); })) {
+        ++collected.nonfinite_logprobs;
+        continue;
+      }
+      TrainRow row;
+      row.prompt = group.task.row.prompt_tokens;
+      row.response = rollout.tokens;
+      row.behaviour = rollout.logprobs;
+      row.versions = rollout.spans;
+      row.group = static_cast<int64_t>(g);
+      row.reward = *rollout.verdict.score;
+      row.correct = rollout.verdict.correct;
+      row.truncated = rollout.finish_reason == FinishReason::kLength;
+      collected.rows.push_back(row);
+    }
+  }
+  return collected;
+}
+
+absl::StatusOr<CollectedRows> CollectRows(const std::vector<SftExample>& examples) {
+  CollectedRows collected;
+  for (size_t i = 0; i < examples.size(); ++i) {
+    if (examples[i].prompt_tokens.empty() || examples[i].completion_tokens.empty()) {
+      return absl::InvalidArgumentError("SFT example " + std::to_string(i) + ": empty prompt or completion");
+    }
+    TrainRow row;
+    row.prompt = examples[i].prompt_tokens;
+    row.response = examples[i].completion_tokens;
+    row.group = static_cast<int64_t>(i);
+    row.reward = 1;
+    collected.rows.push_back(row);
+  }
+  return collected;
+}
+
+}  // namespace tramontane

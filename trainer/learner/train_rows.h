@@ -1,0 +1,42 @@
+// Groups and SFT examples as the rows of a step. Torch-free.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/rollout.h"
+#include "data/dataset.h"
+
+namespace tramontane {
+
+// One sequence to learn from. Spans point into the groups or examples, which must outlive it.
+struct TrainRow {
+  std::span<const int32_t> prompt;    // at least one token
+  std::span<const int32_t> response;  // may be empty: such a row is in statistics only
+  std::span<const float> behaviour;   // the generator's log-probabilities; empty for SFT
+  std::span<const VersionSpan> versions;
+  int64_t group = 0;
+  double reward = 0;
+  bool correct = false;
+  bool truncated = false;  // ended by length
+
+  // Tokens fed to the model: the last response token predicts nothing.
+  int64_t input_tokens() const {
+    return response.empty() ? 0 : static_cast<int64_t>(prompt.size() + response.size()) - 1;
+  }
+};
+
+struct CollectedRows {
+  std::vector<TrainRow> rows;
+  int64_t without_score = 0;       // infrastructure failures and timeouts: no reward exists
+  int64_t nonfinite_logprobs = 0;  // left out: a ratio against them means nothing
+};
+
+// The valid members of complete groups: scored, or failed by the policy's own fault.
+// InvalidArgument when a rollout's tokens, log-probabilities and versions disagree in length.
+absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups);
+absl::StatusOr<CollectedRows> CollectRows(const std::vector<SftExample>& examples);
+
+}  // namespace tramontane
