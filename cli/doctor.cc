@@ -86,12 +86,16 @@ Check CheckConfig(const std::string& run_dir) {
 }
 
 Check CheckLineage(const std::string& run_dir) {
-  const auto journal = Journal::Open(run_dir + "/journal.jsonl");
-  if (!journal.ok()) return Bad("journal", std::string(journal.status().message()));
-  const auto lineage = VerifyLineage((*journal)->records());
-  if (!lineage.ok()) return Bad("journal", std::string(lineage.message()));
-  return Ok("journal", std::to_string((*journal)->records().size()) +
-                           " records, hash chain whole, no group trained twice");
+  const auto records = Journal::Read(run_dir + "/journal.jsonl");
+  if (!records.ok()) return Bad("journal", std::string(records.status().message()));
+  const Lineage lineage = VerifyLineage(*records);
+  if (!lineage.problems.empty()) {
+    return Bad("journal", lineage.problems.front() +
+                              (lineage.problems.size() > 1
+                                   ? " (and " + std::to_string(lineage.problems.size() - 1) + " more)" : ""));
+  }
+  return Ok("journal", "whole to step " + std::to_string(lineage.last_step) + ": " +
+                           std::to_string(lineage.trained_groups) + " groups trained, none twice");
 }
 
 const char* Symbol(Check::Result result) {

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "common/clock.h"
@@ -99,8 +100,9 @@ TEST_F(ChildProcessTest, DestructionKillsTheWholeGroup) {
   // The grandchild is init's now and may stay a zombie for a moment: look at its state.
   bool gone = false;
   for (int i = 0; i < 100 && !gone; ++i) {
-    const auto stat = ReadFile("/proc/" + std::to_string(grandchild) + "/stat");
-    gone = !stat.ok() || stat->find(") Z ") != std::string::npos;
+    std::ifstream file("/proc/" + std::to_string(grandchild) + "/stat");
+    std::string stat;
+    gone = !std::getline(file, stat) || stat.find(") Z ") != std::string::npos;
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   EXPECT_TRUE(gone);
