@@ -1,6 +1,6 @@
 // The trainer's write-ahead journal: the truth about which groups were trained on. One JSON record
 // a line, each with the previous record's hash; fsynced before the step it describes is taken.
-// A torn last line is cut off on open; any other damage is DataLoss.
+// A torn last line is cut off on open; any other damage is DataLoss. One thread.
 #pragma once
 
 #include <cstdint>
@@ -22,19 +22,30 @@ struct JournalRecord {
   std::vector<std::string> gids;   // in training order
   std::vector<std::string> blobs;  // same order
   std::vector<uint64_t> cursors;   // same order
-  Json detail = Json::object();    // drop: {"reason"}, …
+  // drop: {"reason"}; rollback: batches after `step` are void, {"reason"}; epoch: {"run_id"}
+  Json detail = Json::object();
+
+  bool operator==(const JournalRecord&) const = default;
 };
 
 class Journal {
  public:
-  // Creates the file or verifies the existing one.
+  // Creates the file or verifies the existing one, and locks it: FailedPrecondition while another
+  // process has it open.
   static absl::StatusOr<std::unique_ptr<Journal>> Open(const std::string& path);
+  // The records of a journal that may be in use by its owner; changes nothing.
+  static absl::StatusOr<std::vector<JournalRecord>> Read(const std::string& path);
   ~Journal();
 
-  // Appended in order; on return with `durable` the record and all before it are on disk.
+  // Appended in order; on return with `durable` the record and all before it are on disk. A record
+  // that could not be written whole is taken back (ResourceExhausted: disk full). After a failed
+  // fsync nobody knows what is on disk: every later append is refused.
   absl::Status Append(const JournalRecord& record, bool durable);
-  const std::vector<JournalRecord>& records() const;  // since the oldest kept
-  std::string head() const;  // hash of the last record
+  const std::vector<JournalRecord>& records() const;  // as verified by Open; later ones are not added
+  int64_t size() const;      // records in the file, appended ones included
+  std::string head() const;  // hash of the last record; "" when there is none
+  // True if record number `size` (counted from 1) of those verified by Open had this hash.
+  bool Contains(int64_t size, const std::string& head) const;
 
  private:
   struct Impl;
