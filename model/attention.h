@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 namespace tramontane {
 
@@ -15,6 +16,15 @@ class Attention {
   // window_tokens: 0 = full causal attention. Returns [tokens, heads, head_dim].
   virtual at::Tensor Run(int64_t layer, const at::Tensor& q_THD, const at::Tensor& k_TKD,
                          const at::Tensor& v_TKD, double scale, int64_t window_tokens) = 0;
+
+  // For the `dynamic` rope scaling alone, whose frequencies depend on the length seen so far: that
+  // length for each token. By default what token-by-token decoding sees, position + 1; attention
+  // over whole sequences answers with their full lengths.
+  virtual std::vector<int64_t> RopeLengths(const std::vector<int64_t>& positions) const {
+    std::vector<int64_t> lengths = positions;
+    for (int64_t& length : lengths) ++length;
+    return lengths;
+  }
 };
 
 }  // namespace tramontane

@@ -18,6 +18,7 @@ struct RopeScaling {
   double low_freq_factor = 1.0, high_freq_factor = 4.0;   // llama3
   double beta_fast = 32, beta_slow = 1;                   // yarn
   std::optional<double> attention_factor, mscale, mscale_all_dim;
+  bool truncate = true;                                   // yarn: whole dimensions at the ramp's ends
   int64_t original_max_position_embeddings = 0;
 };
 

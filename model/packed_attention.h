@@ -13,6 +13,7 @@ class PackedAttention final : public Attention {
   explicit PackedAttention(std::vector<int64_t> offsets);
   at::Tensor Run(int64_t layer, const at::Tensor& q_THD, const at::Tensor& k_TKD, const at::Tensor& v_TKD,
                  double scale, int64_t window_tokens) override;
+  std::vector<int64_t> RopeLengths(const std::vector<int64_t>& positions) const override;
 
  private:
   std::vector<int64_t> offsets_;

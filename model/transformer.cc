@@ -1,0 +1,119 @@
+#include "model/transformer.h"
+
+#include <torch/torch.h>
+
+#include "model/decoder_layer.h"
+#include "model/ops/rms_norm.h"
+#include "model/rope.h"
+
+namespace tramontane {
+
+namespace {
+
+// A module that only holds: the nodes between the dots of a parameter's name.
+class Node : public torch::nn::Module {
+ public:
+  using Module::Module;
+};
+
+void RegisterByPath(torch::nn::Module& root, const std::string& path, const at::Tensor& tensor) {
+  torch::nn::Module* node = &root;
+  size_t begin = 0;
+  for (size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', begin)) {
+    const std::string name = path.substr(begin, dot - begin);
+    const auto children = node->named_children();
+    const auto* child = children.find(name);
+    node = child != nullptr ? child->get() : node->register_module(name, std::make_shared<Node>(name)).get();
+    begin = dot + 1;
+  }
+  node->register_parameter(path.substr(begin), tensor);
+}
+
+bool EndsWith(const std::string& s, const std::string& end) {
+  return s.size() >= end.size() && s.compare(s.size() - end.size(), end.size(), end) == 0;
+}
+
+}  // namespace
+
+struct Transformer::Layers {
+  Layers(const ModelConfig& config, at::Device device, at::ScalarType dtype) : rope(config, device, dtype) {
+    const auto options = at::TensorOptions().device(device).dtype(dtype).requires_grad(true);
+    embedding_VE = at::empty({config.vocab_size, config.hidden_size}, options);
+    norm_E = at::empty({config.hidden_size}, options);
+    if (!config.tie_word_embeddings) {
+      head_VE = at::empty({config.vocab_size, config.hidden_size}, options);
+    }
+    layers.reserve(config.num_layers);
+    for (int64_t l = 0; l < config.num_layers; ++l) layers.emplace_back(config, device, dtype);
+  }
+
+  at::Tensor embedding_VE, norm_E, head_VE;  // head undefined when tied
+  std::vector<DecoderLayer> layers;
+  RopeTable rope;
+};
+
+Transformer::Transformer(ModelConfig config, at::Device device, at::ScalarType dtype)
+    : config_(std::move(config)), layers_(std::make_unique<Layers>(config_, device, dtype)) {
+  for (const auto& [name, tensor] : NamedWeights()) RegisterByPath(*this, name, tensor);
+}
+
+Transformer::~Transformer() = default;
+
+void Transformer::InitRandom(uint64_t seed) {
+  at::NoGradGuard no_grad;
+  at::Generator generator = at::detail::createCPUGenerator(seed);
+  for (auto& [name, tensor] : NamedWeights()) {
+    if (EndsWith(name, "norm.weight") || EndsWith(name, "layernorm.weight")) {
+      tensor.fill_(1);
+    } else if (EndsWith(name, ".bias")) {
+      tensor.zero_();
+    } else {
+      // Drawn in float32 on the CPU, so that a seed means the same on every device and dtype.
+      tensor.copy_(at::normal(0.0, config_.initializer_range, tensor.sizes(), generator));
+    }
+  }
+}
+
+at::Tensor Transformer::Forward(const at::Tensor& tokens_T, const at::Tensor& positions_T,
+                                Attention& attention) {
+  TORCH_CHECK(tokens_T.dim() == 1 && tokens_T.sizes() == positions_T.sizes(),
+              "forward: tokens and positions must be vectors of one length");
+  const double scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
+  const RopeRows rope = layers_->rope.For(positions_T, attention);
+  at::Tensor x_TE = at::embedding(layers_->embedding_VE, tokens_T);
+  for (int64_t l = 0; l < config_.num_layers; ++l) {
+    const DecoderLayer& layer = layers_->layers[l];
+    const AttentionInput in = layer.BeforeAttention(x_TE, rope);
+    const at::Tensor attended_THD =
+        attention.Run(l, in.q_THD, in.k_TKD, in.v_TKD, scale, config_.sliding_window[l]);
+    x_TE = layer.AfterAttention(attended_THD, in.residual_TE);
+  }
+  return RmsNorm(x_TE, layers_->norm_E, config_.rms_norm_eps);
+}
+
+at::Tensor Transformer::Logits(const at::Tensor& hidden_RD) {
+  const at::Tensor& head = lm_head_weight();
+  if (head.scalar_type() == at::kFloat || head.scalar_type() == at::kDouble) {
+    return at::mm(hidden_RD, head.t()).to(at::kFloat);
+  }
+  return at::mm(hidden_RD.to(at::kFloat), head.to(at::kFloat).t());
+}
+
+const at::Tensor& Transformer::lm_head_weight() const {
+  return layers_->head_VE.defined() ? layers_->head_VE : layers_->embedding_VE;
+}
+
+std::vector<std::pair<std::string, at::Tensor>> Transformer::NamedWeights() const {
+  std::vector<std::pair<std::string, at::Tensor>> weights;
+  weights.emplace_back("model.embed_tokens.weight", layers_->embedding_VE);
+  for (size_t l = 0; l < layers_->layers.size(); ++l) {
+    for (const auto& [name, tensor] : layers_->layers[l].parameters()) {
+      weights.emplace_back("model.layers." + std::to_string(l) + "." + name, tensor);
+    }
+  }
+  weights.emplace_back("model.norm.weight", layers_->norm_E);
+  if (layers_->head_VE.defined()) weights.emplace_back("lm_head.weight", layers_->head_VE);
+  return weights;
+}
+
+}  // namespace tramontane
