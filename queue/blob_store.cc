@@ -24,11 +24,7 @@ bool IsAddress(const std::string& text) {
 }  // namespace
 
 absl::StatusOr<BlobStore> BlobStore::Open(const std::string& root) {
-  // The 256 folders are made once, so that a write has one folder to sync and none to create.
-  static constexpr char kHex[] = "0123456789abcdef";
-  for (int i = 0; i < 256; ++i) {
-    RETURN_IF_ERROR(MakeDirs(root + '/' + kHex[i >> 4] + kHex[i & 15]));
-  }
+  RETURN_IF_ERROR(MakeDirs(root));
   RETURN_IF_ERROR(FsyncDir(root));
   return BlobStore(root);
 }
@@ -42,7 +38,13 @@ absl::StatusOr<std::string> BlobStore::Put(std::string_view bytes) const {
   const std::string path = PathOf(address);
   struct stat st {};
   if (::stat(path.c_str(), &st) == 0 && static_cast<size_t>(st.st_size) == bytes.size()) return address;
-  RETURN_IF_ERROR(WriteFileAtomic(path, bytes));
+  absl::Status written = WriteFileAtomic(path, bytes);
+  if (absl::IsNotFound(written)) {  // the first blob with these two digits
+    RETURN_IF_ERROR(MakeDirs(std::filesystem::path(path).parent_path().string()));
+    RETURN_IF_ERROR(FsyncDir(root_));
+    written = WriteFileAtomic(path, bytes);
+  }
+  RETURN_IF_ERROR(written);
   return address;
 }
 

@@ -384,16 +384,17 @@ local function blobs(keys, args)
   return out
 end
 
--- What frees memory or finishes work stays allowed when Redis is at its memory limit.
-local allowed_when_full = {
-  tramontane_renew = renew, tramontane_complete = complete, tramontane_release = release,
-  tramontane_fail = fail, tramontane_reap = reap, tramontane_retire = retire,
-  tramontane_stats = stats, tramontane_blobs = blobs,
-}
-for name, callback in pairs(allowed_when_full) do
-  redis.register_function{function_name = name, callback = callback, flags = {'allow-oom'}}
-end
 redis.register_function('tramontane_fence', fence)
 redis.register_function('tramontane_restore', restore)
 redis.register_function('tramontane_admit', admit)
 redis.register_function('tramontane_claim', claim)
+-- What frees memory or finishes work stays allowed when Redis is at its memory limit.
+local FULL_OK = {'allow-oom'}
+redis.register_function{function_name = 'tramontane_renew', callback = renew, flags = FULL_OK}
+redis.register_function{function_name = 'tramontane_complete', callback = complete, flags = FULL_OK}
+redis.register_function{function_name = 'tramontane_release', callback = release, flags = FULL_OK}
+redis.register_function{function_name = 'tramontane_fail', callback = fail, flags = FULL_OK}
+redis.register_function{function_name = 'tramontane_reap', callback = reap, flags = FULL_OK}
+redis.register_function{function_name = 'tramontane_retire', callback = retire, flags = FULL_OK}
+redis.register_function{function_name = 'tramontane_stats', callback = stats, flags = FULL_OK}
+redis.register_function{function_name = 'tramontane_blobs', callback = blobs, flags = FULL_OK}

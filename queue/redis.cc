@@ -1,6 +1,7 @@
 #include "queue/redis.h"
 
 #include <hiredis/hiredis.h>
+#include <signal.h>
 #include <sys/time.h>
 
 #include <cmath>
@@ -23,6 +24,29 @@ struct ReplyDeleter {
   void operator()(redisReply* reply) const { freeReplyObject(reply); }
 };
 using ReplyPtr = std::unique_ptr<redisReply, ReplyDeleter>;
+
+// This hiredis writes without MSG_NOSIGNAL: a server that hung up would end the process. Holds
+// SIGPIPE back in this thread for a scope and swallows the one that a write raised in it.
+class NoSigpipe {
+ public:
+  NoSigpipe() {
+    sigemptyset(&pipe_);
+    sigaddset(&pipe_, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_, &before_);
+  }
+  ~NoSigpipe() {
+    if (sigismember(&before_, SIGPIPE) == 1) return;
+    const timespec at_once{};
+    while (sigtimedwait(&pipe_, nullptr, &at_once) == SIGPIPE) {
+    }
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+  NoSigpipe(const NoSigpipe&) = delete;
+  NoSigpipe& operator=(const NoSigpipe&) = delete;
+
+ private:
+  sigset_t pipe_{}, before_{};
+};
 
 timeval ToTimeval(double seconds) {
   timeval out{};
@@ -166,6 +190,7 @@ absl::StatusOr<std::unique_ptr<RedisConnection>> RedisConnection::Create(const s
 
 absl::StatusOr<RedisReply> RedisConnection::Command(const std::vector<std::string>& argv,
                                                     double timeout_s) {
+  const NoSigpipe guard;
   if (!impl_->context) RETURN_IF_ERROR(impl_->Dial());
   return impl_->Run(argv, timeout_s < 0 ? impl_->command_timeout_s : timeout_s);
 }

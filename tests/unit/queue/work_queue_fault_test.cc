@@ -15,11 +15,17 @@ namespace {
 std::string Gid(int i) { return "gid" + std::to_string(i); }
 std::string Blob(int i) { return "blob" + std::to_string(i); }
 
+absl::Status StatusOf(const absl::Status& status) { return status; }
+template <class T>
+absl::Status StatusOf(const absl::StatusOr<T>& result) {
+  return result.status();
+}
+
 // As callers do: repeat what came back Unavailable, a bounded number of times.
 template <class F>
 auto Persist(F&& call) {
   auto result = call();
-  for (int i = 0; i < 100 && absl::IsUnavailable(absl::StatusOr<int>(result.status()).status()); ++i) {
+  for (int i = 0; i < 100 && absl::IsUnavailable(StatusOf(result)); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     result = call();
   }
@@ -62,7 +68,7 @@ TEST(WorkQueueFaults, AnEmptiedRedisIsNoticedAndRebuilt) {
   ASSERT_TRUE(server->RestartEmpty().ok());
 
   // The generator finds its lease gone; the trainer is told, restores its epoch and admits again.
-  EXPECT_EQ(Persist([&] { return absl::StatusOr<int>(generator->Complete(lease, Blob(1))); }).status().code(),
+  EXPECT_EQ(Persist([&] { return generator->Complete(lease, Blob(1)); }).code(),
             absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(Persist([&] { return trainer->Admit(Gid(0), Blob(0), Purpose::kTrain, epoch, 100); }).value(),
             AdmitResult::kForgotten);
