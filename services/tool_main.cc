@@ -8,14 +8,16 @@ namespace {
 // Documents on standard input are prompts and token lists; anything larger is a mistake.
 constexpr size_t kMaxInputBytes = size_t{1} << 30;
 
-absl::StatusOr<Json> ReadDocument(std::istream& in) {
+using OrderedJson = nlohmann::ordered_json;
+
+absl::StatusOr<OrderedJson> ReadDocument(std::istream& in) {
   std::string text;
   char buffer[1 << 16];
   while (in.read(buffer, sizeof(buffer)), in.gcount() > 0) {
     text.append(buffer, static_cast<size_t>(in.gcount()));
     if (text.size() > kMaxInputBytes) return absl::InvalidArgumentError("more than 1 GiB of input");
   }
-  Json document = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  OrderedJson document = OrderedJson::parse(text, nullptr, /*allow_exceptions=*/false);
   if (document.is_discarded()) return absl::InvalidArgumentError("not a JSON document");
   return document;
 }
@@ -40,9 +42,9 @@ int PrintJsonResult(const std::string& where, std::ostream& out,
 }
 
 int RunJsonTool(const std::string& where, std::istream& in, std::ostream& out,
-                const std::function<absl::StatusOr<Json>(const Json&)>& tool) {
-  absl::StatusOr<Json> input = ReadDocument(in);
-  if (!input.ok()) return PrintJsonResult(where + ": standard input", out, input);
+                const std::function<absl::StatusOr<Json>(const OrderedJson&)>& tool) {
+  const absl::StatusOr<OrderedJson> input = ReadDocument(in);
+  if (!input.ok()) return PrintJsonResult(where + ": standard input", out, input.status());
   return PrintJsonResult(where, out, tool(*input));
 }
 

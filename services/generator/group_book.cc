@@ -1,0 +1,74 @@
+#include "services/generator/group_book.h"
+
+#include <utility>
+
+namespace tramontane {
+
+LiveGroupPtr GroupBook::Open(Lease lease, GroupTask task) {
+  auto group = std::make_shared<LiveGroup>();
+  group->request_id = lease.gid + "#" + std::to_string(lease.delivery);
+  group->lease = std::move(lease);
+  group->task = std::move(task);
+  group->unsampled = group->unverified = group->task.samples;
+  group->rollouts.resize(static_cast<size_t>(group->task.samples));
+  std::lock_guard lock(mutex_);
+  unsampled_ += group->unsampled;
+  open_[group->request_id] = group;
+  return group;
+}
+
+bool GroupBook::SampleDone(const LiveGroupPtr& group, Rollout rollout) {
+  std::lock_guard lock(mutex_);
+  if (group->closed) return false;
+  const auto index = static_cast<size_t>(rollout.sample_index);
+  group->rollouts.at(index) = std::move(rollout);
+  --group->unsampled;
+  --unsampled_;
+  return true;
+}
+
+bool GroupBook::VerdictDone(const LiveGroupPtr& group, int32_t sample_index, Verdict verdict) {
+  std::lock_guard lock(mutex_);
+  if (group->closed) return false;
+  group->rollouts.at(static_cast<size_t>(sample_index)).verdict = std::move(verdict);
+  return --group->unverified == 0;
+}
+
+Rollout GroupBook::Sample(const LiveGroupPtr& group, int32_t sample_index) const {
+  std::lock_guard lock(mutex_);
+  return group->rollouts.at(static_cast<size_t>(sample_index));
+}
+
+Group GroupBook::Take(const LiveGroupPtr& group, const std::string& generator_id) {
+  std::lock_guard lock(mutex_);
+  return Group{group->task, std::move(group->rollouts), generator_id};
+}
+
+bool GroupBook::Close(const LiveGroupPtr& group) {
+  std::lock_guard lock(mutex_);
+  if (group->closed) return false;
+  group->closed = true;
+  unsampled_ -= group->unsampled;
+  open_.erase(group->request_id);
+  return true;
+}
+
+std::vector<LiveGroupPtr> GroupBook::OpenGroups() const {
+  std::lock_guard lock(mutex_);
+  std::vector<LiveGroupPtr> groups;
+  groups.reserve(open_.size());
+  for (const auto& [id, group] : open_) groups.push_back(group);
+  return groups;
+}
+
+int32_t GroupBook::unsampled() const {
+  std::lock_guard lock(mutex_);
+  return unsampled_;
+}
+
+int32_t GroupBook::open_groups() const {
+  std::lock_guard lock(mutex_);
+  return static_cast<int32_t>(open_.size());
+}
+
+}  // namespace tramontane

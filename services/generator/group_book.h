@@ -1,0 +1,58 @@
+// The groups a generator works on: which samples and verdicts are still missing. Bookkeeping only;
+// the threads around it are in group_worker.h. All members may be called from any thread.
+//
+//   leased ── every sample finished ── every verdict in ──▶ done
+//      └── lost, released or failed: closed; whatever still arrives for it is ignored
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "common/rollout.h"
+#include "queue/work_queue.h"
+
+namespace tramontane {
+
+// Constant after Open(), but for the last three members, which GroupBook guards.
+struct LiveGroup {
+  Lease lease;
+  GroupTask task;
+  std::string request_id;  // unique over deliveries, so that a redelivered group never collides
+  int32_t unsampled = 0;
+  int32_t unverified = 0;
+  std::vector<Rollout> rollouts;  // by sample index
+  bool closed = false;
+};
+using LiveGroupPtr = std::shared_ptr<LiveGroup>;
+
+class GroupBook {
+ public:
+  LiveGroupPtr Open(Lease lease, GroupTask task);
+
+  // Keeps a sample. False when the group is closed.
+  bool SampleDone(const LiveGroupPtr& group, Rollout rollout);
+  // Keeps a verdict. True for the last one of an open group: it is complete.
+  bool VerdictDone(const LiveGroupPtr& group, int32_t sample_index, Verdict verdict);
+  // Copy of a kept sample, for the verifier.
+  Rollout Sample(const LiveGroupPtr& group, int32_t sample_index) const;
+  // The finished record. Call once, after VerdictDone returned true.
+  Group Take(const LiveGroupPtr& group, const std::string& generator_id);
+
+  // Nothing more is expected of it. False when it was closed before.
+  bool Close(const LiveGroupPtr& group);
+  std::vector<LiveGroupPtr> OpenGroups() const;
+
+  int32_t unsampled() const;  // samples the engine still owes
+  int32_t open_groups() const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::string, LiveGroupPtr> open_;  // by request id; guarded by mutex_
+  int32_t unsampled_ = 0;                     // guarded by mutex_
+};
+
+}  // namespace tramontane

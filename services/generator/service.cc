@@ -1,0 +1,231 @@
+#include "services/generator/service.h"
+
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/status.h"
+#include "services/convert.h"
+#include "services/generator/generate_stream.h"
+#include "services/rpc.h"
+
+namespace tramontane {
+namespace {
+
+// One trainer sends one version at a time; more than this is a mistake and refused.
+constexpr size_t kTransferBacklog = 8;
+constexpr uint32_t kMostSamples = 4096;
+
+grpc::ServerUnaryReactor* FinishNow(grpc::CallbackServerContext* context,
+                                    const absl::Status& status) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpc(status));
+  return reactor;
+}
+
+double SecondsLeft(const grpc::CallbackServerContext& context, double fallback_s) {
+  const auto left = context.deadline() - std::chrono::system_clock::now();
+  const double seconds = std::chrono::duration<double>(left).count();
+  return seconds < fallback_s ? seconds : fallback_s;
+}
+
+}  // namespace
+
+GeneratorService::GeneratorService(Options options, Engine& engine,
+                                   std::shared_ptr<const Tokenizer> tokenizer,
+                                   MetricsRegistry& metrics)
+    : options_(std::move(options)),
+      engine_(engine),
+      tokenizer_(std::move(tokenizer)),
+      transfer_seconds_(
+          metrics.MakeHistogram("tramontane_generator_weight_fetch_seconds", {{"phase", "transfer"}})),
+      verify_seconds_(
+          metrics.MakeHistogram("tramontane_generator_weight_fetch_seconds", {{"phase", "verify"}})),
+      shared_memory_(MakeSharedMemoryFetcher()),
+      tcp_(MakeTcpFetcher()),
+      transfers_(kTransferBacklog),
+      transfer_thread_([this] { TransferLoop(); }) {}
+
+GeneratorService::~GeneratorService() {
+  transfers_.Close();
+  transfer_thread_.join();
+}
+
+void GeneratorService::AddWaits(std::function<std::map<std::string, double>()> waits) {
+  waits_.push_back(std::move(waits));
+}
+
+ProcessStatus GeneratorService::Status() const {
+  const EngineStats stats = engine_.stats();
+  ProcessStatus status;
+  status.weight_version = stats.version;
+  for (const auto& waits : waits_) status.waiting_seconds.merge(waits());
+  status.phase = !stats.healthy                     ? "unhealthy"
+                 : stats.running_sequences > 0      ? "generating"
+                 : status.waiting_seconds.empty()   ? "serving"
+                                                    : "waiting";
+  if (!stats.healthy) status.detail["unhealthy_reason"] = stats.unhealthy_reason;
+  return status;
+}
+
+absl::StatusOr<SampleRequest> GeneratorService::ToSampleRequest(
+    const v1::GenerateRequest& request) const {
+  SampleRequest sample;
+  sample.id = request.request_id();
+  if (sample.id.empty()) return absl::InvalidArgumentError("request_id is empty");
+  ASSIGN_OR_RETURN(sample.sampling, FromProto(request.sampling()));
+  if (request.n() > kMostSamples) return absl::InvalidArgumentError("n is above 4096");
+  sample.n = request.n() == 0 ? 1 : static_cast<int32_t>(request.n());
+  switch (request.prompt_case()) {
+    case v1::GenerateRequest::kPromptTokens:
+      sample.prompt_tokens.assign(request.prompt_tokens().tokens().begin(),
+                                  request.prompt_tokens().tokens().end());
+      break;
+    case v1::GenerateRequest::kPromptText: {
+      ASSIGN_OR_RETURN(sample.prompt_tokens,
+                       tokenizer_->Encode(request.prompt_text(), /*add_special_tokens=*/false));
+      break;
+    }
+    case v1::GenerateRequest::PROMPT_NOT_SET:
+      return absl::InvalidArgumentError("neither prompt_tokens nor prompt_text is set");
+  }
+  return sample;
+}
+
+grpc::ServerWriteReactor<v1::GenerateEvent>* GeneratorService::Generate(
+    grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
+  absl::StatusOr<SampleRequest> sample = [&]() -> absl::StatusOr<SampleRequest> {
+    RETURN_IF_ERROR(CheckHandshake(request->handshake(), options_.identity, context->peer()));
+    return ToSampleRequest(*request);
+  }();
+  const int32_t streams = ++*open_streams_;
+  auto stream = std::make_shared<GenerateStream>(
+      sample.ok() ? sample->n : 0, [this, id = request->request_id()] { engine_.Cancel(id); },
+      [count = open_streams_] { --*count; });
+  auto* reactor = stream->MakeReactor();
+  absl::Status status = sample.status();
+  if (status.ok() && streams > options_.max_open_streams) {
+    status = absl::ResourceExhaustedError("too many open streams: " + std::to_string(streams));
+  }
+  if (status.ok()) {
+    sample->on_chunk = [stream](TokenChunk chunk) { stream->OnChunk(std::move(chunk)); };
+    sample->on_finished = [stream](Rollout rollout) { stream->OnFinished(rollout); };
+    status = engine_.Submit(*std::move(sample));
+  }
+  stream->Submitted(status);
+  return reactor;
+}
+
+grpc::ServerUnaryReactor* GeneratorService::RunOnTransferThread(grpc::CallbackServerContext* context,
+                                                                std::function<absl::Status()> work) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const bool queued = transfers_.TryPush([context, reactor, work = std::move(work)] {
+    reactor->Finish(context->IsCancelled()
+                        ? grpc::Status(grpc::StatusCode::CANCELLED, "the caller went away")
+                        : ToGrpc(work()));
+  });
+  if (!queued) {
+    reactor->Finish(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
+                                 "too many weight transfers are waiting, or the server is stopping"));
+  }
+  return reactor;
+}
+
+void GeneratorService::TransferLoop() {
+  while (true) {
+    std::optional<std::function<void()>> transfer = transfers_.Pop(std::chrono::seconds(1));
+    if (transfer.has_value()) {
+      (*transfer)();
+    } else if (transfers_.closed()) {
+      return;
+    }
+  }
+}
+
+grpc::ServerUnaryReactor* GeneratorService::PrepareWeights(grpc::CallbackServerContext* context,
+                                                           const v1::PrepareWeightsRequest* request,
+                                                           v1::PrepareWeightsReply* reply) {
+  const absl::Status status =
+      CheckHandshake(request->handshake(), options_.identity, context->peer());
+  if (!status.ok()) return FinishNow(context, status);
+  return RunOnTransferThread(context, [this, context, request, reply] {
+    return Prepare(*request, SecondsLeft(*context, options_.default_prepare_timeout_s), *reply);
+  });
+}
+
+absl::Status GeneratorService::Prepare(const v1::PrepareWeightsRequest& request, double timeout_s,
+                                       v1::PrepareWeightsReply& reply) {
+  WeightManifest manifest = FromProto(request.manifest());
+  const VersionKey key{manifest.trainer_epoch, manifest.version};
+  if (staged_ == key || committed_ == key) return absl::OkStatus();
+  RETURN_IF_ERROR(CheckManifest(manifest));
+  std::vector<char> payload;
+  const auto start = std::chrono::steady_clock::now();
+  switch (request.source_case()) {
+    case v1::PrepareWeightsRequest::kSharedMemoryName:
+      RETURN_IF_ERROR(
+          shared_memory_->Fetch(manifest, request.shared_memory_name(), timeout_s, payload));
+      break;
+    case v1::PrepareWeightsRequest::kTcpAddress:
+      RETURN_IF_ERROR(tcp_->Fetch(manifest, request.tcp_address(), timeout_s, payload));
+      break;
+    case v1::PrepareWeightsRequest::SOURCE_NOT_SET:
+      return absl::InvalidArgumentError("neither shared_memory_name nor tcp_address is set");
+  }
+  reply.set_transfer_seconds(SecondsSince(start));
+  const auto fetched = std::chrono::steady_clock::now();
+  RETURN_IF_ERROR(engine_.StageWeights(std::move(manifest), std::move(payload)));
+  reply.set_verify_seconds(SecondsSince(fetched));
+  transfer_seconds_.Observe(reply.transfer_seconds());
+  verify_seconds_.Observe(reply.verify_seconds());
+  staged_ = key;
+  return absl::OkStatus();
+}
+
+grpc::ServerUnaryReactor* GeneratorService::CommitWeights(grpc::CallbackServerContext* context,
+                                                          const v1::CommitWeightsRequest* request,
+                                                          v1::CommitWeightsReply* reply) {
+  return RunOnTransferThread(context,
+                             [this, request, reply] { return Commit(*request, *reply); });
+}
+
+absl::Status GeneratorService::Commit(const v1::CommitWeightsRequest& request,
+                                      v1::CommitWeightsReply& reply) {
+  const VersionKey key{request.trainer_epoch(), request.version()};
+  if (committed_ == key) {  // a repeated call
+    reply = last_commit_;
+    return absl::OkStatus();
+  }
+  staged_.reset();  // whatever comes of it, the staged payload is used up
+  absl::StatusOr<CommitResult> result =
+      engine_.CommitWeights(request.version(), request.trainer_epoch());
+  if (!result.ok()) {
+    LogError("weights_refused", {{"version", request.version()}, {"error", result.status()}});
+    return result.status();
+  }
+  reply.set_version(result->version);
+  reply.set_pause_seconds(result->pause_seconds);
+  reply.set_probe_gap(result->probe_gap);
+  committed_ = key;
+  last_commit_ = reply;
+  return absl::OkStatus();
+}
+
+grpc::ServerUnaryReactor* GeneratorService::GetState(grpc::CallbackServerContext* context,
+                                                     const v1::GetGeneratorStateRequest*,
+                                                     v1::GeneratorState* reply) {
+  const EngineStats stats = engine_.stats();
+  *reply->mutable_process() = ToProto(options_.process, Status());
+  reply->set_running_sequences(static_cast<uint32_t>(stats.running_sequences));
+  reply->set_waiting_sequences(static_cast<uint32_t>(stats.waiting_sequences));
+  reply->set_kv_blocks_used(static_cast<uint32_t>(stats.kv_blocks_used));
+  reply->set_kv_blocks_total(static_cast<uint32_t>(stats.kv_blocks_total));
+  reply->set_generated_tokens(stats.generated_tokens);
+  reply->set_busy_seconds(stats.busy_seconds);
+  reply->set_uptime_seconds(stats.uptime_seconds);
+  return FinishNow(context, absl::OkStatus());
+}
+
+}  // namespace tramontane

@@ -1,0 +1,81 @@
+// The Generator service over an Engine. Reactions never block: streams write from an outbox
+// (generate_stream.h), weight transfers and swaps run on one thread of their own.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "common/mailbox.h"
+#include "common/metrics.h"
+#include "generator/engine.h"
+#include "model/weights/transport.h"
+#include "services/handshake.h"
+#include "services/runner.h"
+#include "text/tokenizer.h"
+#include "tramontane/v1/generator.grpc.pb.h"
+
+namespace tramontane {
+
+class GeneratorService final : public v1::Generator::CallbackService {
+ public:
+  struct Options {
+    std::string process;  // "generator-0"
+    Identity identity;
+    double default_prepare_timeout_s = 60;  // when the caller sets no deadline
+    int32_t max_open_streams = 4096;
+  };
+  // Collaborators outlive the service; the server is shut down before the service dies.
+  GeneratorService(Options options, Engine& engine, std::shared_ptr<const Tokenizer> tokenizer,
+                   MetricsRegistry& metrics);
+  ~GeneratorService() override;
+
+  // For GetState and Control; what the queue worker and announcer wait for is added by main.
+  ProcessStatus Status() const;
+  void AddWaits(std::function<std::map<std::string, double>()> waits);  // before serving
+
+  grpc::ServerWriteReactor<v1::GenerateEvent>* Generate(grpc::CallbackServerContext* context,
+                                                        const v1::GenerateRequest* request) override;
+  grpc::ServerUnaryReactor* PrepareWeights(grpc::CallbackServerContext* context,
+                                           const v1::PrepareWeightsRequest* request,
+                                           v1::PrepareWeightsReply* reply) override;
+  grpc::ServerUnaryReactor* CommitWeights(grpc::CallbackServerContext* context,
+                                          const v1::CommitWeightsRequest* request,
+                                          v1::CommitWeightsReply* reply) override;
+  grpc::ServerUnaryReactor* GetState(grpc::CallbackServerContext* context,
+                                     const v1::GetGeneratorStateRequest* request,
+                                     v1::GeneratorState* reply) override;
+
+ private:
+  struct VersionKey {
+    int64_t trainer_epoch = 0;
+    int64_t version = 0;
+    bool operator==(const VersionKey&) const = default;
+  };
+
+  absl::StatusOr<SampleRequest> ToSampleRequest(const v1::GenerateRequest& request) const;
+  grpc::ServerUnaryReactor* RunOnTransferThread(grpc::CallbackServerContext* context,
+                                                std::function<absl::Status()> work);
+  void TransferLoop();
+  absl::Status Prepare(const v1::PrepareWeightsRequest& request, double timeout_s,
+                       v1::PrepareWeightsReply& reply);
+  absl::Status Commit(const v1::CommitWeightsRequest& request, v1::CommitWeightsReply& reply);
+
+  const Options options_;
+  Engine& engine_;
+  const std::shared_ptr<const Tokenizer> tokenizer_;
+  Histogram transfer_seconds_, verify_seconds_;
+  std::vector<std::function<std::map<std::string, double>()>> waits_;
+  const std::unique_ptr<WeightFetcher> shared_memory_, tcp_;
+  std::shared_ptr<std::atomic<int32_t>> open_streams_ = std::make_shared<std::atomic<int32_t>>(0);
+  // Transfer thread only.
+  std::optional<VersionKey> staged_, committed_;
+  v1::CommitWeightsReply last_commit_;
+  Mailbox<std::function<void()>> transfers_;
+  std::thread transfer_thread_;
+};
+
+}  // namespace tramontane

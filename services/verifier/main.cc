@@ -1,0 +1,123 @@
+// tramontane-verifier: serves a built-in grader, or judges a document of items at once.
+#include <CLI/CLI.hpp>
+
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "common/config.h"
+#include "common/log.h"
+#include "common/metrics.h"
+#include "services/runner.h"
+#include "services/tool_main.h"
+#include "services/verifier/scoring_desk.h"
+#include "services/verifier/service.h"
+#include "verifier/grade_tool.h"
+#include "verifier/grader.h"
+
+namespace tramontane {
+namespace {
+
+struct ServeFlags {
+  std::string config;     // resolved configuration; empty: defaults
+  std::string name;       // key of the configuration's `verifiers`
+  std::optional<std::string> metrics_bind;
+  ScoringOptions scoring;
+  RunnerOptions runner;
+};
+
+absl::StatusOr<RunConfig> ReadConfig(const std::string& path) {
+  if (path.empty()) return RunConfig{};
+  return LoadConfig(path, {});
+}
+
+// The grader that `verifiers.<name>.builtin` names; without a configuration the name itself.
+absl::StatusOr<std::unique_ptr<Grader>> MakeGrader(const RunConfig& config, const ServeFlags& flags) {
+  if (flags.config.empty()) return MakeBuiltinGrader(flags.name, config.reward);
+  const auto it = config.verifiers.find(flags.name);
+  if (it == config.verifiers.end()) {
+    return absl::NotFoundError(flags.config + ": verifiers." + flags.name + ": not there");
+  }
+  if (it->second.builtin.empty()) {
+    return absl::InvalidArgumentError(flags.config + ": verifiers." + flags.name +
+                                      ": is not built in");
+  }
+  return MakeBuiltinGrader(it->second.builtin, config.reward);
+}
+
+int Serve(ServeFlags flags) {
+  flags.runner.process = "verifier-" + flags.name;
+  InitLogging(flags.runner.process);
+  MetricsRegistry metrics;
+  const absl::StatusOr<RunConfig> config = ReadConfig(flags.config);
+  flags.runner.metrics_bind =
+      flags.metrics_bind.value_or(config.ok() ? config->metrics.bind : std::string());
+  ServiceRunner runner(flags.runner, metrics);
+  if (!config.ok()) return runner.Fail(config.status());
+  absl::StatusOr<std::unique_ptr<Grader>> made = MakeGrader(*config, flags);
+  if (!made.ok()) return runner.Fail(made.status());
+
+  const std::shared_ptr<const Grader> grader = *std::move(made);
+  ScoringDesk desk(grader, flags.scoring, metrics);
+  VerifierService service(grader, flags.scoring, desk);
+  runner.AddService(&service, VerifierService::kFullName);
+  runner.OnDrain([&desk](double) { desk.Drain(); });
+  runner.OnState([&desk, &grader, &runner] {
+    ProcessStatus status;
+    status.phase = runner.stop() ? "draining" : "serving";
+    status.detail = {{"verifier", grader->name()},
+                     {"version", grader->version()},
+                     {"digest", grader->digest()},
+                     {"waiting", desk.waiting()},
+                     {"finished", desk.finished()}};
+    return status;
+  });
+  if (const absl::Status started = runner.Start(); !started.ok()) return runner.Fail(started);
+  runner.WaitForStop();
+  return runner.Shutdown();
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Tramontane verifier");
+  app.require_subcommand(1);
+
+  ServeFlags serve;
+  serve.runner.bind = "127.0.0.1:0";
+  CLI::App* serve_command = app.add_subcommand("serve", "Serve a built-in grader over gRPC");
+  serve_command->add_option("--config", serve.config, "Resolved run configuration");
+  serve_command->add_option("--name", serve.name, "Key of `verifiers`; without --config: math, exact")
+      ->required();
+  serve_command->add_option("--bind", serve.runner.bind, "host:port; port 0 picks a free one");
+  serve_command->add_option("--metrics-bind", serve.metrics_bind, "host:port of /metrics; empty: off");
+  serve_command->add_option("--threads", serve.scoring.threads, "Worker threads")
+      ->check(CLI::Range(1, 256));
+  serve_command->add_option("--max-waiting", serve.scoring.max_waiting,
+                            "Requests that may wait; beyond it: overloaded")
+      ->check(CLI::Range(1, 1 << 20));
+  serve_command->add_option("--ready-file", serve.runner.ready_file,
+                            "The listening line is written here too");
+  serve_command->add_flag("--exit-with-parent", serve.runner.exit_with_parent,
+                          "Drain when the starting process dies");
+
+  std::string grader = "math", grade_config;
+  bool json = true;
+  CLI::App* grade_command =
+      app.add_subcommand("grade", "Judge a JSON document of items from standard input");
+  grade_command->add_option("--verifier", grader, "Name of a built-in grader");
+  grade_command->add_option("--config", grade_config, "Take the reward table from here");
+  grade_command->add_flag("--json", json, "Always so; accepted for uniformity");
+
+  CLI11_PARSE(app, argc, argv);
+  if (serve_command->parsed()) return Serve(std::move(serve));
+  return RunJsonTool("grade", std::cin, std::cout, [&](const Json& in) -> absl::StatusOr<Json> {
+    const absl::StatusOr<RunConfig> config = ReadConfig(grade_config);
+    if (!config.ok()) return config.status();
+    return GradeTool(grader, in, config->reward);
+  });
+}
+
+}  // namespace
+}  // namespace tramontane
+
+int main(int argc, char** argv) { return tramontane::Main(argc, argv); }
