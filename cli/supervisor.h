@@ -29,8 +29,8 @@ struct ProcessSpec {
   std::string name;                       // "generator-0"
   std::string kind;                       // "trainer" | "generator" | "verifier" | "redis"
   std::vector<std::string> argv;
-  std::vector<std::string> restart_argv;  // empty: argv
-  RestartPolicy restart;
+  std::vector<std::string> restart_argv = {};  // empty: argv
+  RestartPolicy restart = {};
 };
 
 struct SupervisorEvent {
