@@ -33,7 +33,14 @@ const std::vector<MetricSpec>& AllMetrics() {
       {"tramontane_verifier_exec_seconds", kHistogram, "Execution of one verification.", kSeconds},
       {"tramontane_verifier_results_total", kCounter, "Verdicts, by verifier and status.", {}},
       {"tramontane_verifier_retries_total", kCounter, "Attempts repeated after an infrastructure failure.", {}},
-      {"tramontane_verifier_in_flight", kGauge, "Requests in progress.", {}},
+      {"tramontane_verifier_in_flight", kGauge, "Requests that a verifier process holds.", {}},
+      // --- verifier, as a generator sees it
+      {"tramontane_verifier_client_round_trip_seconds", kHistogram, "Time from sending a request to its reply.", kSeconds},
+      {"tramontane_verifier_client_verdicts_total", kCounter, "Verdicts received, by verifier and status.", {}},
+      {"tramontane_verifier_client_in_flight", kGauge, "Requests sent and not yet answered.", {}},
+      {"tramontane_verifier_client_away", kGauge, "1 while the verifier is away or not trusted.", {}},
+      {"tramontane_verifier_client_outages_total", kCounter, "Times that the verifier went away.", {}},
+      {"tramontane_verifier_client_digest_changes_total", kCounter, "Times that its code or configuration changed under a run.", {}},
       // --- trainer: learner
       {"tramontane_trainer_step", kGauge, "Optimiser steps done; equals the weight version.", {}},
       {"tramontane_trainer_step_seconds", kHistogram, "Time of one step, by phase.", kSeconds},

@@ -19,6 +19,8 @@ constexpr double kQueueShare = 4;
 constexpr size_t kMaxWaiting = 1 << 16;
 // A request that was in flight at so many crashes is taken to be their cause.
 constexpr int32_t kMaxOutages = 10;
+// A service that is there and full is given this many pauses of up to kMaxBackoffMs.
+constexpr int32_t kMaxRefusals = 30;
 constexpr int64_t kFirstBackoffMs = 50, kMaxBackoffMs = 2000;
 constexpr std::chrono::milliseconds kLongestWait(500);
 
@@ -135,7 +137,9 @@ Json VerifierClient::State() const {
 
 double VerifierClient::WaitingSeconds() const {
   std::lock_guard lock(mutex_);
-  if (away_since_ms_ == 0) return 0;
+  // At a trial it is the next request that will tell; without one nobody waits.
+  const bool idle = circuit_.state() == CircuitBreaker::State::kTrial && pending_.empty();
+  if (away_since_ms_ == 0 || idle) return 0;
   return static_cast<double>(std::max<int64_t>(clock_.NowMonotonicMs() - away_since_ms_, 1)) / 1e3;
 }
 
@@ -218,20 +222,23 @@ std::optional<VerifierClient::Answer> VerifierClient::Settle(Call& call, const g
   if (!status.ok()) {
     const std::string reason = absl::StatusCodeToString(FromGrpc(status).code()) + ": " + status.error_message();
     if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) {
-      return Fail(std::move(call.job), reason, /*unreachable=*/false);
+      circuit_.OnSuccess(call.ticket);  // it is there, and says what it can do
+      NoteCircuit(before);
+      return Fail(std::move(call.job), reason, &Job::refusals);
     }
+    last_error_ = absl::UnavailableError(reason);
     circuit_.OnFailure(call.ticket, Unreachable(status), now_ms);
     NoteCircuit(before);
-    return Fail(std::move(call.job), reason, Unreachable(status));
+    return Fail(std::move(call.job), reason, Unreachable(status) ? &Job::outages : &Job::attempts);
   }
   round_trip_seconds_.Observe(SecondsSince(call.start));
   CheckedReply reply = CheckReply(call.result, call.job.request.request_id(),
                                   description_.value_or(v1::VerifierDescription{}));
-  switch (reply.kind) {
-    case ReplyKind::kRetry: circuit_.OnFailure(call.ticket, false, now_ms); break;
-    case ReplyKind::kOverloaded: break;  // it is there, and says what it can do
-    case ReplyKind::kVerdict:
-    case ReplyKind::kBadRow: circuit_.OnSuccess(call.ticket); break;
+  if (reply.kind == ReplyKind::kRetry) {
+    last_error_ = absl::UnavailableError(reply.reason);
+    circuit_.OnFailure(call.ticket, /*unreachable=*/false, now_ms);
+  } else {
+    circuit_.OnSuccess(call.ticket);
   }
   NoteCircuit(before);
   if (reply.kind == ReplyKind::kVerdict) return Conclude(call.job, std::move(reply.verdict));
@@ -241,25 +248,28 @@ std::optional<VerifierClient::Answer> VerifierClient::Settle(Call& call, const g
                                   {"reason", reply.reason}});
     return Conclude(call.job, InfraFailure(reply.reason));
   }
-  return Fail(std::move(call.job), reply.reason, /*unreachable=*/false);
+  const bool overloaded = reply.kind == ReplyKind::kOverloaded;
+  return Fail(std::move(call.job), reply.reason, overloaded ? &Job::refusals : &Job::attempts);
 }
 
 std::optional<VerifierClient::Answer> VerifierClient::Fail(Job job, const std::string& reason,
-                                                           bool unreachable) {
+                                                           int32_t Job::*count) {
   last_error_ = absl::UnavailableError(reason);
-  (unreachable ? job.outages : job.attempts) += 1;
-  if (job.attempts >= section_.max_attempts || job.outages >= kMaxOutages) {
+  ++(job.*count);
+  if (job.attempts >= section_.max_attempts || job.outages >= kMaxOutages ||
+      job.refusals >= kMaxRefusals) {
     LogWarn("verifier_gave_up", {{"verifier", name_},
                                  {"request", job.request.request_id()},
                                  {"attempts", job.attempts},
                                  {"outages", job.outages},
+                                 {"refusals", job.refusals},
                                  {"reason", reason}});
     return Conclude(job, InfraFailure(reason));
   }
   retries_.Add();
   // When nobody is there the circuit makes the request wait; no pause of its own comes on top.
-  const int32_t doublings = std::min(job.attempts, 6);
-  const int64_t pause_ms = unreachable ? 0 : std::min(kFirstBackoffMs << doublings, kMaxBackoffMs);
+  const int64_t pause_ms =
+      count == &Job::outages ? 0 : std::min(kFirstBackoffMs << std::min(job.*count, 6), kMaxBackoffMs);
   job.due_ms = clock_.NowMonotonicMs() + pause_ms;
   backing_off_.push_back(std::move(job));
   std::push_heap(backing_off_.begin(), backing_off_.end(), LaterFirst{});

@@ -46,6 +46,7 @@ class VerifierClient {
     VerifierPool::Callback callback;
     int32_t attempts = 0;  // that failed with somebody there
     int32_t outages = 0;   // during which the service went away
+    int32_t refusals = 0;  // because the service was full
     int64_t due_ms = 0;
   };
   struct Call {  // one attempt under way
@@ -72,7 +73,8 @@ class VerifierClient {
   void Describe(const v1::VerifierDescription& description);  // mutex held
   void OnReply(const std::shared_ptr<Call>& call, const grpc::Status& status);
   std::optional<Answer> Settle(Call& call, const grpc::Status& status);  // mutex held
-  std::optional<Answer> Fail(Job job, const std::string& reason, bool unreachable);  // mutex held
+  // Back into the queue, with one more in `count`; or given up. Mutex held.
+  std::optional<Answer> Fail(Job job, const std::string& reason, int32_t Job::*count);
   Answer Conclude(Job& job, Verdict verdict);  // mutex held
   void NoteCircuit(CircuitBreaker::State before);  // mutex held
   Verdict InfraFailure(const std::string& reason) const;
