@@ -1,0 +1,133 @@
+#include "data/dataset.h"
+
+#include <filesystem>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+
+#include "common/status.h"
+#include "data/json_lines.h"
+#include "data/row_shapes.h"
+
+namespace tramontane {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct PromptText {
+  std::string text;
+  std::vector<int32_t> tokens;
+};
+
+// Turns what a row says into what the model sees.
+class PromptMaker {
+ public:
+  PromptMaker(const Tokenizer& tokenizer, const ChatTemplate* chat_template, bool wrap_text)
+      : tokenizer_(tokenizer), chat_template_(chat_template), wrap_text_(wrap_text) {}
+
+  absl::StatusOr<PromptText> Make(RawRow row) const {
+    PromptText prompt;
+    if (row.messages.is_null() && wrap_text_) {
+      row.messages = ordered_json::array({{{"role", "user"}, {"content", row.text}}});
+    }
+    const bool templated = !row.messages.is_null();
+    if (templated) {
+      if (chat_template_ == nullptr) {
+        return absl::InvalidArgumentError("messages: the model has no chat template");
+      }
+      ASSIGN_OR_RETURN(prompt.text,
+                       chat_template_->Render({{"messages", std::move(row.messages)},
+                                               {"add_generation_prompt", true}}));
+    } else {
+      prompt.text = std::move(row.text);
+    }
+    // A template writes the special tokens itself; plain text gets those of the tokenizer.
+    ASSIGN_OR_RETURN(prompt.tokens, tokenizer_.Encode(prompt.text, !templated));
+    if (prompt.tokens.empty()) return absl::InvalidArgumentError("prompt: gives no tokens");
+    return prompt;
+  }
+
+ private:
+  const Tokenizer& tokenizer_;
+  const ChatTemplate* chat_template_;
+  const bool wrap_text_;
+};
+
+// Row ids are unique; remembers where each was first seen.
+class IdRegister {
+ public:
+  absl::Status Add(const std::string& id, size_t line) {
+    const auto [found, inserted] = lines_.try_emplace(id, line);
+    if (inserted) return absl::OkStatus();
+    return absl::InvalidArgumentError("id: '" + id + "' was given in line " +
+                                      std::to_string(found->second) + " already");
+  }
+
+ private:
+  std::unordered_map<std::string, size_t> lines_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::vector<PromptRow>> LoadPrompts(const std::string& path, const DataSection& data,
+                                                   const Tokenizer& tokenizer,
+                                                   const ChatTemplate* chat_template) {
+  const PromptMaker maker(tokenizer, chat_template, data.apply_chat_template);
+  const std::string file_name = std::filesystem::path(path).filename().string();
+  std::vector<PromptRow> rows;
+  std::optional<RowShape> shape;
+  IdRegister ids;
+  const auto add = [&](size_t line, const ordered_json& json) -> absl::Status {
+    if (!shape.has_value()) {
+      ASSIGN_OR_RETURN(shape, ChooseShape(data.shape, json));
+    }
+    ASSIGN_OR_RETURN(RawRow raw, ReadRow(*shape, json));
+    PromptRow row;
+    row.row_id = raw.id.empty() ? file_name + ":" + std::to_string(line) : raw.id;
+    RETURN_IF_ERROR(ids.Add(row.row_id, line));
+    row.answer = std::move(raw.answer);
+    row.verifier = raw.verifier.empty() ? data.verifier : std::move(raw.verifier);
+    row.params = std::move(raw.params);
+    ASSIGN_OR_RETURN(PromptText prompt, maker.Make(std::move(raw)));
+    row.prompt = std::move(prompt.text);
+    row.prompt_tokens = std::move(prompt.tokens);
+    rows.push_back(std::move(row));
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(ForEachJsonLine(path, JsonLinesLimits(), add));
+  if (rows.empty()) return absl::InvalidArgumentError(path + ": no rows");
+  return rows;
+}
+
+absl::StatusOr<std::vector<SftExample>> LoadSftExamples(const std::string& path,
+                                                        const Tokenizer& tokenizer,
+                                                        const ChatTemplate* chat_template,
+                                                        int32_t eos_token_id) {
+  if (eos_token_id < 0) {
+    return absl::InvalidArgumentError(path + ": the model names no end token (eos_token_id)");
+  }
+  const PromptMaker maker(tokenizer, chat_template, /*wrap_text=*/false);
+  std::vector<SftExample> examples;
+  const auto add = [&](size_t, const ordered_json& json) -> absl::Status {
+    RawRow raw;
+    RETURN_IF_ERROR(ReadPrompt(json, {"prompt"}, &raw));
+    ASSIGN_OR_RETURN(const std::string completion, RequiredText(json, "completion"));
+    ASSIGN_OR_RETURN(PromptText prompt, maker.Make(std::move(raw)));
+    SftExample example;
+    example.prompt_tokens = std::move(prompt.tokens);
+    ASSIGN_OR_RETURN(example.completion_tokens, tokenizer.Encode(completion, false));
+    if (example.completion_tokens.empty()) {
+      return absl::InvalidArgumentError("completion: gives no tokens");
+    }
+    if (example.completion_tokens.back() != eos_token_id) {
+      example.completion_tokens.push_back(eos_token_id);
+    }
+    examples.push_back(std::move(example));
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(ForEachJsonLine(path, JsonLinesLimits(), add));
+  if (examples.empty()) return absl::InvalidArgumentError(path + ": no rows");
+  return examples;
+}
+
+}  // namespace tramontane
