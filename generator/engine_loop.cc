@@ -1,0 +1,260 @@
+#include "generator/engine_loop.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "generator/intra_op_threads.h"
+#include "model/guard_torch.h"
+#include "model/transformer.h"
+
+namespace tramontane {
+namespace {
+
+constexpr std::chrono::milliseconds kIdlePatience{250};  // how often an idle engine counts its wait
+
+SchedulerOptions ForScheduler(const EngineOptions& options) {
+  return {.max_running_sequences = options.max_running_sequences,
+          .block_tokens = options.kv_block_tokens,
+          .total_blocks = options.kv_blocks,
+          .prefill_chunk_tokens = options.prefill_chunk_tokens};
+}
+
+at::ScalarType DtypeOf(const Transformer& model) {
+  return model.NamedWeights().front().second.scalar_type();
+}
+
+}  // namespace
+
+EngineLoop::EngineLoop(const EngineOptions& options, std::shared_ptr<Transformer> model,
+                       std::shared_ptr<const Tokenizer> tokenizer, EngineInbox& inbox,
+                       WeightGate& gate, MetricsRegistry& metrics)
+    : options_(options),
+      model_(std::move(model)),
+      tokenizer_(std::move(tokenizer)),
+      inbox_(inbox),
+      gate_(gate),
+      metrics_(metrics, options.kv_blocks),
+      scheduler_(ForScheduler(options)),
+      size_limit_(std::min(model_->config().max_position_embeddings, scheduler_.capacity_tokens())),
+      cache_(model_->config(), options.kv_blocks, options.kv_block_tokens, DtypeOf(*model_)),
+      batch_(model_->config(), cache_, options.kv_block_tokens,
+             options.max_running_sequences + options.prefill_chunk_tokens, DtypeOf(*model_),
+             options.threads),
+      born_(std::chrono::steady_clock::now()) {
+  stats_.version = options.initial_version;
+  metrics_.Version(options.initial_version);
+  RefreshStats();
+}
+
+void EngineLoop::Run() {
+  SetIntraOpThreadsHere(options_.threads);
+  // Parameters are ordinary tensors made elsewhere; nothing computed here is ever differentiated.
+  const c10::InferenceMode inference;
+  while (true) {
+    const bool idle = samples_.empty();
+    const auto before = std::chrono::steady_clock::now();
+    EngineWork work = inbox_.Take(idle ? kIdlePatience : std::chrono::milliseconds(0));
+    if (idle) metrics_.Waited(SecondsSince(before), stats_.healthy);
+    const bool closed = work.closed;
+    Handle(std::move(work));
+    if (closed) break;
+    if (!samples_.empty()) Step();
+    RefreshStats();
+  }
+  AbortAll(FinishReason::kAborted);
+  RefreshStats();
+}
+
+void EngineLoop::Handle(EngineWork work) {
+  if (work.commit) {
+    work.commit->reply.set_value(work.closed ? absl::UnavailableError("the engine is stopping")
+                                             : Commit(work.commit->weights));
+  }
+  for (SampleRequest& request : work.requests) Admit(std::move(request));
+  for (const std::string& id : work.cancelled) Cancel(id);
+  if (!stats_.healthy) AbortAll(FinishReason::kAborted);  // what was on its way when it happened
+}
+
+void EngineLoop::Admit(SampleRequest request) {
+  const ModelConfig& config = model_->config();
+  auto shared = std::make_shared<ActiveRequest>();
+  shared->stop_tokens = request.sampling.stop_token_ids;
+  if (!request.sampling.ignore_eos)
+    shared->stop_tokens.insert(shared->stop_tokens.end(), config.eos_token_ids.begin(),
+                               config.eos_token_ids.end());
+  shared->size_limit = static_cast<int32_t>(
+      std::min<int64_t>(size_limit_, static_cast<int64_t>(request.prompt_tokens.size()) +
+                                         request.sampling.max_new_tokens));
+  shared->tokenizer = tokenizer_;
+  shared->request = std::move(request);
+  LiveRequest live{shared, {}};
+  const uint64_t number = next_request_++;
+  for (int32_t i = 0; i < shared->request.n; ++i) {
+    const uint64_t id = next_sequence_++;
+    const auto [entry, inserted] = samples_.try_emplace(
+        id, LiveSample{ActiveSample(shared, i, id, number), std::chrono::steady_clock::now()});
+    scheduler_.Add(entry->second.sample.sequence());
+    live.sequences.push_back(id);
+  }
+  requests_.emplace(shared->request.id, std::move(live));
+}
+
+void EngineLoop::Cancel(const std::string& id) {
+  const auto found = requests_.find(id);
+  if (found == requests_.end()) return;
+  const std::vector<uint64_t> sequences = found->second.sequences;
+  for (uint64_t sequence : sequences) Finish(sequence, FinishReason::kAborted);
+}
+
+absl::StatusOr<CommitResult> EngineLoop::Commit(const StagedWeights& weights) {
+  const auto before = std::chrono::steady_clock::now();
+  const WeightManifest& manifest = weights.manifest;
+  const absl::StatusOr<double> gap = ApplyWeights(*model_, weights);
+  if (!gap.ok()) {
+    BecomeUnhealthy("weight version " + std::to_string(manifest.version) + ": " +
+                    std::string(gap.status().message()));
+    return gap.status();
+  }
+  if (*gap > manifest.probe_tolerance) {
+    const std::string why = "probe of weight version " + std::to_string(manifest.version) +
+                            " differs by " + std::to_string(*gap) + ", more than " +
+                            std::to_string(manifest.probe_tolerance);
+    BecomeUnhealthy(why);
+    return absl::DataLossError(why);
+  }
+  gate_.Committed(manifest.version, manifest.trainer_epoch);
+  scheduler_.OnWeightsChanged();
+  // A trainer that went back to an older version has forgotten the newer ones: what they sampled
+  // belongs to no history, and a rollout's versions never fall.
+  if (manifest.version < stats_.version) AbortAll(FinishReason::kAborted);
+  stats_.version = manifest.version;
+  stats_.healthy = true;
+  stats_.unhealthy_reason.clear();
+  inbox_.SetServing(absl::OkStatus());
+  const CommitResult result{manifest.version, SecondsSince(before), *gap};
+  metrics_.Swapped(result);
+  RefreshStats();
+  return result;
+}
+
+void EngineLoop::Step() {
+  const auto before = std::chrono::steady_clock::now();
+  const StepPlan& plan = scheduler_.Plan();
+  at::Tensor logits_RV;
+  if (absl::Status status = Forward(plan, logits_RV); !status.ok()) {
+    BecomeUnhealthy("a step failed: " + std::string(status.message()));
+    AbortAll(FinishReason::kError);
+    return;
+  }
+  scheduler_.Complete();
+  ++stats_.steps;
+  stats_.preemptions = scheduler_.preemptions();
+  const uint64_t generated_before = stats_.generated_tokens;
+  stats_.prompt_tokens += plan.prefill_tokens;
+  const int32_t prompt_tokens = plan.prefill_tokens;
+  if (plan.sampled_rows > 0) Sample(plan, logits_RV);
+  const double seconds = SecondsSince(before);
+  stats_.busy_seconds += seconds;
+  RefreshStats();
+  metrics_.Step(stats_, seconds, static_cast<int32_t>(stats_.generated_tokens - generated_before),
+                prompt_tokens);
+}
+
+absl::Status EngineLoop::Forward(const StepPlan& plan, at::Tensor& logits_RV) {
+  return GuardTorch([&] {
+    cache_.Copy(plan.copies);
+    batch_.Build(plan);
+    const at::Tensor hidden_TD = model_->Forward(batch_.tokens_T(), batch_.positions_T(), batch_);
+    if (plan.sampled_rows > 0)
+      logits_RV = model_->Logits(batch_.SampledRows(hidden_TD)).contiguous();
+  });
+}
+
+void EngineLoop::Sample(const StepPlan& plan, const at::Tensor& logits_RV) {
+  const size_t vocab = static_cast<size_t>(logits_RV.size(1));
+  const float* row = logits_RV.const_data_ptr<float>();
+  std::vector<std::pair<uint64_t, FinishReason>> finished;
+  std::string broken;
+  for (const StepItem& item : plan.items) {
+    if (!item.samples) continue;
+    ActiveSample& sample = samples_.at(item.sequence->id).sample;
+    const SampledToken token = sampler_.Sample(
+        {row, vocab}, sample.request().request.sampling, sample.NextDraw());
+    row += vocab;
+    if (!token.finite) {
+      broken = "non-finite logits at weight version " + std::to_string(stats_.version) +
+               ", request " + sample.request().request.id + ", sample " +
+               std::to_string(sample.sample_index()) + ", position " +
+               std::to_string(item.sequence->size());
+      finished.emplace_back(item.sequence->id, FinishReason::kError);
+      continue;
+    }
+    ++stats_.generated_tokens;
+    if (const auto reason = sample.Accept(token, stats_.version))
+      finished.emplace_back(item.sequence->id, *reason);
+  }
+  for (const auto& [sequence_id, reason] : finished) Finish(sequence_id, reason);
+  if (!broken.empty()) {
+    BecomeUnhealthy(broken);
+    AbortAll(FinishReason::kAborted);
+  }
+}
+
+void EngineLoop::Finish(uint64_t sequence_id, FinishReason reason) {
+  auto node = samples_.extract(sequence_id);
+  LiveSample& live = node.mapped();
+  scheduler_.Remove(live.sample.sequence());
+  metrics_.Finished(reason);
+  // The id is free again before the callback says that the sample has finished.
+  const std::string& id = live.sample.request().request.id;
+  const auto request = requests_.find(id);
+  std::erase(request->second.sequences, sequence_id);
+  if (request->second.sequences.empty()) {
+    inbox_.Forget(id);
+    requests_.erase(request);
+  }
+  live.sample.Finish(reason, SecondsSince(live.started));
+}
+
+void EngineLoop::AbortAll(FinishReason reason) {
+  std::vector<uint64_t> ids;
+  for (const auto& [id, live] : samples_) ids.push_back(id);
+  std::ranges::sort(ids);
+  for (uint64_t id : ids) Finish(id, reason);
+}
+
+void EngineLoop::BecomeUnhealthy(const std::string& why) {
+  LogError("engine_unhealthy", {{"why", why}, {"version", stats_.version}});
+  stats_.healthy = false;
+  stats_.unhealthy_reason = why;
+  inbox_.SetServing(absl::UnavailableError("the engine serves nothing: " + why));
+  RefreshStats();
+}
+
+void EngineLoop::RefreshStats() {
+  stats_.running_sequences = scheduler_.running();
+  stats_.waiting_sequences = scheduler_.waiting();
+  stats_.kv_blocks_used = scheduler_.pool().used();
+  stats_.kv_blocks_total = scheduler_.pool().total();
+  inbox_.SetWaiting(scheduler_.waiting());
+  metrics_.Queue(stats_);
+  std::lock_guard lock(published_mutex_);
+  published_ = stats_;
+}
+
+EngineStats EngineLoop::stats() const {
+  EngineStats stats;
+  {
+    std::lock_guard lock(published_mutex_);
+    stats = published_;
+  }
+  stats.waiting_sequences += inbox_.arrived_samples();
+  stats.uptime_seconds = SecondsSince(born_);
+  return stats;
+}
+
+}  // namespace tramontane

@@ -1,0 +1,55 @@
+#include "generator/engine_metrics.h"
+
+namespace tramontane {
+
+EngineMetrics::EngineMetrics(MetricsRegistry& registry, int32_t kv_blocks)
+    : generated_(registry.MakeCounter("tramontane_generator_tokens_total", {{"kind", "generated"}})),
+      prompt_(registry.MakeCounter("tramontane_generator_tokens_total", {{"kind", "prompt"}})),
+      preemptions_(registry.MakeCounter("tramontane_generator_preemptions_total")),
+      busy_(registry.MakeCounter("tramontane_generator_busy_seconds_total")),
+      wait_work_(registry.MakeCounter("tramontane_generator_wait_seconds_total",
+                                      {{"reason", "work"}})),
+      wait_weights_(registry.MakeCounter("tramontane_generator_wait_seconds_total",
+                                         {{"reason", "good_weights"}})),
+      running_(registry.MakeGauge("tramontane_generator_running_sequences")),
+      waiting_(registry.MakeGauge("tramontane_generator_waiting_sequences")),
+      kv_used_(registry.MakeGauge("tramontane_generator_kv_blocks", {{"state", "used"}})),
+      version_(registry.MakeGauge("tramontane_generator_weight_version")),
+      probe_gap_(registry.MakeGauge("tramontane_generator_probe_gap")),
+      step_(registry.MakeHistogram("tramontane_generator_step_seconds")),
+      pause_(registry.MakeHistogram("tramontane_generator_swap_pause_seconds")) {
+  for (FinishReason reason : {FinishReason::kStop, FinishReason::kLength, FinishReason::kAborted,
+                              FinishReason::kError})
+    finished_[static_cast<size_t>(reason)] = registry.MakeCounter(
+        "tramontane_generator_finished_total", {{"reason", ToString(reason)}});
+  registry.MakeGauge("tramontane_generator_kv_blocks", {{"state", "total"}}).Set(kv_blocks);
+}
+
+void EngineMetrics::Step(const EngineStats& stats, double seconds, int32_t generated,
+                         int32_t prompt) {
+  generated_.Add(generated);
+  prompt_.Add(prompt);
+  busy_.Add(seconds);
+  step_.Observe(seconds);
+  preemptions_.Add(static_cast<double>(stats.preemptions - preemptions_seen_));
+  preemptions_seen_ = stats.preemptions;
+  Queue(stats);
+}
+
+void EngineMetrics::Queue(const EngineStats& stats) {
+  running_.Set(stats.running_sequences);
+  waiting_.Set(stats.waiting_sequences);
+  kv_used_.Set(stats.kv_blocks_used);
+}
+
+void EngineMetrics::Waited(double seconds, bool healthy) {
+  (healthy ? wait_work_ : wait_weights_).Add(seconds);
+}
+
+void EngineMetrics::Swapped(const CommitResult& result) {
+  Version(result.version);
+  probe_gap_.Set(result.probe_gap);
+  pause_.Observe(result.pause_seconds);
+}
+
+}  // namespace tramontane

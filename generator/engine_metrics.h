@@ -1,0 +1,31 @@
+// The engine's Prometheus series. Engine thread only.
+#pragma once
+
+#include <array>
+
+#include "common/metrics.h"
+#include "common/rollout.h"
+#include "generator/engine.h"
+
+namespace tramontane {
+
+class EngineMetrics {
+ public:
+  EngineMetrics(MetricsRegistry& registry, int32_t kv_blocks);
+
+  void Step(const EngineStats& stats, double seconds, int32_t generated, int32_t prompt);
+  void Finished(FinishReason reason) { finished_[static_cast<size_t>(reason)].Add(); }
+  void Waited(double seconds, bool healthy);
+  void Swapped(const CommitResult& result);
+  void Version(int64_t version) { version_.Set(static_cast<double>(version)); }
+  void Queue(const EngineStats& stats);
+
+ private:
+  Counter generated_, prompt_, preemptions_, busy_, wait_work_, wait_weights_;
+  Gauge running_, waiting_, kv_used_, version_, probe_gap_;
+  Histogram step_, pause_;
+  std::array<Counter, 5> finished_;  // by FinishReason
+  uint64_t preemptions_seen_ = 0;
+};
+
+}  // namespace tramontane

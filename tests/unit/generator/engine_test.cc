@@ -1,0 +1,329 @@
+// What the engine generates: equal to solo runs and to plain forward passes, however it is batched,
+// chunked, paged, shared or preempted.
+#include "generator/engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <thread>
+
+#include "tests/unit/generator/engine_fixture.h"
+
+namespace tramontane {
+namespace {
+
+using ::testing::HasSubstr;
+
+SamplingParams Sampling(double temperature, int32_t max_new_tokens, uint64_t seed = 1) {
+  SamplingParams sampling;
+  sampling.temperature = temperature;
+  sampling.max_new_tokens = max_new_tokens;
+  sampling.seed = seed;
+  return sampling;
+}
+
+std::vector<int32_t> Prompt(size_t size, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<int32_t> tokens(size);
+  for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 256);
+  return tokens;
+}
+
+void ExpectSame(const Rollout& got, const Rollout& want) {
+  EXPECT_EQ(got.tokens, want.tokens);
+  EXPECT_EQ(got.finish_reason, want.finish_reason);
+  ASSERT_EQ(got.logprobs.size(), want.logprobs.size());
+  for (size_t i = 0; i < got.logprobs.size(); ++i)
+    ASSERT_NEAR(got.logprobs[i], want.logprobs[i], 1e-5) << i;
+}
+
+// Requests of every kind: lengths, temperatures, truncation, several samples.
+std::vector<Ask> MixedRequests(size_t count) {
+  std::vector<Ask> asks;
+  for (size_t i = 0; i < count; ++i) {
+    Ask ask;
+    ask.prompt = Prompt(1 + i * 7 % 45, static_cast<uint32_t>(i));
+    ask.sampling = Sampling(i % 4 == 0 ? 0 : 0.5 + 0.25 * (i % 3), 1 + i * 11 % 40, i);
+    if (i % 5 == 1) ask.sampling.top_k = 10;
+    if (i % 5 == 2) ask.sampling.top_p = 0.9;
+    if (i % 5 == 3) ask.sampling.min_p = 0.05;
+    ask.n = 1 + i % 3;
+    asks.push_back(ask);
+  }
+  return asks;
+}
+
+TEST(Engine, GreedyEqualsAFullRecomputationOfEveryPosition) {
+  const auto model = TinyModel(3);
+  Ask ask{Prompt(19, 5), Sampling(0, 40), 1};
+  ask.sampling.ignore_eos = true;
+  EngineOptions options;
+  options.kv_blocks = 64;
+  options.prefill_chunk_tokens = 8;
+  const Rollout rollout = RunAll(options, model, {ask})[0].at(0);
+  ASSERT_EQ(rollout.tokens.size(), 40u);
+  EXPECT_EQ(rollout.finish_reason, FinishReason::kLength);
+  std::vector<int32_t> tokens = ask.prompt;
+  for (size_t i = 0; i < rollout.tokens.size(); ++i) {
+    const std::vector<float> logprobs = FullForward(*model, tokens);
+    const auto best = std::max_element(logprobs.begin(), logprobs.end());
+    ASSERT_EQ(rollout.tokens[i], best - logprobs.begin()) << i;
+    ASSERT_NEAR(rollout.logprobs[i], *best, 1e-5);
+    tokens.push_back(rollout.tokens[i]);
+  }
+}
+
+TEST(Engine, EveryRequestInAMixedBatchEqualsItsSoloRun) {
+  const auto model = TinyModel(4);
+  const std::vector<Ask> asks = MixedRequests(64);
+  EngineOptions options;
+  options.kv_blocks = 1024;
+  const auto together = RunAll(options, model, asks);
+  options.max_running_sequences = 1;
+  for (size_t i = 0; i < asks.size(); ++i) {
+    SCOPED_TRACE(i);
+    const auto alone = RunAll(options, model, {asks[i]});
+    ASSERT_EQ(together[i].size(), static_cast<size_t>(asks[i].n));
+    for (const auto& [sample, rollout] : alone[0]) ExpectSame(together[i].at(sample), rollout);
+  }
+}
+
+TEST(Engine, PagingChunksThreadsAndPreemptionChangeNothing) {
+  const auto model = TinyModel(5);
+  const std::vector<Ask> asks = MixedRequests(40);
+  EngineOptions plain;
+  plain.kv_blocks = 1024;
+  const auto expected = RunAll(plain, model, asks);
+  struct Variant {
+    int32_t block_tokens, blocks, chunk, running, threads;
+    bool preempts;
+  };
+  for (const Variant& v : {Variant{1, 4000, 512, 128, 1, false}, Variant{4, 700, 7, 16, 1, false},
+                           Variant{64, 200, 512, 128, 2, false}, Variant{4, 60, 33, 64, 1, true},
+                           Variant{16, 8, 16, 128, 1, true}}) {
+    SCOPED_TRACE(v.block_tokens);
+    EngineOptions options;
+    options.kv_block_tokens = v.block_tokens;
+    options.kv_blocks = v.blocks;
+    options.prefill_chunk_tokens = v.chunk;
+    options.max_running_sequences = v.running;
+    options.threads = v.threads;
+    EngineStats stats;
+    const auto got = RunAll(options, model, asks, &stats);
+    for (size_t i = 0; i < asks.size(); ++i) {
+      for (const auto& [sample, rollout] : expected[i]) ExpectSame(got[i].at(sample), rollout);
+    }
+    EXPECT_EQ(stats.preemptions > 0, v.preempts);
+    EXPECT_EQ(stats.kv_blocks_used, 0);
+  }
+}
+
+TEST(Engine, SamplesOfOneRequestSharePromptWorkAndDifferFromEachOther) {
+  const auto model = TinyModel(6);
+  Ask ask{Prompt(50, 1), Sampling(1, 20), 8};
+  ask.sampling.ignore_eos = true;
+  EngineOptions options;
+  options.kv_blocks = 256;
+  EngineStats stats;
+  const auto shared = RunAll(options, model, {ask}, &stats)[0];
+  EXPECT_EQ(stats.prompt_tokens, 50u);
+  EXPECT_EQ(stats.generated_tokens, 8u * 20);
+  options.max_running_sequences = 1;  // one after the other, nothing to share
+  const auto single = RunAll(options, model, {ask}, &stats)[0];
+  EXPECT_EQ(stats.prompt_tokens, 8u * 50);
+  for (const auto& [sample, rollout] : single) ExpectSame(shared.at(sample), rollout);
+  EXPECT_NE(shared.at(0).tokens, shared.at(1).tokens);
+}
+
+TEST(Engine, SampledLogProbabilitiesAreThoseOfTheTemperedDistribution) {
+  const auto model = TinyModel(7);
+  const Ask ask{Prompt(12, 9), Sampling(0.7, 24), 1};
+  const Rollout rollout = RunAll({}, model, {ask})[0].at(0);
+  std::vector<int32_t> tokens = ask.prompt;
+  for (size_t i = 0; i < rollout.tokens.size(); ++i) {
+    const std::vector<float> logprobs = FullForward(*model, tokens);
+    double total = 0;
+    for (float value : logprobs) total += std::exp(value / 0.7);
+    ASSERT_NEAR(rollout.logprobs[i], logprobs[rollout.tokens[i]] / 0.7 - std::log(total), 2e-5);
+    tokens.push_back(rollout.tokens[i]);
+  }
+}
+
+TEST(Engine, EndTokensStopUnlessIgnoredAndOwnStopTokensAlwaysDo) {
+  const auto model = TinyModel(8);
+  Ask ask{Prompt(5, 2), Sampling(0, 30), 1};
+  ask.sampling.ignore_eos = true;
+  const Rollout free = RunAll({}, model, {ask})[0].at(0);
+  ask.sampling.stop_token_ids = {free.tokens[3]};
+  const Rollout stopped = RunAll({}, model, {ask})[0].at(0);
+  const auto first = std::find(free.tokens.begin(), free.tokens.end(), free.tokens[3]);
+  EXPECT_EQ(stopped.finish_reason, FinishReason::kStop);
+  EXPECT_EQ(stopped.tokens, std::vector<int32_t>(free.tokens.begin(), first + 1));
+}
+
+TEST(Engine, TheContextLimitEndsASampleByLength) {
+  const auto model = TinyModel(8);
+  Ask ask{Prompt(500, 2), Sampling(1, 1000), 1};
+  ask.sampling.ignore_eos = true;
+  const Rollout rollout = RunAll({}, model, {ask})[0].at(0);
+  EXPECT_EQ(rollout.finish_reason, FinishReason::kLength);
+  EXPECT_EQ(rollout.tokens.size(), 12u);  // 512 positions
+}
+
+class EngineRequests : public ::testing::Test {
+ protected:
+  void Start(EngineOptions options = {}) {
+    auto engine = Engine::Create(options, model_, ByteTokenizer(), metrics_);
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    engine_ = *std::move(engine);
+  }
+
+  std::shared_ptr<Transformer> model_ = TinyModel(9);
+  MetricsRegistry metrics_;
+  Collector collector_;
+  std::unique_ptr<Engine> engine_;
+};
+
+TEST_F(EngineRequests, AreRefusedWithTheFieldNamed) {
+  EngineOptions options;
+  options.kv_blocks = 4;
+  Start(options);
+  const auto refusal = [&](std::vector<int32_t> prompt, SamplingParams sampling, int32_t n = 1) {
+    const absl::Status status =
+        engine_->Submit(collector_.Request("r", std::move(prompt), sampling, n));
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    return std::string(status.message());
+  };
+  EXPECT_THAT(refusal({}, Sampling(1, 4)), HasSubstr("prompt_tokens"));
+  EXPECT_THAT(refusal({1, 264}, Sampling(1, 4)), HasSubstr("264 is outside the vocabulary"));
+  EXPECT_THAT(refusal(Prompt(64, 1), Sampling(1, 4)), HasSubstr("hold 64"));
+  EXPECT_THAT(refusal({1}, Sampling(1, 0)), HasSubstr("max_new_tokens"));
+  EXPECT_THAT(refusal({1}, Sampling(1, 4), 0), HasSubstr("n must be positive"));
+  SamplingParams empty_stop = Sampling(1, 4);
+  empty_stop.stop = {""};
+  EXPECT_THAT(refusal({1}, empty_stop), HasSubstr("stop"));
+  options.kv_blocks = 0;
+  EXPECT_THAT(
+      std::string(Engine::Create(options, model_, nullptr, metrics_).status().message()),
+      HasSubstr("kv_blocks"));
+}
+
+TEST_F(EngineRequests, BeyondTheWaitingBoundAreRefusedUntilThereIsRoom) {
+  EngineOptions options;
+  options.max_running_sequences = 1;
+  options.max_waiting_sequences = 4;
+  Start(options);
+  SamplingParams sampling = Sampling(1, 400);
+  sampling.ignore_eos = true;
+  ASSERT_TRUE(engine_->Submit(collector_.Request("a", {1}, sampling, 4)).ok());
+  EXPECT_EQ(engine_->Submit(collector_.Request("a", {1}, sampling)).code(),
+            absl::StatusCode::kResourceExhausted);
+  engine_->Cancel("a");
+  ASSERT_TRUE(collector_.WaitFinished(4));
+  while (engine_->stats().waiting_sequences > 0) std::this_thread::yield();
+  EXPECT_TRUE(engine_->Submit(collector_.Request("b", {1}, sampling, 2)).ok());
+  EXPECT_EQ(engine_->Submit(collector_.Request("b", {1}, sampling)).code(),
+            absl::StatusCode::kAlreadyExists);
+}
+
+TEST_F(EngineRequests, CancelledOnesEndAndFreeTheirBlocks) {
+  Start();
+  SamplingParams sampling = Sampling(1, 450);
+  sampling.ignore_eos = true;
+  ASSERT_TRUE(engine_->Submit(collector_.Request("a", Prompt(30, 1), sampling, 6, true)).ok());
+  ASSERT_TRUE(collector_.WaitStreamed(60));
+  EXPECT_GT(engine_->stats().kv_blocks_used, 0);
+  engine_->Cancel("a");
+  ASSERT_TRUE(collector_.WaitFinished(6));
+  for (const auto& [sample, rollout] : collector_.rollouts("a")) {
+    EXPECT_EQ(rollout.finish_reason, FinishReason::kAborted);
+    EXPECT_EQ(rollout.tokens.size(), rollout.logprobs.size());
+  }
+  // Served at once, and after it nothing is held.
+  ASSERT_TRUE(engine_->Submit(collector_.Request("a", {1, 2}, Sampling(1, 3))).ok());
+  ASSERT_TRUE(collector_.WaitFinished(7));
+  for (int i = 0; i < 1000 && engine_->stats().kv_blocks_used > 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_EQ(engine_->stats().kv_blocks_used, 0);
+  EXPECT_EQ(engine_->stats().running_sequences, 0);
+}
+
+TEST_F(EngineRequests, EndAbortedWhenTheEngineGoesAway) {
+  Start();
+  SamplingParams sampling = Sampling(1, 500);
+  sampling.ignore_eos = true;
+  ASSERT_TRUE(engine_->Submit(collector_.Request("a", {1}, sampling, 300)).ok());
+  engine_.reset();
+  ASSERT_EQ(collector_.rollouts("a").size(), 300u);
+  EXPECT_EQ(collector_.rollouts("a").at(299).finish_reason, FinishReason::kAborted);
+}
+
+TEST_F(EngineRequests, StopStringsSplitOverTokensEndTheTextBeforeThem) {
+  Start();
+  // Every token is one byte, so any stop string of two or more bytes is split over tokens. Greedy
+  // output is found first; three bytes of it then become the stop string.
+  SamplingParams sampling = Sampling(1, 60, 77);
+  sampling.ignore_eos = true;
+  std::vector<int32_t> printable;
+  ASSERT_TRUE(engine_->Submit(collector_.Request("free", {65, 66}, sampling)).ok());
+  ASSERT_TRUE(collector_.WaitFinished(1));
+  const Rollout free = collector_.rollouts("free").at(0);
+  size_t begin = 0;
+  const auto ascii = [&](size_t i) { return free.tokens[i] >= 32 && free.tokens[i] < 127; };
+  for (size_t i = 3; i + 1 < free.tokens.size() && begin == 0; ++i)
+    if (ascii(i) && ascii(i + 1)) begin = i;
+  ASSERT_GT(begin, 0u) << "no two printable bytes in a row: choose another seed";
+  sampling.stop = {"never in it", std::string{static_cast<char>(free.tokens[begin]),
+                                              static_cast<char>(free.tokens[begin + 1])}};
+  ASSERT_TRUE(engine_->Submit(collector_.Request("stop", {65, 66}, sampling, 1, true)).ok());
+  ASSERT_TRUE(collector_.WaitFinished(2));
+  const Rollout stopped = collector_.rollouts("stop").at(0);
+  EXPECT_EQ(stopped.finish_reason, FinishReason::kStop);
+  EXPECT_EQ(stopped.tokens,
+            std::vector<int32_t>(free.tokens.begin(), free.tokens.begin() + begin + 2));
+  EXPECT_EQ(stopped.text, free.text.substr(0, free.text.find(sampling.stop[1])));
+  std::string streamed;
+  std::vector<int32_t> tokens;
+  for (const TokenChunk& chunk : collector_.chunks("stop")) {
+    streamed += chunk.text;
+    tokens.insert(tokens.end(), chunk.tokens.begin(), chunk.tokens.end());
+  }
+  EXPECT_EQ(streamed, stopped.text);
+  EXPECT_EQ(tokens, stopped.tokens);
+}
+
+TEST_F(EngineRequests, StreamedTextEqualsTheFinishedText) {
+  Start();
+  for (uint64_t seed = 0; seed < 8; ++seed) {
+    const std::string id = std::to_string(seed);
+    ASSERT_TRUE(
+        engine_->Submit(collector_.Request(id, {70, 71}, Sampling(1, 50, seed), 1, true)).ok());
+    ASSERT_TRUE(engine_->Submit(collector_.Request("q" + id, {70, 71}, Sampling(1, 50, seed))).ok());
+  }
+  ASSERT_TRUE(collector_.WaitFinished(16));
+  for (uint64_t seed = 0; seed < 8; ++seed) {
+    std::string streamed;
+    for (const TokenChunk& chunk : collector_.chunks(std::to_string(seed))) streamed += chunk.text;
+    const Rollout quiet = collector_.rollouts("q" + std::to_string(seed)).at(0);
+    EXPECT_EQ(streamed, collector_.rollouts(std::to_string(seed)).at(0).text);
+    EXPECT_EQ(streamed, quiet.text);
+  }
+}
+
+TEST_F(EngineRequests, AreCountedInTheMetrics) {
+  Start();
+  SamplingParams sampling = Sampling(1, 10);
+  sampling.ignore_eos = true;
+  ASSERT_TRUE(engine_->Submit(collector_.Request("a", {1, 2, 3}, sampling, 2)).ok());
+  ASSERT_TRUE(collector_.WaitFinished(2));
+  engine_.reset();
+  const std::string text = metrics_.Render();
+  EXPECT_THAT(text, HasSubstr("tramontane_generator_tokens_total{kind=\"generated\"} 20"));
+  EXPECT_THAT(text, HasSubstr("tramontane_generator_tokens_total{kind=\"prompt\"} 3"));
+  EXPECT_THAT(text, HasSubstr("tramontane_generator_finished_total{reason=\"length\"} 2"));
+}
+
+}  // namespace
+}  // namespace tramontane
