@@ -136,7 +136,7 @@ void AddData(CLI::App& app, CommandContext& context, Arguments& args, int& statu
     AddJson(tool, context);
     tool->add_option("--model", args.model, "Hugging Face folder")->required();
     tool->callback([&, tokenize, name] {
-      status = RunJsonTool(name, std::cin, std::cout, [&](const Json& in) {
+      status = RunJsonTool(name, std::cin, std::cout, [&](const nlohmann::ordered_json& in) {
         return tokenize ? TokenizeTool(args.model, in) : TemplateTool(args.model, in);
       });
     });

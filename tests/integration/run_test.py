@@ -1,0 +1,189 @@
+"""Whole runs on a tiny model: the loop closes, and goes on when parts of it are killed."""
+import collections
+import json
+import pathlib
+import random
+import signal
+import time
+
+from harness import Run, TestCase, main, tramontane
+
+
+class Runs(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.make_tasks()
+
+    def check_lineage(self, run_dir, steps):
+        """The journal is sound, reaches the last step, and has no group twice."""
+        status, out, err = tramontane("doctor", run_dir, "--json")
+        self.assertEqual(status, 0, out + err)
+        batches = {}
+        for line in (run_dir / "journal.jsonl").read_text().splitlines():
+            record = json.loads(line)
+            record = record.get("record", record)
+            if record["kind"] == "rollback":
+                batches = {step: gids for step, gids in batches.items() if step <= record["step"]}
+            if record["kind"] == "batch":
+                batches[record["step"]] = record["gids"]
+        self.assertEqual(sorted(batches), list(range(1, steps + 1)))
+        trained = collections.Counter(gid for gids in batches.values() for gid in gids)
+        self.assertEqual([gid for gid, times in trained.items() if times > 1], [])
+
+    def assert_finished(self, run, steps, timeout=120):
+        status = run.finish(timeout)
+        self.assertEqual(status, 0, run.story())
+        self.assertEqual(max(run.steps()), steps, run.story())
+        self.check_lineage(run.run_dir, steps)
+
+
+class WholeRun(Runs):
+    def test_sft_then_rl_through_all_services(self):
+        config = self.write_config({"sft": {"data": str(self.folder / "data/sft.jsonl"), "steps": 5,
+                                            "examples_per_step": 8, "warmup_steps": 1}})
+        with Run(config) as run:
+            run.wait_for_step(1)
+            status, out, err = tramontane("status", run.run_dir, "--json")
+            self.assertEqual(status, 0, err)
+            processes = {process["name"]: process for process in json.loads(out)["processes"]}
+            self.assertEqual(set(processes), {"redis", "verifier-math", "trainer", "generator-0"})
+            for name, process in processes.items():
+                self.assertTrue(process["alive"], name)
+            self.assertTrue(processes["trainer"]["answers"], processes["trainer"])
+            self.assert_finished(run, 6)
+            summary = run.wait_for(lambda e: e.get("event") == "summary", 1)
+        self.check_what_is_left(run, summary)
+
+    def check_what_is_left(self, run, summary):
+        for key in ("accuracy_before", "accuracy_after", "reward_last_10", "tokens_per_second",
+                    "weight_versions", "staleness_mean", "logprob_gap_max"):
+            self.assertIsInstance(summary[key], (int, float), key)
+        self.assertLessEqual(summary["logprob_gap_max"], 1e-4)
+        self.assertLessEqual(summary["staleness_mean"], 2)
+        self.assertIn("<svg", pathlib.Path(summary["picture"]).read_text())
+        exported = run.run_dir / "checkpoints/step_6/hf"
+        status, out, err = tramontane("score", "--model", exported, "--json", stdin='{"tokens": [[1, 2, 3]]}')
+        self.assertEqual(status, 0, out + err)
+        self.assertTrue(list(run.run_dir.glob("rollouts/step_*/train.jsonl")))
+        status, out, _ = tramontane("status", run.run_dir, "--json")
+        self.assertEqual(status, 0)
+        self.assertFalse(json.loads(out)["supervised"])
+
+    def test_two_generators_share_the_work(self):
+        with Run(self.write_config({"generator": {"count": 2}})) as run:
+            self.assert_finished(run, 6)
+            workers = {json.loads(line).get("generator_id")
+                       for file in run.run_dir.glob("rollouts/step_*/train.jsonl")
+                       for line in file.read_text().splitlines()}
+        self.assertEqual(workers, {"generator-0", "generator-1"})
+
+    def test_interrupt_writes_a_checkpoint_and_resume_goes_on(self):
+        config = self.write_config({"run": {"max_steps": 40}, "trainer": {"checkpoint_interval_steps": 100}})
+        with Run(config) as run:
+            run.wait_for_step(4)
+            run.process.send_signal(signal.SIGINT)
+            self.assertEqual(run.finish(90), 130, run.story())
+            done, run_dir = max(run.steps()), run.run_dir
+        self.assertTrue(list(run_dir.glob("checkpoints/step_*/manifest.json")))
+        with Run(run_dir, "--resume", "run.max_steps=44") as again:
+            first = again.wait_for_step(1)
+            self.assertGreaterEqual(first["step"], done)
+            self.assert_finished(again, 44)
+
+    def test_children_do_not_outlive_a_killed_supervisor(self):
+        with Run(self.write_config({"run": {"max_steps": 1000}})) as run:
+            run.wait_for_step(1)
+            pids = [run.pid_of(name) for name in ("trainer", "generator-0", "verifier-math", "redis")]
+            run.process.kill()
+            run.process.wait(10)
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and any(alive(pid) for pid in pids):
+                time.sleep(0.2)
+            self.assertEqual([pid for pid in pids if alive(pid)], [])
+
+
+def alive(pid):
+    try:
+        return ") Z " not in pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+class Faults(Runs):
+    """Each kills or stops one process in mid-run; the run must reach its last step all the same."""
+
+    STEPS = 30
+
+    def run_with(self, disturb, changes=None, timeout=150):
+        config = self.write_config({"run": {"max_steps": self.STEPS}, **(changes or {})})
+        with Run(config) as run:
+            run.wait_for_step(4)
+            disturb(run)
+            self.assert_finished(run, self.STEPS, timeout)
+            return run
+
+    def assert_restarted(self, run, name):
+        run.wait_for(lambda e: e.get("event") == "note" and name in e["text"] and "restart" in e["text"], 1)
+
+    def test_killed_generator(self):
+        self.assert_restarted(self.run_with(lambda run: run.kill("generator-0")), "generator-0")
+
+    def test_killed_verifier(self):
+        run = self.run_with(lambda run: run.kill("verifier-math"))
+        self.assert_restarted(run, "verifier-math")
+        statuses = {json.loads(line)["verdict"]["status"]
+                    for file in run.run_dir.glob("rollouts/step_*/train.jsonl")
+                    for line in file.read_text().splitlines()}
+        self.assertEqual(statuses, {"scored"}, "a dead verifier must not leave verdicts of its own")
+
+    def test_killed_trainer(self):
+        run = self.run_with(lambda run: run.kill("trainer"))
+        self.assert_restarted(run, "trainer")
+        run.wait_for(lambda e: e.get("event") == "resumed", 1)
+
+    def test_killed_redis(self):
+        self.assert_restarted(self.run_with(lambda run: run.kill("redis")), "redis")
+
+    def test_stopped_redis_for_20_seconds(self):
+        def stop(run):
+            run.signal("redis", signal.SIGSTOP)
+            time.sleep(20)
+            stopped_at = max(run.steps())
+            run.signal("redis", signal.SIGCONT)
+            self.assertLess(stopped_at, self.STEPS, "the run ended before Redis was back")
+        self.run_with(stop)
+
+    def test_killed_trainer_and_resume_by_hand(self):
+        config = self.write_config({"run": {"max_steps": self.STEPS}})
+        with Run(config) as run:
+            run.wait_for_step(5)
+            run.process.kill()
+            run.process.wait(10)
+            run_dir = run.run_dir
+        deadline = time.monotonic() + 60  # the children leave their folder first
+        while time.monotonic() < deadline:
+            status, _, _ = tramontane("status", run_dir, "--json")
+            if status == 0 and not any(p["alive"] for p in json.loads(
+                    tramontane("status", run_dir, "--json")[1])["processes"]):
+                break
+            time.sleep(0.5)
+        with Run(run_dir, "--resume") as again:
+            self.assert_finished(again, self.STEPS)
+
+
+class Storm(Runs):
+    """Long: random kills of everything for minutes."""
+
+    def test_random_kills(self):
+        steps, rng = 400, random.Random(7)
+        with Run(self.write_config({"run": {"max_steps": steps}})) as run:
+            run.wait_for_step(2)
+            deadline = time.monotonic() + 240
+            while time.monotonic() < deadline and run.process.poll() is None and max(run.steps()) < steps - 20:
+                run.kill(rng.choice(["generator-0", "verifier-math", "redis", "trainer"]))
+                time.sleep(rng.uniform(5, 15))
+            self.assert_finished(run, steps, timeout=400)
+
+
+if __name__ == "__main__":
+    main()

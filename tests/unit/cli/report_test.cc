@@ -1,0 +1,127 @@
+// What people are shown: event lines, summary, pictures, status.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "cli/plot.h"
+#include "cli/progress.h"
+#include "cli/status.h"
+#include "cli/summary.h"
+#include "common/files.h"
+
+namespace tramontane {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+
+class ReportTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = testing::TempDir() + "report_test_" + std::to_string(::getpid());
+    fs::create_directories(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  void WriteMetrics(const std::string& text) { std::ofstream(folder_ + "/metrics.jsonl") << text; }
+
+  std::string Printed(ProgressPrinter::Mode mode, const std::vector<Json>& events) {
+    const std::string path = folder_ + "/printed";
+    std::FILE* file = std::fopen(path.c_str(), "w");
+    ProgressPrinter printer(file, mode);
+    for (const Json& event : events) printer.Event(event);
+    std::fclose(file);
+    return *ReadFile(path);
+  }
+
+  std::string folder_;
+};
+
+constexpr char kTwoSteps[] = R"({"event":"eval","version":0,"accuracy":0.25}
+{"event":"step","step":1,"reward_mean":0.3,"reward_10":0.3,"staleness_mean":1,"logprob_gap_max":1e-6}
+{"event":"step","step":2,"reward_mean":0.5,"reward_10":0.4,"staleness_mean":2,"logprob_gap_max":3e-6}
+{"event":"eval","version":2,"accuracy":0.75}
+)";
+
+TEST_F(ReportTest, AStepIsOneLineAndUnknownNumbersAreLeftOut) {
+  const std::string line = RenderEvent({{"event", "step"}, {"step", 3}, {"reward_mean", 0.5}, {"reward_10", nullptr}});
+  EXPECT_THAT(line, HasSubstr("reward 0.500"));
+  EXPECT_THAT(line, Not(HasSubstr("10-step")));
+  EXPECT_THAT(line, Not(HasSubstr("\n")));
+}
+
+TEST_F(ReportTest, WaitingLinesAreWrittenOverOnATerminalOnly) {
+  const std::vector<Json> events = {{{"event", "waiting"}, {"waiting_for", "groups"}, {"seconds", 3.0}},
+                                    {{"event", "step"}, {"step", 1}}};
+  EXPECT_EQ(Printed(ProgressPrinter::Mode::kTerminal, events),
+            "waiting: groups for 3.0s\r\033[Kstep    1\n");
+  EXPECT_EQ(Printed(ProgressPrinter::Mode::kPlain, events), "waiting: groups for 3.0s\nstep    1\n");
+}
+
+TEST_F(ReportTest, JsonModePassesEventsThroughUnchanged) {
+  const Json event = {{"event", "something new"}, {"x", 1}};
+  EXPECT_EQ(Json::parse(Printed(ProgressPrinter::Mode::kJson, {event})), event);
+}
+
+TEST_F(ReportTest, TheSummaryTellsBeforeAndAfter) {
+  WriteMetrics(kTwoSteps);
+  const auto summary = Summarise(folder_);
+  ASSERT_TRUE(summary.ok()) << summary.status();
+  EXPECT_EQ((*summary)["accuracy_before"], 0.25);
+  EXPECT_EQ((*summary)["accuracy_after"], 0.75);
+  EXPECT_EQ((*summary)["reward_first"], 0.3);
+  EXPECT_EQ((*summary)["reward_last_10"], 0.4);
+  EXPECT_EQ((*summary)["staleness_mean"], 1.5);
+  EXPECT_EQ((*summary)["logprob_gap_max"], 3e-6);
+  EXPECT_THAT(RenderSummary(*summary), HasSubstr("held-out accuracy after"));
+}
+
+TEST_F(ReportTest, ATornLastLineIsLeftOutAndAnyOtherIsAnError) {
+  WriteMetrics(std::string(kTwoSteps) + R"({"event":"st)");
+  EXPECT_EQ(ReadMetrics(folder_)->size(), 4u);
+  WriteMetrics("{\"event\":\"st\n" + std::string(kTwoSteps));
+  const auto metrics = ReadMetrics(folder_);
+  EXPECT_TRUE(absl::IsDataLoss(metrics.status()));
+  EXPECT_THAT(std::string(metrics.status().message()), HasSubstr("metrics.jsonl:1"));
+}
+
+TEST_F(ReportTest, ARunWithoutStepsHasNullsAndNoPicture) {
+  WriteMetrics("");
+  EXPECT_TRUE((*Summarise(folder_))["accuracy_before"].is_null());
+  EXPECT_TRUE(absl::IsNotFound(PlotRun(folder_, PictureFormat::kSvg).status()));
+}
+
+TEST_F(ReportTest, ThePictureIsDrawnEvenWhereTheFolderHasAQuote) {
+  folder_ += "/it's here";
+  fs::create_directories(folder_);
+  WriteMetrics(kTwoSteps);
+  const auto picture = PlotRun(folder_, PictureFormat::kSvg);
+  ASSERT_TRUE(picture.ok()) << picture.status();
+  EXPECT_THAT(*ReadFile(*picture), HasSubstr("held-out accuracy"));
+}
+
+TEST_F(ReportTest, StatusOfADeadRunNamesWhoDoesNotAnswer) {
+  std::ofstream(folder_ + "/endpoints.json")
+      << R"({"run":"r","attempt":1,"supervisor_pid":0,"processes":[
+             {"name":"trainer","kind":"trainer","pid":-1,"address":"127.0.0.1:1"},
+             {"name":"generator-0","kind":"generator","pid":-1,"address":""}]})";
+  const auto status = QueryStatus(folder_, 1.0);
+  ASSERT_TRUE(status.ok()) << status.status();
+  EXPECT_FALSE((*status)["supervised"]);
+  EXPECT_FALSE((*status)["processes"][0]["answers"]);
+  ASSERT_EQ((*status)["waits"].size(), 2u);
+  EXPECT_THAT((*status)["waits"][0].get<std::string>(), HasSubstr("trainer does not answer"));
+  EXPECT_THAT(RenderStatus(*status), HasSubstr("(not running)"));
+}
+
+TEST_F(ReportTest, StatusOfSomethingElseIsAnError) {
+  EXPECT_FALSE(QueryStatus(folder_ + "/nothing", 1.0).ok());
+}
+
+}  // namespace
+}  // namespace tramontane

@@ -1,0 +1,118 @@
+#include "cli/run_dir.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "common/files.h"
+
+namespace tramontane {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using testing::MatchesRegex;
+
+class RunDirTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    root_ = testing::TempDir() + "run_dir_test_" + std::to_string(::getpid());
+    config_.run.output_dir = root_;
+    config_.run.name = "a-run";
+    config_.data.train = "tasks/train.jsonl";
+    config_.model.path = "/models/small/";
+    config_.verifiers["math"].builtin = "math";
+  }
+  void TearDown() override { fs::remove_all(root_); }
+
+  // A run that was started once and whose process is gone.
+  void MakeEarlierRun() {
+    auto dir = RunDir::Create(config_, RunDirMode::kNew);
+    ASSERT_TRUE(dir.ok()) << dir.status();
+    ASSERT_TRUE(dir->WriteConfig(config_).ok());
+  }
+
+  std::string root_;
+  RunConfig config_;
+};
+
+TEST_F(RunDirTest, ANameInUseBlocksAndSaysWhatToDo) {
+  MakeEarlierRun();
+  const auto again = RunDir::Create(config_, RunDirMode::kNew);
+  EXPECT_TRUE(absl::IsAlreadyExists(again.status()));
+  EXPECT_THAT(std::string(again.status().message()), HasSubstr("--resume"));
+}
+
+TEST_F(RunDirTest, AForeignFolderIsNotTakenOver) {
+  fs::create_directories(root_ + "/a-run");
+  std::ofstream(root_ + "/a-run/thesis.txt") << "precious";
+  EXPECT_TRUE(absl::IsAlreadyExists(RunDir::Create(config_, RunDirMode::kNew).status()));
+  // Not even to clean it: there is no run of ours in it.
+  (void)RunDir::Create(config_, RunDirMode::kClean);
+  EXPECT_TRUE(fs::exists(root_ + "/a-run/thesis.txt"));
+}
+
+TEST_F(RunDirTest, ResumeNeedsARunAndOpensTheNextAttempt) {
+  EXPECT_TRUE(absl::IsNotFound(RunDir::Create(config_, RunDirMode::kResume).status()));
+  fs::remove_all(root_);
+  MakeEarlierRun();
+  const auto again = RunDir::Create(config_, RunDirMode::kResume);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->attempt(), 2);
+  EXPECT_TRUE(fs::exists(again->config_path()));
+  EXPECT_EQ(fs::read_symlink(root_ + "/a-run/logs/latest"), "attempt_2");
+}
+
+TEST_F(RunDirTest, CleanRemovesTheEarlierRun) {
+  MakeEarlierRun();
+  std::ofstream(root_ + "/a-run/metrics.jsonl") << "{}\n";
+  const auto again = RunDir::Create(config_, RunDirMode::kClean);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_FALSE(fs::exists(root_ + "/a-run/metrics.jsonl"));
+  EXPECT_EQ(again->attempt(), 1);
+}
+
+TEST_F(RunDirTest, TwoRunsCannotShareAFolder) {
+  const auto first = RunDir::Create(config_, RunDirMode::kNew);
+  ASSERT_TRUE(first.ok());
+  ASSERT_TRUE(first->WriteConfig(config_).ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(RunDir::Create(config_, RunDirMode::kResume).status()));
+}
+
+TEST_F(RunDirTest, AnEmptyNameIsMadeFromDataModelAndAShortId) {
+  config_.run.name.clear();
+  const auto dir = RunDir::Create(config_, RunDirMode::kNew);
+  ASSERT_TRUE(dir.ok()) << dir.status();
+  EXPECT_THAT(config_.run.name, MatchesRegex("train--small--[0-9a-f]{6}"));
+  config_.run.name.clear();
+  EXPECT_TRUE(absl::IsInvalidArgument(RunDir::Create(config_, RunDirMode::kResume).status()));
+}
+
+TEST_F(RunDirTest, EndpointsAndScrapeTargetsFollowTheProcesses) {
+  const auto dir = RunDir::Create(config_, RunDirMode::kNew);
+  ASSERT_TRUE(dir.ok());
+  const std::vector<ProcessView> processes = {
+      {"trainer", "trainer", "127.0.0.1:5", "127.0.0.1:6", "t.log", 42, 0},
+      {"generator-0", "generator", "127.0.0.1:7", "127.0.0.1:8", "g.log", -1, 3}};
+  ASSERT_TRUE(dir->WriteEndpoints("a-run", processes).ok());
+  const Json endpoints = Json::parse(*ReadFile(dir->path() + "/endpoints.json"));
+  EXPECT_EQ(endpoints["processes"][0]["address"], "127.0.0.1:5");
+  EXPECT_EQ(endpoints["processes"][1]["restarts"], 3);
+  const Json targets = Json::parse(*ReadFile(dir->path() + "/prometheus_targets.json"));
+  ASSERT_EQ(targets.size(), 1u) << "a dead process is no target";
+  EXPECT_EQ(targets[0]["targets"][0], "127.0.0.1:6");
+  EXPECT_EQ(targets[0]["labels"]["process"], "trainer");
+}
+
+TEST_F(RunDirTest, RelativePathsBecomeAbsolute) {
+  MakePathsAbsolute(config_);
+  EXPECT_EQ(config_.data.train, (fs::current_path() / "tasks/train.jsonl").string());
+  EXPECT_EQ(config_.data.eval, "");
+  EXPECT_EQ(config_.model.path, "/models/small/");
+}
+
+}  // namespace
+}  // namespace tramontane
