@@ -24,7 +24,7 @@ namespace tramontane {
 class VerifierClient;
 
 struct VerifierPoolOptions {
-  Identity identity;       // shown to every verifier
+  Identity identity{};     // shown to every verifier
   CircuitOptions circuit;  // the defaults suit a run; tests shorten them
 };
 

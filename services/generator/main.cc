@@ -1,0 +1,108 @@
+// tramontane-generator: the generator service, and the command-line tools that need a model.
+
+#include <CLI/CLI.hpp>
+
+#include <iostream>
+#include <string>
+
+#include "generator/tools.h"
+#include "model/score.h"
+#include "services/generator/eval_command.h"
+#include "services/generator/serve.h"
+#include "services/tool_main.h"
+#include "text/tools.h"
+
+namespace tramontane {
+namespace {
+
+void AddServe(CLI::App& app, ServeOptions& options) {
+  CLI::App* serve = app.add_subcommand("serve", "Serve generation over gRPC");
+  serve->add_option("--config", options.config_path, "Resolved configuration of a run");
+  serve->add_option("--run-dir", options.run_dir, "Run directory");
+  serve->add_option("--trainer", options.trainer_address, "host:port of the trainer");
+  serve->add_option("--index", options.index, "Number of this generator in the run")
+      ->check(CLI::NonNegativeNumber);
+  serve->add_option("--model", options.model_dir, "Without a run: serve this Hugging Face folder");
+  serve->add_option("--bind", options.bind, "host:port; port 0 picks a free one");
+  serve->add_option("--advertise-host", options.advertise_host, "Host that the trainer should dial");
+  serve->add_option("--ready-file", options.ready_file, "The listening line is written here too");
+  serve->add_flag("--exit-with-parent", options.exit_with_parent,
+                  "Drain when the starting process dies");
+}
+
+void AddEngineOptions(CLI::App* tool, EngineOptions& engine) {
+  tool->add_option("--threads", engine.threads, "Threads of the engine")->check(CLI::Range(1, 256));
+  tool->add_option("--max-running-sequences", engine.max_running_sequences, "Decode batch")
+      ->check(CLI::Range(1, 65536));
+}
+
+struct ToolOptions {
+  std::string model_dir;
+  std::string dtype = "float32";
+  int top_k = 0;
+  bool json = true;
+  EngineOptions engine;
+  EvalOptions eval;
+};
+
+CLI::App* AddTool(CLI::App& app, const std::string& name, const std::string& what,
+                  ToolOptions& options) {
+  CLI::App* tool = app.add_subcommand(name, what);
+  tool->add_option("--model", options.model_dir, "Hugging Face folder")->required();
+  tool->add_flag("--json", options.json, "Always so; accepted for uniformity");
+  return tool;
+}
+
+void AddEval(CLI::App& app, ToolOptions& options) {
+  CLI::App* eval = AddTool(app, "eval", "Accuracy on a dataset", options);
+  eval->add_option("--data", options.eval.data_path, "JSONL file")->required();
+  eval->add_option("--config", options.eval.config_path, "Take reward table and verifiers from here");
+  eval->add_option("--samples", options.eval.samples_per_prompt, "Samples of each prompt")
+      ->check(CLI::Range(1, 4096));
+  eval->add_option("--max-new-tokens", options.eval.max_new_tokens, "Longest completion")
+      ->check(CLI::PositiveNumber);
+  eval->add_option("--temperature", options.eval.temperature, "0 = greedy")
+      ->check(CLI::NonNegativeNumber);
+  eval->add_option("--seed", options.eval.seed, "Seed of the samples");
+  AddEngineOptions(eval, options.engine);
+}
+
+int RunTool(const std::string& name, ToolOptions& options) {
+  if (name == "eval") {
+    options.eval.model_dir = options.model_dir;
+    options.eval.engine = options.engine;
+    return PrintJsonResult(name, std::cout, RunEval(options.eval));
+  }
+  return RunJsonTool(name, std::cin, std::cout,
+                     [&](const nlohmann::ordered_json& in) -> absl::StatusOr<Json> {
+                       const std::string& dir = options.model_dir;
+                       if (name == "score") return ScoreTool(dir, in, options.top_k, options.dtype);
+                       if (name == "generate") return GenerateTool(dir, in, options.engine);
+                       if (name == "tokenize") return TokenizeTool(dir, in);
+                       return TemplateTool(dir, in);
+                     });
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Tramontane generator");
+  app.require_subcommand(1);
+  ServeOptions serve;
+  ToolOptions tool;
+  AddServe(app, serve);
+  CLI::App* score = AddTool(app, "score", "Log-probabilities of given tokens", tool);
+  score->add_option("--top", tool.top_k, "Also the K most likely next tokens at each position")
+      ->check(CLI::NonNegativeNumber);
+  score->add_option("--dtype", tool.dtype, "float32 or float64");
+  AddEngineOptions(AddTool(app, "generate", "Sample completions", tool), tool.engine);
+  AddTool(app, "tokenize", "Text to ids and back", tool);
+  AddTool(app, "template", "Render a chat template", tool);
+  AddEval(app, tool);
+  CLI11_PARSE(app, argc, argv);
+  const std::string name = app.get_subcommands().front()->get_name();
+  return name == "serve" ? ServeGenerator(serve) : RunTool(name, tool);
+}
+
+}  // namespace
+}  // namespace tramontane
+
+int main(int argc, char** argv) { return tramontane::Main(argc, argv); }

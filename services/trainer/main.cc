@@ -1,0 +1,83 @@
+// tramontane-trainer: the training process, and the command-line tools of the learner.
+
+#include <CLI/CLI.hpp>
+
+#include <iostream>
+#include <string>
+
+#include "model/init.h"
+#include "services/tool_main.h"
+#include "services/trainer/training.h"
+#include "trainer/learner/loss_tool.h"
+
+namespace tramontane {
+namespace {
+
+void AddTraining(CLI::App& app, const std::string& name, const std::string& what,
+                 TrainingOptions& options) {
+  CLI::App* run = app.add_subcommand(name, what);
+  run->add_option("--config", options.config_path, "Resolved configuration")->required();
+  run->add_option("--run-dir", options.run_dir, "Run directory")->required();
+  run->add_flag("--resume", options.resume, "Go on from the newest checkpoint and the journal");
+  run->add_option("--bind", options.bind, "host:port; port 0 picks a free one");
+  run->add_option("--advertise-host", options.advertise_host, "Host that generators should dial");
+  run->add_option("--ready-file", options.ready_file, "The listening line is written here too");
+  run->add_flag("--exit-with-parent", options.exit_with_parent,
+                "Drain when the starting process dies");
+}
+
+struct InitOptions {
+  std::string out_dir, tokenizer_dir;
+  uint64_t seed = 0;
+};
+
+int RunInit(const InitOptions& options) {
+  return RunJsonTool("init", std::cin, std::cout,
+                     [&](const nlohmann::ordered_json& fields) -> absl::StatusOr<Json> {
+                       const auto made = InitModel(Json(fields), options.tokenizer_dir,
+                                                   options.out_dir, options.seed);
+                       if (!made.ok()) return made.status();
+                       return Json{{"model", options.out_dir}};
+                     });
+}
+
+int RunLoss(const std::string& dtype) {
+  return RunJsonTool("loss", std::cin, std::cout,
+                     [&](const nlohmann::ordered_json& in) -> absl::StatusOr<Json> {
+                       Json request(in);
+                       if (!dtype.empty() && request.is_object()) request["dtype"] = dtype;
+                       return LossTool(request);
+                     });
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Tramontane trainer");
+  app.require_subcommand(1);
+  TrainingOptions training;
+  AddTraining(app, "run", "Train: cold start, then reinforcement learning", training);
+  AddTraining(app, "sft", "The cold start alone", training);
+  std::string dtype;
+  bool json = true;
+  CLI::App* loss = app.add_subcommand("loss", "Loss and gradient of a batch of numbers");
+  loss->add_option("--dtype", dtype, "float32 or float64");
+  loss->add_flag("--json", json, "Always so; accepted for uniformity");
+  InitOptions init;
+  CLI::App* init_command =
+      app.add_subcommand("init", "Random weights for the config.json on standard input");
+  init_command->add_option("--out", init.out_dir, "Folder to write; must not exist")->required();
+  init_command->add_option("--tokenizer", init.tokenizer_dir, "Folder with the tokenizer's files")
+      ->required();
+  init_command->add_option("--seed", init.seed, "Seed of the weights");
+  init_command->add_flag("--json", json, "Always so; accepted for uniformity");
+  CLI11_PARSE(app, argc, argv);
+  const std::string name = app.get_subcommands().front()->get_name();
+  if (name == "loss") return RunLoss(dtype);
+  if (name == "init") return RunInit(init);
+  training.sft_only = name == "sft";
+  return RunTraining(training);
+}
+
+}  // namespace
+}  // namespace tramontane
+
+int main(int argc, char** argv) { return tramontane::Main(argc, argv); }

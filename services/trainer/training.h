@@ -1,0 +1,22 @@
+// `tramontane-trainer run` and `sft`: a whole training process, from its configuration to its
+// exit code.
+#pragma once
+
+#include <string>
+
+namespace tramontane {
+
+struct TrainingOptions {
+  std::string config_path;
+  std::string run_dir;
+  bool resume = false;
+  bool sft_only = false;       // end after the cold start
+  std::string bind;            // empty: trainer.bind
+  std::string advertise_host;  // empty: the host bound
+  std::string ready_file;
+  bool exit_with_parent = false;
+};
+
+int RunTraining(const TrainingOptions& options);  // exit code
+
+}  // namespace tramontane
