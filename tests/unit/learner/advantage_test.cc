@@ -1,0 +1,187 @@
+#include "trainer/learner/advantage.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace tramontane {
+namespace {
+
+using ::testing::DoubleNear;
+using ::testing::ElementsAre;
+using ::testing::Pointwise;
+
+AdvantageInput Input(std::vector<int64_t> group, std::vector<double> reward, std::vector<int64_t> tokens = {}) {
+  AdvantageInput input;
+  input.tokens = tokens.empty() ? std::vector<int64_t>(reward.size(), 5) : std::move(tokens);
+  input.group = std::move(group);
+  input.reward = std::move(reward);
+  return input;
+}
+
+struct Knobs {
+  AdvantageConfig advantage;
+  ConventionsConfig conventions;
+  FilterConfig filter;
+
+  Knobs(const std::string& baseline, const std::string& scale) {
+    advantage.baseline = baseline;
+    advantage.scale = scale;
+    advantage.epsilon = 0;
+    filter.zero_variance = "keep";
+  }
+  AdvantageResult Run(const AdvantageInput& input) const {
+    return ComputeAdvantages(input, advantage, conventions, filter).value();
+  }
+};
+
+MATCHER_P(Near, tolerance, "") { return std::abs(std::get<0>(arg) - std::get<1>(arg)) <= tolerance; }
+
+TEST(AdvantageTest, GroupStdIsUnbiasedOrPopulationAsConfigured) {
+  Knobs knobs("group_mean", "group_std");
+  const AdvantageInput input = Input({0, 0, 0, 0}, {1, 0, 0, 1});
+  EXPECT_THAT(knobs.Run(input).advantage,
+              Pointwise(Near(1e-6), std::vector<double>{0.866025, -0.866025, -0.866025, 0.866025}));
+  knobs.advantage.ddof = 0;
+  EXPECT_THAT(knobs.Run(input).advantage, Pointwise(Near(1e-12), std::vector<double>{1, -1, -1, 1}));
+}
+
+TEST(AdvantageTest, LeaveOneOutComparesWithTheOthers) {
+  EXPECT_THAT(Knobs("leave_one_out", "none").Run(Input({0, 0, 0, 0}, {1, 0, 0, 0})).advantage,
+              Pointwise(Near(1e-12), std::vector<double>{1, -1.0 / 3, -1.0 / 3, -1.0 / 3}));
+}
+
+TEST(AdvantageTest, LengthWeightedBaselineMakesTokenWeightedAdvantagesVanish) {
+  const AdvantageInput input = Input({0, 0, 0}, {1, -1, 0.25}, {10, 20, 7});
+  const AdvantageResult result = Knobs("length_weighted_mean", "none").Run(input);
+  const double mean = (10 * 1.0 - 20 + 7 * 0.25) / 37;
+  EXPECT_NEAR(result.advantage[0], 1 - mean, 1e-12);
+  double sum = 0;
+  for (size_t i = 0; i < 3; ++i) sum += static_cast<double>(input.tokens[i]) * result.advantage[i];
+  EXPECT_NEAR(sum, 0, 1e-12);
+}
+
+TEST(AdvantageTest, MagistralDividesCentredRewardsByTheirMinibatchDeviation) {
+  // Centred: ±0.5 in the first group, ±0.05 in the second; unbiased deviation over the four.
+  const AdvantageInput input = Input({0, 0, 1, 1}, {1, 0, 0.1, 0});
+  const double deviation = std::sqrt((2 * 0.25 + 2 * 0.0025) / 3);
+  EXPECT_THAT(Knobs("group_mean", "minibatch_std").Run(input).advantage,
+              Pointwise(Near(1e-12), std::vector<double>{0.5 / deviation, -0.5 / deviation, 0.05 / deviation,
+                                                         -0.05 / deviation}));
+}
+
+TEST(AdvantageTest, BatchStdDividesByTheDeviationOfRawRewards) {
+  const AdvantageInput input = Input({0, 0, 1, 1}, {1, 0, 4, 3});
+  const double deviation = std::sqrt((1 + 4 + 4 + 1) / 3.0);  // mean 2
+  EXPECT_THAT(Knobs("group_mean", "batch_std").Run(input).advantage,
+              Pointwise(Near(1e-12), std::vector<double>{.5 / deviation, -.5 / deviation, .5 / deviation,
+                                                         -.5 / deviation}));
+}
+
+TEST(AdvantageTest, TokenWhitenWeightsByTokensAndRecentres) {
+  const AdvantageInput input = Input({0, 0}, {1, 0}, {3, 1});
+  // Centred ±½ with weights 3 and 1: mean ¼, unbiased variance (3/16 + 9/16)/3 = ¼.
+  EXPECT_THAT(Knobs("group_mean", "token_whiten").Run(input).advantage,
+              Pointwise(Near(1e-12), std::vector<double>{0.5, -1.5}));
+}
+
+TEST(AdvantageTest, BatchStdOverTokensAndRecentreAreConventions) {
+  Knobs knobs("group_mean", "minibatch_std");
+  const AdvantageInput input = Input({0, 0}, {1, 0}, {3, 1});
+  knobs.conventions.batch_std_over = "tokens";
+  EXPECT_THAT(knobs.Run(input).advantage, Pointwise(Near(1e-12), std::vector<double>{1, -1}));
+  knobs.conventions.recentre = true;
+  EXPECT_THAT(knobs.Run(input).advantage, Pointwise(Near(1e-12), std::vector<double>{0.5, -1.5}));
+}
+
+TEST(AdvantageTest, AGroupOfOneIsZeroOrRawByConventionAndNeverFiltered) {
+  for (const std::string zero_variance : {"drop", "keep"}) {
+    for (const std::string baseline : {"group_mean", "leave_one_out", "length_weighted_mean"}) {
+      Knobs knobs(baseline, "none");
+      knobs.filter.zero_variance = zero_variance;
+      AdvantageResult result = knobs.Run(Input({7}, {0.75}));
+      EXPECT_THAT(result.advantage, ElementsAre(0)) << baseline;
+      EXPECT_THAT(result.kept, ElementsAre(1));
+      EXPECT_EQ(result.singleton_groups, 1);
+      knobs.conventions.singleton_group = "raw";
+      EXPECT_THAT(knobs.Run(Input({7}, {0.75})).advantage, ElementsAre(0.75)) << baseline;
+    }
+  }
+}
+
+TEST(AdvantageTest, RawSingletonUnderGroupStdIsAsIfTheDeviationWereOne) {
+  Knobs knobs("group_mean", "group_std");
+  knobs.conventions.singleton_group = "raw";
+  knobs.advantage.epsilon = 0.5;
+  EXPECT_THAT(knobs.Run(Input({7}, {0.75})).advantage, ElementsAre(DoubleNear(0.5, 1e-12)));
+}
+
+TEST(AdvantageTest, ZeroVarianceGroupsLeaveStatisticsAndLoss) {
+  Knobs knobs("group_mean", "minibatch_std");
+  knobs.filter.zero_variance = "drop";
+  const AdvantageResult result = knobs.Run(Input({0, 1, 0, 1}, {1, 1, 0, 1}));
+  EXPECT_THAT(result.kept, ElementsAre(1, 0, 1, 0));
+  EXPECT_EQ(result.zero_variance_groups, 1);
+  const double deviation = std::sqrt(0.5);  // of ±½ alone
+  EXPECT_THAT(result.advantage,
+              Pointwise(Near(1e-12), std::vector<double>{.5 / deviation, 0, -.5 / deviation, 0}));
+}
+
+TEST(AdvantageTest, ZeroVarianceCanLookAtAccuracyInsteadOfShapedReward) {
+  Knobs knobs("group_mean", "none");
+  knobs.filter.zero_variance = "drop";
+  AdvantageInput input = Input({0, 0}, {0.9, 1.0});
+  EXPECT_THAT(knobs.Run(input).kept, ElementsAre(1, 1));
+  knobs.filter.on = "accuracy";
+  EXPECT_EQ(ComputeAdvantages(input, knobs.advantage, knobs.conventions, knobs.filter).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  input.correct = {1, 1};
+  EXPECT_THAT(knobs.Run(input).kept, ElementsAre(0, 0));
+}
+
+TEST(AdvantageTest, TruncatedModesDifferExactlyAsDefined) {
+  Knobs knobs("group_mean", "none");
+  AdvantageInput input = Input({0, 0, 0}, {1, 0, -1});
+  input.truncated = {0, 0, 1};
+  EXPECT_THAT(knobs.Run(input).advantage, ElementsAre(1, 0, -1));
+  knobs.filter.truncated = "mask_after";  // in the group's mean, no gradient
+  EXPECT_THAT(knobs.Run(input).advantage, ElementsAre(1, 0, 0));
+  EXPECT_THAT(knobs.Run(input).kept, ElementsAre(1, 1, 1));
+  knobs.filter.truncated = "mask_before";  // not in the mean either
+  EXPECT_THAT(knobs.Run(input).advantage, ElementsAre(0.5, -0.5, 0));
+  EXPECT_THAT(knobs.Run(input).kept, ElementsAre(1, 1, 1));
+  knobs.filter.truncated = "drop";
+  EXPECT_THAT(knobs.Run(input).advantage, ElementsAre(0.5, -0.5, 0));
+  EXPECT_THAT(knobs.Run(input).kept, ElementsAre(1, 1, 0));
+}
+
+TEST(AdvantageTest, PositiveOnlyCutsAndKeepPositiveDrops) {
+  Knobs knobs("none", "none");
+  knobs.advantage.sign = "positive_only";
+  AdvantageResult result = knobs.Run(Input({0, 0, 0}, {1, -1, 0}));
+  EXPECT_THAT(result.advantage, ElementsAre(1, 0, 0));
+  EXPECT_THAT(result.kept, ElementsAre(1, 1, 1));
+  KeepPositive(result);
+  EXPECT_THAT(result.kept, ElementsAre(1, 0, 0));
+}
+
+TEST(AdvantageTest, GroupIdsNeedNotBeContiguousOrOrdered) {
+  EXPECT_THAT(Knobs("group_mean", "none").Run(Input({9, -2, 9, -2}, {1, 4, 0, 2})).advantage,
+              ElementsAre(0.5, 1, -0.5, -1));
+}
+
+TEST(AdvantageTest, ValueBaselineIsRefusedByName) {
+  const Knobs knobs("value", "none");
+  const absl::Status status =
+      ComputeAdvantages(Input({0}, {1}), knobs.advantage, knobs.conventions, knobs.filter).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("advantage.baseline"));
+}
+
+TEST(AdvantageTest, AnEmptyBatchIsLegal) {
+  EXPECT_TRUE(Knobs("group_mean", "minibatch_std").Run(AdvantageInput()).advantage.empty());
+}
+
+}  // namespace
+}  // namespace tramontane

@@ -1,0 +1,116 @@
+#include "trainer/learner/checkpoint_dir.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "common/files.h"
+
+namespace tramontane {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+
+class CheckpointDirTest : public ::testing::Test {
+ protected:
+  CheckpointDirTest() {
+    std::string name = fs::temp_directory_path() / "checkpoint_dir_test_XXXXXX";
+    root_ = ::mkdtemp(name.data());
+  }
+  ~CheckpointDirTest() override { fs::remove_all(root_); }
+
+  // Stages the files of a checkpoint, without committing.
+  std::string Stage(int64_t step, const std::string& weights) {
+    const std::string staging = BeginCheckpoint(root_, step).value();
+    EXPECT_TRUE(MakeDirs(staging + "/hf").ok());
+    EXPECT_TRUE(WriteFileAtomic(staging + "/hf/model.safetensors", weights).ok());
+    EXPECT_TRUE(WriteFileAtomic(staging + "/optimiser.json", "{}").ok());
+    return staging;
+  }
+  void Save(int64_t step, const std::string& weights) {
+    const absl::Status status = CommitCheckpoint(Stage(step, weights), root_, {step, 3, {{"cursor", step * 10}}});
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  std::string Dir(int64_t step) const { return root_ + "/step_" + std::to_string(step); }
+
+  std::string root_;
+};
+
+TEST_F(CheckpointDirTest, TheNewestIsFoundWithItsState) {
+  Save(9, "a");
+  Save(10, "b");
+  const LoadedCheckpoint found = FindNewestCheckpoint(root_).value();
+  EXPECT_EQ(found.state.step, 10);
+  EXPECT_EQ(found.state.trainer_epoch, 3);
+  EXPECT_EQ(found.state.ledger.at("cursor"), 100);
+  EXPECT_EQ(found.dir, Dir(10));
+  EXPECT_EQ(ReadFile(found.hf_dir + "/model.safetensors").value(), "b");
+}
+
+TEST_F(CheckpointDirTest, AnInterruptedSaveIsNeitherFoundNorInTheWay) {
+  Save(1, "a");
+  Stage(2, "half");  // killed before the commit
+  EXPECT_EQ(FindNewestCheckpoint(root_).value().state.step, 1);
+  Save(2, "whole");
+  EXPECT_EQ(FindNewestCheckpoint(root_).value().state.step, 2);
+  for (const auto& entry : fs::directory_iterator(root_)) {
+    EXPECT_THAT(entry.path().filename().string(), ::testing::StartsWith("step_"));
+  }
+}
+
+TEST_F(CheckpointDirTest, DamageOfAnyKindFallsBackToTheOneBefore) {
+  const auto damage = [&](auto f) {
+    Save(1, "good");
+    Save(2, "weights");
+    f();
+    const absl::StatusOr<LoadedCheckpoint> found = FindNewestCheckpoint(root_);
+    EXPECT_EQ(found.value().state.step, 1);
+    const absl::Status status = VerifyCheckpoint(Dir(2)).status();
+    EXPECT_TRUE(absl::IsDataLoss(status) || absl::IsNotFound(status)) << status;
+    fs::remove_all(Dir(2));
+  };
+  const std::string weights = Dir(2) + "/hf/model.safetensors";
+  damage([&] { fs::resize_file(weights, 3); });
+  damage([&] { std::ofstream(weights) << "wEights"; });
+  damage([&] { fs::remove(weights); });
+  damage([&] { fs::remove(Dir(2) + "/manifest.json"); });
+  damage([&] { fs::resize_file(Dir(2) + "/manifest.json", 20); });
+  damage([&] { std::ofstream(Dir(2) + "/manifest.json") << R"({"format_version": 99, "files": {}})"; });
+  damage([&] { std::ofstream(Dir(2) + "/manifest.json") << R"({"format_version": 1, "files": []})"; });
+}
+
+TEST_F(CheckpointDirTest, AManifestCannotNameFilesOutsideItsFolder) {
+  Save(1, "a");
+  std::ofstream(Dir(1) + "/manifest.json")
+      << R"({"format_version": 1, "step": 1, "trainer_epoch": 0, "ledger": null,
+             "files": {"../../etc/passwd": {"bytes": 1, "sha256": ""}}})";
+  EXPECT_THAT(std::string(VerifyCheckpoint(Dir(1)).status().message()), HasSubstr("bad file name"));
+}
+
+TEST_F(CheckpointDirTest, SavingAStepAgainReplacesIt) {
+  Save(5, "first");
+  Save(5, "second");
+  EXPECT_EQ(ReadFile(FindNewestCheckpoint(root_).value().hf_dir + "/model.safetensors").value(), "second");
+}
+
+TEST_F(CheckpointDirTest, PruningKeepsTheNewest) {
+  for (int64_t step : {2, 10, 9, 1}) Save(step, "w");
+  ASSERT_TRUE(PruneCheckpoints(root_, 2).ok());
+  EXPECT_TRUE(fs::exists(Dir(10)) && fs::exists(Dir(9)));
+  EXPECT_FALSE(fs::exists(Dir(2)) || fs::exists(Dir(1)));
+}
+
+TEST_F(CheckpointDirTest, NoneAndStrangersAreNotFound) {
+  EXPECT_TRUE(absl::IsNotFound(FindNewestCheckpoint(root_ + "/absent").status()));
+  fs::create_directories(root_ + "/step_");
+  fs::create_directories(root_ + "/step_12x");
+  EXPECT_TRUE(absl::IsNotFound(FindNewestCheckpoint(root_).status()));
+}
+
+}  // namespace
+}  // namespace tramontane

@@ -1,0 +1,85 @@
+#include "trainer/learner/train_rows.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+namespace tramontane {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+Rollout MakeRollout(VerdictStatus status, std::optional<double> score) {
+  Rollout rollout;
+  rollout.tokens = {5, 6, 7};
+  rollout.logprobs = {-1, -2, -3};
+  rollout.spans = {{4, 1}, {5, 2}};
+  rollout.finish_reason = FinishReason::kStop;
+  rollout.verdict.status = status;
+  rollout.verdict.score = score;
+  return rollout;
+}
+
+Group MakeGroup(std::vector<Rollout> rollouts) {
+  Group group;
+  group.task.gid = "g7";
+  group.task.row.prompt_tokens = {1, 2};
+  group.rollouts = std::move(rollouts);
+  return group;
+}
+
+TEST(TrainRowsTest, OnlyScoredAndPolicyFailuresWithAScoreAreLearntFrom) {
+  const Group group = MakeGroup({MakeRollout(VerdictStatus::kScored, 1.0),
+                                 MakeRollout(VerdictStatus::kInfraFailure, std::nullopt),
+                                 MakeRollout(VerdictStatus::kTimeout, std::nullopt),
+                                 MakeRollout(VerdictStatus::kPolicyFailure, 0.0),
+                                 MakeRollout(VerdictStatus::kInfraFailure, 0.0),  // a score there means nothing
+                                 MakeRollout(VerdictStatus::kScored, std::nullopt)});
+  const CollectedRows collected = CollectRows(std::vector<Group>{group}).value();
+  ASSERT_EQ(collected.rows.size(), 2u);
+  EXPECT_EQ(collected.rows[0].reward, 1);
+  EXPECT_EQ(collected.rows[1].reward, 0);
+  EXPECT_EQ(collected.without_score, 4);
+  EXPECT_EQ(collected.rows[0].input_tokens(), 4);
+}
+
+TEST(TrainRowsTest, LengthsThatDisagreeAreRefusedByName) {
+  Rollout rollout = MakeRollout(VerdictStatus::kScored, 1.0);
+  rollout.logprobs.pop_back();
+  absl::Status status = CollectRows(std::vector<Group>{MakeGroup({rollout})}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("g7"));
+  rollout = MakeRollout(VerdictStatus::kScored, 1.0);
+  rollout.spans.pop_back();
+  EXPECT_FALSE(CollectRows(std::vector<Group>{MakeGroup({rollout})}).ok());
+}
+
+TEST(TrainRowsTest, NonFiniteBehaviourLogprobsLeaveTheStep) {
+  Rollout rollout = MakeRollout(VerdictStatus::kScored, 1.0);
+  rollout.logprobs[1] = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<Group> groups = {MakeGroup({rollout, MakeRollout(VerdictStatus::kScored, 0.5)})};
+  const CollectedRows collected = CollectRows(groups).value();
+  EXPECT_EQ(collected.nonfinite_logprobs, 1);
+  ASSERT_EQ(collected.rows.size(), 1u);
+  EXPECT_EQ(collected.rows[0].reward, 0.5);
+}
+
+TEST(TrainRowsTest, AnEmptyResponseIsARowWithoutInput) {
+  Rollout rollout = MakeRollout(VerdictStatus::kScored, 0.0);
+  rollout.tokens.clear();
+  rollout.logprobs.clear();
+  rollout.spans.clear();
+  const std::vector<Group> groups = {MakeGroup({rollout})};
+  EXPECT_EQ(CollectRows(groups).value().rows[0].input_tokens(), 0);
+}
+
+TEST(TrainRowsTest, SftExamplesNeedPromptAndCompletion) {
+  EXPECT_EQ(CollectRows(std::vector<SftExample>{{{1, 2}, {3}}}).value().rows[0].input_tokens(), 2);
+  EXPECT_FALSE(CollectRows(std::vector<SftExample>{{{1, 2}, {}}}).ok());
+  EXPECT_FALSE(CollectRows(std::vector<SftExample>{{{}, {3}}}).ok());
+}
+
+}  // namespace
+}  // namespace tramontane
