@@ -37,12 +37,12 @@ bool EndsWith(const std::string& s, const std::string& end) {
 
 struct Transformer::Layers {
   Layers(const ModelConfig& config, at::Device device, at::ScalarType dtype) : rope(config, device, dtype) {
-    const auto options = at::TensorOptions().device(device).dtype(dtype).requires_grad(true);
-    embedding_VE = at::empty({config.vocab_size, config.hidden_size}, options);
-    norm_E = at::empty({config.hidden_size}, options);
-    if (!config.tie_word_embeddings) {
-      head_VE = at::empty({config.vocab_size, config.hidden_size}, options);
-    }
+    const auto leaf = [&](at::IntArrayRef shape) {
+      return at::empty(shape, at::TensorOptions().device(device).dtype(dtype)).set_requires_grad(true);
+    };
+    embedding_VE = leaf({config.vocab_size, config.hidden_size});
+    norm_E = leaf({config.hidden_size});
+    if (!config.tie_word_embeddings) head_VE = leaf({config.vocab_size, config.hidden_size});
     layers.reserve(config.num_layers);
     for (int64_t l = 0; l < config.num_layers; ++l) layers.emplace_back(config, device, dtype);
   }
