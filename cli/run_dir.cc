@@ -69,7 +69,7 @@ absl::StatusOr<RunDir> RunDir::Create(RunConfig& config, RunDirMode mode) {
                                     ": the run exists; use --resume to go on with it, --clean to "
                                     "remove it, or another run.name");
   }
-  if (mode == RunDirMode::kNew && fs::exists(dir.path_) && !fs::is_empty(dir.path_)) {
+  if (mode != RunDirMode::kResume && !exists && fs::exists(dir.path_) && !fs::is_empty(dir.path_)) {
     return absl::AlreadyExistsError(dir.path_ + ": the folder exists and is not a run of ours");
   }
   RETURN_IF_ERROR(MakeDirs(dir.path_));

@@ -18,7 +18,7 @@ namespace {
 constexpr int kPollMs = 200;
 constexpr double kRedisReadyS = 20, kVerifierReadyS = 120;
 // The trainer writes a checkpoint before it leaves; the others hold nothing that is not elsewhere.
-constexpr double kTrainerGraceS = 60, kServiceGraceS = 25, kRedisGraceS = 10;
+constexpr double kTrainerGraceS = 130, kServiceGraceS = 35, kRedisGraceS = 10;
 
 int MaskAndWatchSignals() {
   sigset_t set;

@@ -51,7 +51,7 @@ TEST_F(RunDirTest, AForeignFolderIsNotTakenOver) {
   std::ofstream(root_ + "/a-run/thesis.txt") << "precious";
   EXPECT_TRUE(absl::IsAlreadyExists(RunDir::Create(config_, RunDirMode::kNew).status()));
   // Not even to clean it: there is no run of ours in it.
-  (void)RunDir::Create(config_, RunDirMode::kClean);
+  EXPECT_TRUE(absl::IsAlreadyExists(RunDir::Create(config_, RunDirMode::kClean).status()));
   EXPECT_TRUE(fs::exists(root_ + "/a-run/thesis.txt"));
 }
 
