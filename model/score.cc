@@ -8,6 +8,7 @@
 #include "model/checkpoint.h"
 #include "model/ops/logprob.h"
 #include "model/packed_attention.h"
+#include "model/score_tool.h"
 
 namespace tramontane {
 

@@ -16,9 +16,9 @@ inline constexpr char kBuildVersion[] = "0.1.0";
 
 // Empty fields are unknown here and are not compared.
 struct Identity {
-  std::string run_id;
-  std::string tokenizer_sha256;
-  std::string template_sha256;
+  std::string run_id = "";
+  std::string tokenizer_sha256 = "";
+  std::string template_sha256 = "";
 };
 
 v1::Handshake MakeHandshake(const Identity& own);

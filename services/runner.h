@@ -38,11 +38,11 @@ struct ProcessStatus {
 };
 
 struct RunnerOptions {
-  std::string process;         // "generator-0"
-  std::string bind;            // host:port; port 0 picks a free one
-  std::string advertise_host;  // host that peers should dial; empty: the one bound
-  std::string metrics_bind;    // empty: no /metrics
-  std::string ready_file;      // the listening line goes here too, atomically; empty: stdout only
+  std::string process = "";         // "generator-0"
+  std::string bind = "";            // host:port; port 0 picks a free one
+  std::string advertise_host = "";  // host that peers should dial; empty: the one bound
+  std::string metrics_bind = "";    // empty: no /metrics
+  std::string ready_file = "";      // the listening line goes here too, atomically; empty: stdout only
   bool exit_with_parent = false;  // drain when the process that started this one dies
   double drain_deadline_s = 20;   // for the drain callback; then calls in flight are cancelled
 };

@@ -15,7 +15,7 @@
 #include "common/status.h"
 #include "queue/blob_store.h"
 #include "queue/work_queue.h"
-#include "services/generator/group_book.h"
+#include "services/generator/live_groups.h"
 #include "services/generator/patient_queue.h"
 #include "services/wait_clock.h"
 
@@ -74,7 +74,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
     Wake();
     claim_thread_.join();
     WaitForOpenGroups(deadline);
-    for (const LiveGroupPtr& group : book_.OpenGroups()) {
+    for (const LiveGroupPtr& group : groups_.OpenGroups()) {
       if (EndGroup(group, End::kRelease, "draining")) hooks_.cancel(group->request_id);
     }
     stopping_ = true;
@@ -87,7 +87,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
   }
 
   std::map<std::string, double> WaitingSeconds() const { return waits_.Seconds(); }
-  int32_t open_groups() const { return book_.open_groups(); }
+  int32_t open_groups() const { return groups_.open_groups(); }
 
  private:
   static Counter Outcome(MetricsRegistry& metrics, const std::string& outcome) {
@@ -127,12 +127,12 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
     const int32_t ahead = options_.claim_groups * options_.samples_per_group;
     const int32_t batch_groups = options_.max_running_sequences / options_.samples_per_group + 1;
     const int32_t most_groups = kLongestVerdictBacklog * (batch_groups + options_.claim_groups);
-    return book_.unsampled() < options_.max_running_sequences + ahead &&
-           book_.open_groups() < most_groups;
+    return groups_.unsampled() < options_.max_running_sequences + ahead &&
+           groups_.open_groups() < most_groups;
   }
 
   void NoteWaits(bool got_work) {
-    const int32_t unsampled = book_.unsampled(), groups = book_.open_groups();
+    const int32_t unsampled = groups_.unsampled(), groups = groups_.open_groups();
     waits_.Set("groups", !got_work && groups == 0);
     waits_.Set("verdicts", !got_work && groups > 0 && unsampled == 0);
   }
@@ -142,12 +142,12 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
     absl::StatusOr<GroupTask> task = ReadTask(lease, blobs);
     if (!task.ok()) {
       GroupTask nothing;
-      LiveGroupPtr group = book_.Open(std::move(lease), std::move(nothing));
+      LiveGroupPtr group = groups_.Open(std::move(lease), std::move(nothing));
       EndGroup(group, End::kFail, "task blob: " + task.status().ToString(),
                  options_.max_deliveries);
       return;
     }
-    LiveGroupPtr group = book_.Open(std::move(lease), *std::move(task));
+    LiveGroupPtr group = groups_.Open(std::move(lease), *std::move(task));
     Submit(group);
   }
 
@@ -203,7 +203,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
                      options_.max_deliveries)) {
         hooks_.cancel(group->request_id);
       }
-    } else if (book_.SampleDone(group, std::move(rollout))) {
+    } else if (groups_.SampleDone(group, std::move(rollout))) {
       sampled_.TryPush({group, sample_index});
     }
     Wake();
@@ -216,9 +216,9 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
       std::optional<SampledItem> item = sampled_.Pop(kTick);
       if (!item.has_value()) continue;
       const LiveGroupPtr& group = item->group;
-      hooks_.verify(group->task.row, book_.Sample(group, item->sample_index), group->task.gid,
+      hooks_.verify(group->task.row, groups_.Sample(group, item->sample_index), group->task.gid,
                     [self = shared_from_this(), group, index = item->sample_index](Verdict verdict) {
-                      if (self->book_.VerdictDone(group, index, std::move(verdict))) {
+                      if (self->groups_.VerdictDone(group, index, std::move(verdict))) {
                         self->ended_.TryPush({group, End::kComplete, "", 0});
                       }
                     });
@@ -261,7 +261,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
 
   // The lease is renewed until the queue has the group; only then is the group closed.
   absl::Status Complete(const LiveGroupPtr& group, PatientQueue& queue, const BlobStore& blobs) {
-    const std::string bytes = EncodeGroup(book_.Take(group, options_.worker));
+    const std::string bytes = EncodeGroup(groups_.Take(group, options_.worker));
     absl::StatusOr<std::string> address = blobs.Put(bytes);
     while (!address.ok() && !stopping_) {  // a full disk: operators make room
       LogError("group_blob_not_written", {{"error", address.status()}});
@@ -273,7 +273,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
     if (!address.ok()) return address.status();
     const absl::Status status =
         queue.Call([&](WorkQueue& q) { return q.Complete(group->lease, *address); });
-    const bool was_open = book_.Close(group);
+    const bool was_open = groups_.Close(group);
     Wake();
     // Whoever lost the lease meanwhile has counted it.
     return was_open || status.ok() ? status : absl::OkStatus();
@@ -287,7 +287,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
         milliseconds(50), milliseconds(static_cast<int64_t>(options_.lease_s * 1000 / 4)));
     while (!stopping_) {
       const auto next = std::chrono::steady_clock::now() + interval;
-      for (const LiveGroupPtr& group : book_.OpenGroups()) {
+      for (const LiveGroupPtr& group : groups_.OpenGroups()) {
         const absl::Status status = queue.Call([&](WorkQueue& q) { return q.Renew(group->lease); });
         if (stopping_) return;
         if (!status.ok()) LoseLease(group, status);
@@ -298,7 +298,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
 
   // The group is somebody else's now.
   void LoseLease(const LiveGroupPtr& group, const absl::Status& status) {
-    if (!book_.Close(group)) return;  // it was completed while we asked
+    if (!groups_.Close(group)) return;  // it was completed while we asked
     lost_.Add();
     LogWarn("lease_lost", {{"gid", group->lease.gid}, {"error", status}});
     hooks_.cancel(group->request_id);
@@ -309,7 +309,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
 
   // Closes an open group and has the finish thread tell the queue.
   bool EndGroup(const LiveGroupPtr& group, End end, std::string reason, int max_deliveries = 0) {
-    if (!book_.Close(group)) return false;
+    if (!groups_.Close(group)) return false;
     ended_.TryPush({group, end, std::move(reason), max_deliveries});
     Wake();
     return true;
@@ -317,7 +317,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
 
   void WaitForOpenGroups(std::chrono::steady_clock::time_point deadline) {
     std::unique_lock lock(wake_mutex_);
-    woken_.wait_until(lock, deadline, [this] { return book_.open_groups() == 0; });
+    woken_.wait_until(lock, deadline, [this] { return groups_.open_groups() == 0; });
   }
 
   void Wake() {
@@ -335,7 +335,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
   const GroupWorkerHooks hooks_;
   Counter claimed_, completed_, released_, failed_, lost_;
   WaitClock waits_;
-  GroupBook book_;
+  LiveGroups groups_;
   Mailbox<SampledItem> sampled_{kRouteCapacity};
   Mailbox<EndedItem> ended_{kRouteCapacity};
   std::atomic<bool> draining_ = false, stopping_ = false;

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "generator/tools.h"
-#include "model/score.h"
+#include "model/score_tool.h"
 #include "services/generator/eval_command.h"
 #include "services/generator/serve.h"
 #include "services/tool_main.h"

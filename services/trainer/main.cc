@@ -5,6 +5,8 @@
 #include <iostream>
 #include <string>
 
+#include "common/files.h"
+#include "common/status.h"
 #include "model/init.h"
 #include "services/tool_main.h"
 #include "services/trainer/training.h"
@@ -34,10 +36,11 @@ struct InitOptions {
 int RunInit(const InitOptions& options) {
   return RunJsonTool("init", std::cin, std::cout,
                      [&](const nlohmann::ordered_json& fields) -> absl::StatusOr<Json> {
-                       const auto made = InitModel(Json(fields), options.tokenizer_dir,
-                                                   options.out_dir, options.seed);
-                       if (!made.ok()) return made.status();
-                       return Json{{"model", options.out_dir}};
+                       RETURN_IF_ERROR(MakeDirs(options.out_dir));
+                       int64_t parameters = 0;
+                       ASSIGN_OR_RETURN(parameters, InitModel(Json(fields), options.tokenizer_dir,
+                                                              options.out_dir, options.seed));
+                       return Json{{"model", options.out_dir}, {"parameters", parameters}};
                      });
 }
 
@@ -64,7 +67,7 @@ int Main(int argc, char** argv) {
   InitOptions init;
   CLI::App* init_command =
       app.add_subcommand("init", "Random weights for the config.json on standard input");
-  init_command->add_option("--out", init.out_dir, "Folder to write; must not exist")->required();
+  init_command->add_option("--out", init.out_dir, "Folder to write")->required();
   init_command->add_option("--tokenizer", init.tokenizer_dir, "Folder with the tokenizer's files")
       ->required();
   init_command->add_option("--seed", init.seed, "Seed of the weights");

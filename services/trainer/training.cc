@@ -1,11 +1,14 @@
 #include "services/trainer/training.h"
 
+#include <cerrno>
+#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "common/files.h"
 #include "common/hash.h"
 #include "common/log.h"
 #include "common/metrics.h"
@@ -38,8 +41,17 @@ absl::Status EnsureBaseModel(const RunConfig& config, const std::string& base_di
   if (!config.model.path.empty() || std::filesystem::exists(base_dir, ignored)) {
     return absl::OkStatus();
   }
-  const Json fields(config.model.init);
-  return InitModel(fields, config.model.init_tokenizer, base_dir, config.run.seed).status();
+  // Renamed into place when complete, so that generators and a second start never see a part.
+  const std::string temporary = base_dir + ".tmp";
+  std::filesystem::remove_all(temporary, ignored);
+  RETURN_IF_ERROR(MakeDirs(temporary));
+  RETURN_IF_ERROR(InitModel(Json(config.model.init), config.model.init_tokenizer, temporary,
+                            config.run.seed)
+                      .status());
+  if (std::rename(temporary.c_str(), base_dir.c_str()) != 0) {
+    return ErrnoStatus(errno, "rename to " + base_dir);
+  }
+  return FsyncDir(std::filesystem::path(base_dir).parent_path().string());
 }
 
 // Members are made in this order and end in the opposite one.

@@ -234,6 +234,7 @@ std::optional<VerifierClient::Answer> VerifierClient::Settle(Call& call, const g
   round_trip_seconds_.Observe(SecondsSince(call.start));
   CheckedReply reply = CheckReply(call.result, call.job.request.request_id(),
                                   description_.value_or(v1::VerifierDescription{}));
+  NoteDigest(call.result);
   if (reply.kind == ReplyKind::kRetry) {
     last_error_ = absl::UnavailableError(reply.reason);
     circuit_.OnFailure(call.ticket, /*unreachable=*/false, now_ms);
@@ -334,6 +335,15 @@ absl::StatusOr<v1::VerifierDescription> VerifierClient::AskWhoItIs() {
   return description;
 }
 
+// A service may have been replaced while nobody asked; its next reply tells.
+void VerifierClient::NoteDigest(const v1::VerifyResult& result) {
+  if (!description_ || result.digest().empty() || result.digest() == description_->digest()) return;
+  v1::VerifierDescription description = *description_;
+  description.set_version(result.version());
+  description.set_digest(result.digest());
+  Describe(description);
+}
+
 void VerifierClient::Describe(const v1::VerifierDescription& description) {
   if (description_ && description_->digest() != description.digest()) {
     digest_changes_.Add();
@@ -369,7 +379,7 @@ void VerifierClient::NoteCircuit(CircuitBreaker::State before) {
                               {"address", section_.address},
                               {"failures_in_a_row", circuit_.failures_in_a_row()},
                               {"waiting", pending_.size() + backing_off_.size()},
-                              {"last_error", last_error_}});
+                              {"last_error", std::string(last_error_.message())}});
   }
   circuit_open_.Set(now == CircuitBreaker::State::kClosed ? 0 : 1);
 }

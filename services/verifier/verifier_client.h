@@ -71,6 +71,7 @@ class VerifierClient {
   void Probe(std::unique_lock<std::mutex>& lock);
   absl::StatusOr<v1::VerifierDescription> AskWhoItIs();
   void Describe(const v1::VerifierDescription& description);  // mutex held
+  void NoteDigest(const v1::VerifyResult& result);            // mutex held
   void OnReply(const std::shared_ptr<Call>& call, const grpc::Status& status);
   std::optional<Answer> Settle(Call& call, const grpc::Status& status);  // mutex held
   // Back into the queue, with one more in `count`; or given up. Mutex held.

@@ -1,10 +1,10 @@
-#include "services/generator/group_book.h"
+#include "services/generator/live_groups.h"
 
 #include <utility>
 
 namespace tramontane {
 
-LiveGroupPtr GroupBook::Open(Lease lease, GroupTask task) {
+LiveGroupPtr LiveGroups::Open(Lease lease, GroupTask task) {
   auto group = std::make_shared<LiveGroup>();
   group->request_id = lease.gid + "#" + std::to_string(lease.delivery);
   group->lease = std::move(lease);
@@ -17,7 +17,7 @@ LiveGroupPtr GroupBook::Open(Lease lease, GroupTask task) {
   return group;
 }
 
-bool GroupBook::SampleDone(const LiveGroupPtr& group, Rollout rollout) {
+bool LiveGroups::SampleDone(const LiveGroupPtr& group, Rollout rollout) {
   std::lock_guard lock(mutex_);
   if (group->closed) return false;
   const auto index = static_cast<size_t>(rollout.sample_index);
@@ -27,24 +27,24 @@ bool GroupBook::SampleDone(const LiveGroupPtr& group, Rollout rollout) {
   return true;
 }
 
-bool GroupBook::VerdictDone(const LiveGroupPtr& group, int32_t sample_index, Verdict verdict) {
+bool LiveGroups::VerdictDone(const LiveGroupPtr& group, int32_t sample_index, Verdict verdict) {
   std::lock_guard lock(mutex_);
   if (group->closed) return false;
   group->rollouts.at(static_cast<size_t>(sample_index)).verdict = std::move(verdict);
   return --group->unverified == 0;
 }
 
-Rollout GroupBook::Sample(const LiveGroupPtr& group, int32_t sample_index) const {
+Rollout LiveGroups::Sample(const LiveGroupPtr& group, int32_t sample_index) const {
   std::lock_guard lock(mutex_);
   return group->rollouts.at(static_cast<size_t>(sample_index));
 }
 
-Group GroupBook::Take(const LiveGroupPtr& group, const std::string& generator_id) {
+Group LiveGroups::Take(const LiveGroupPtr& group, const std::string& generator_id) {
   std::lock_guard lock(mutex_);
   return Group{group->task, std::move(group->rollouts), generator_id};
 }
 
-bool GroupBook::Close(const LiveGroupPtr& group) {
+bool LiveGroups::Close(const LiveGroupPtr& group) {
   std::lock_guard lock(mutex_);
   if (group->closed) return false;
   group->closed = true;
@@ -53,7 +53,7 @@ bool GroupBook::Close(const LiveGroupPtr& group) {
   return true;
 }
 
-std::vector<LiveGroupPtr> GroupBook::OpenGroups() const {
+std::vector<LiveGroupPtr> LiveGroups::OpenGroups() const {
   std::lock_guard lock(mutex_);
   std::vector<LiveGroupPtr> groups;
   groups.reserve(open_.size());
@@ -61,12 +61,12 @@ std::vector<LiveGroupPtr> GroupBook::OpenGroups() const {
   return groups;
 }
 
-int32_t GroupBook::unsampled() const {
+int32_t LiveGroups::unsampled() const {
   std::lock_guard lock(mutex_);
   return unsampled_;
 }
 
-int32_t GroupBook::open_groups() const {
+int32_t LiveGroups::open_groups() const {
   std::lock_guard lock(mutex_);
   return static_cast<int32_t>(open_.size());
 }

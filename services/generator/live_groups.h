@@ -17,7 +17,7 @@
 
 namespace tramontane {
 
-// Constant after Open(), but for the last three members, which GroupBook guards.
+// Constant after Open(), but for the last three members, which LiveGroups guards.
 struct LiveGroup {
   Lease lease;
   GroupTask task;
@@ -29,7 +29,7 @@ struct LiveGroup {
 };
 using LiveGroupPtr = std::shared_ptr<LiveGroup>;
 
-class GroupBook {
+class LiveGroups {
  public:
   LiveGroupPtr Open(Lease lease, GroupTask task);
 
