@@ -131,6 +131,15 @@ local function fence(keys, args)
   return epoch
 end
 
+-- reset(): empties the queue for a run that starts from nothing; the epoch stays.
+local function reset(keys, args)
+  local epoch = redis.call('HGET', keys[META], 'epoch')
+  redis.call('UNLINK', unpack(keys))
+  if epoch then redis.call('HSET', keys[META], 'epoch', epoch) end
+  ensure(keys)
+  return 'OK'
+end
+
 -- restore(epoch): after Redis lost its data, goes on with the epoch of the trainer that noticed.
 local function restore(keys, args)
   ensure(keys)
@@ -385,6 +394,7 @@ local function blobs(keys, args)
 end
 
 redis.register_function('tramontane_fence', fence)
+redis.register_function('tramontane_reset', reset)
 redis.register_function('tramontane_restore', restore)
 redis.register_function('tramontane_admit', admit)
 redis.register_function('tramontane_claim', claim)

@@ -114,6 +114,8 @@ absl::StatusOr<std::unique_ptr<WorkQueue>> WorkQueue::Connect(const RedisSection
   return std::unique_ptr<WorkQueue>(new WorkQueue(std::move(impl)));
 }
 
+absl::Status WorkQueue::Reset() { return impl_->CallOk("reset", {}); }
+
 absl::StatusOr<int64_t> WorkQueue::Fence(int64_t at_least) {
   ASSIGN_OR_RETURN(RedisReply reply, impl_->Call("fence", {std::to_string(at_least)}));
   return reply.integer;

@@ -73,6 +73,8 @@ class WorkQueue {
   ~WorkQueue();
 
   // --- trainer ---
+  // Forgets groups that an earlier run of this name left behind; the epoch stays.
+  absl::Status Reset();
   // Starts a new epoch, above the current one and `at_least`; writes of lower ones are refused.
   absl::StatusOr<int64_t> Fence(int64_t at_least = 0);
   // After kForgotten: Redis goes on with this epoch, empty; the caller admits again what it misses.

@@ -334,6 +334,19 @@ TEST_F(WorkQueueTest, PayloadsDoNotFitIntoTheStream) {
   EXPECT_FALSE(generator->Complete(generator->Claim("g", 0).value().value(), std::string(2000, 'x')).ok());
 }
 
+TEST_F(WorkQueueTest, ResetForgetsGroupsAndKeepsTheEpoch) {
+  Admit(0);
+  Admit(1);
+  auto generator = Connect();
+  const Lease lease = generator->Claim("g", 0).value().value();
+  ASSERT_TRUE(trainer_->Retire({Gid(1)}, Terminal::kTrained, epoch_).ok());
+  ASSERT_TRUE(trainer_->Reset().ok());
+  EXPECT_FALSE(generator->Complete(lease, Blob(0)).ok());
+  EXPECT_FALSE(generator->Claim("g", 0).value().has_value());
+  EXPECT_EQ(Admit(1), AdmitResult::kAdmitted);
+  EXPECT_GT(trainer_->Fence().value(), epoch_);
+}
+
 TEST_F(WorkQueueTest, RunsDoNotSeeEachOther) {
   Admit(0);
   auto stranger = WorkQueue::Connect(server_->config(), "another-run").value();

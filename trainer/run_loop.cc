@@ -1,0 +1,619 @@
+#include "trainer/run_loop.h"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "common/clock.h"
+#include "common/files.h"
+#include "common/log.h"
+#include "common/status.h"
+#include "queue/blob_store.h"
+#include "queue/work_queue.h"
+#include "trainer/ledger/journal.h"
+#include "trainer/loop/background_writer.h"
+#include "trainer/loop/blob_janitor.h"
+#include "trainer/loop/collection_window.h"
+#include "trainer/loop/collector.h"
+#include "trainer/loop/dispatcher.h"
+#include "trainer/loop/evaluation.h"
+#include "trainer/loop/group_book.h"
+#include "trainer/loop/loop_shared.h"
+#include "trainer/loop/publish_thread.h"
+#include "trainer/loop/recovery.h"
+#include "trainer/loop/step_recorder.h"
+
+namespace tramontane {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kTick(100);
+constexpr double kRedisStartPatienceS = 10;
+constexpr double kFirstWaitingS = 2, kNextWaitingS = 5;
+// Dropped groups are journalled with the next batch, or when so many or so old without one.
+constexpr double kDropFlushS = 1;
+// After this many steps' worth of dropped groups a short batch is better than none.
+constexpr int64_t kStarvedSteps = 4;
+constexpr double kEvalStallS = 120;
+constexpr double kFinalPublishS = 60;
+constexpr double kOrphanBlobS = 900;  // a generator may still be about to complete a younger one
+
+SamplingParams TrainSampling(const RolloutSection& rollout) {
+  SamplingParams sampling;
+  sampling.temperature = rollout.temperature;
+  sampling.top_p = rollout.top_p;
+  sampling.top_k = rollout.top_k;
+  sampling.min_p = rollout.min_p;
+  sampling.max_new_tokens = rollout.max_new_tokens;
+  sampling.stop = rollout.stop;
+  return sampling;
+}
+
+// Redis may be starting beside us.
+absl::StatusOr<std::unique_ptr<WorkQueue>> ConnectPatiently(const RedisSection& redis, const std::string& run_id) {
+  const auto start = SteadyClock::now();
+  while (true) {
+    absl::StatusOr<std::unique_ptr<WorkQueue>> queue = WorkQueue::Connect(redis, run_id);
+    if (!absl::IsUnavailable(queue.status()) || SecondsSince(start) > kRedisStartPatienceS) return queue;
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+}
+
+std::string OneDecimal(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f", value);
+  return text;
+}
+
+}  // namespace
+
+// The order of members is the order of construction; threads are started by Run and end in it.
+class RunLoop::Impl {
+ public:
+  struct Parts {
+    std::unique_ptr<Journal> journal;
+    BlobStore blobs;
+    RecoveryPlan plan;
+    std::unique_ptr<WorkQueue> dispatcher_queue, collector_queue;
+    int64_t epoch = 0;
+    bool fresh = false;
+  };
+  static absl::StatusOr<Parts> Prepare(const Options& options);
+
+  Impl(Options options, Parts parts, Trainable& trainable, std::vector<PromptRow> train_rows,
+       std::vector<PromptRow> eval_rows, WeightPublisher& publisher, MetricsRegistry& metrics);
+
+  absl::Status Run(const std::atomic<bool>& stop);
+  LoopState state() const;
+  int64_t epoch() const { return epoch_; }
+
+ private:
+  absl::Status Replay(const std::atomic<bool>& stop);
+  absl::Status AwaitReceiver(const std::atomic<bool>& stop, double timeout_s);
+  absl::Status Train(const std::atomic<bool>& stop, std::string& reason);
+  absl::StatusOr<std::optional<std::vector<ReadyGroup>>> AwaitBatch(const std::atomic<bool>& stop);
+  absl::Status TakeStep(std::vector<ReadyGroup> batch);
+  absl::Status JournalBatch(const std::vector<ReadyGroup>& batch);
+  absl::Status JournalDrops(bool durable);
+  void RetireJournalled();
+  absl::Status Checkpoint();
+  void Offer();
+  void StartSweep();
+  void TakeEvalResults();
+  absl::Status FinalEvaluation(const std::atomic<bool>& stop);
+  absl::Status Finish(const std::atomic<bool>& stop, const std::string& reason);
+  std::string StopReason(const std::atomic<bool>& stop) const;
+  std::string WhoWaitsOnWhom() const;
+  void SetPhase(const std::string& phase, const std::string& waiting_for = "", double waiting_s = 0);
+
+  const Options options_;
+  const TrainerSection& trainer_;
+  Trainable& trainable_;
+  WeightPublisher& publisher_;
+  std::unique_ptr<Journal> journal_;
+  const BlobStore blobs_;
+  RecoveryPlan plan_;
+  const int64_t epoch_;
+  const std::vector<PromptRow> train_rows_;
+
+  Events events_;
+  Failure failure_;
+  RedisHealth health_;
+  BackgroundWriter writer_;
+  GroupBook book_;
+  Evaluation evaluation_;
+  CollectionWindow window_;
+  StepRecorder recorder_;
+  Dispatcher dispatcher_;
+  Collector collector_;
+  PublishThread publish_;
+  BlobJanitor janitor_;
+  Histogram checkpoint_seconds_, journal_seconds_;
+  Gauge checkpoint_time_;
+
+  // The learner's thread only.
+  int64_t step_ = 0;
+  int64_t checkpoint_step_ = -1;
+  int consecutive_skips_ = 0;
+  double batch_wait_s_ = 0;
+  std::vector<DroppedGroup> dropped_since_step_;
+  std::map<Terminal, std::vector<std::string>> journalled_;  // to be retired after the next fsync
+  SteadyClock::time_point last_drop_flush_ = SteadyClock::now();
+
+  const SteadyClock::time_point created_ = SteadyClock::now();
+  mutable std::mutex state_mutex_;
+  LoopState state_;  // guarded by state_mutex_
+};
+
+absl::StatusOr<RunLoop::Impl::Parts> RunLoop::Impl::Prepare(const Options& options) {
+  RETURN_IF_ERROR(MakeDirs(options.run_dir));
+  std::unique_ptr<Journal> journal;
+  ASSIGN_OR_RETURN(journal, Journal::Open(options.run_dir + "/journal.jsonl"));
+  ASSIGN_OR_RETURN(BlobStore blobs, BlobStore::Open(options.run_dir + "/blobs"));
+  Parts parts{std::move(journal), std::move(blobs), {}, nullptr, nullptr, 0, false};
+  ASSIGN_OR_RETURN(parts.plan, PlanRecovery(*parts.journal, options.resume, options.restored,
+                                            options.config.trainer.checkpoint_interval_steps));
+  ASSIGN_OR_RETURN(parts.dispatcher_queue, ConnectPatiently(options.config.redis, options.run_id));
+  ASSIGN_OR_RETURN(parts.collector_queue, ConnectPatiently(options.config.redis, options.run_id));
+  parts.fresh = parts.journal->records().empty();
+  ASSIGN_OR_RETURN(parts.epoch, parts.dispatcher_queue->Fence(parts.plan.last_epoch));
+  // Whatever an earlier run of this name left in Redis has nothing to do with this journal.
+  if (parts.fresh) RETURN_IF_ERROR(parts.dispatcher_queue->Reset());
+  JournalRecord record;
+  record.kind = "epoch";
+  record.epoch = parts.epoch;
+  record.step = parts.plan.step;
+  record.detail = {{"run_id", options.run_id}};
+  RETURN_IF_ERROR(parts.journal->Append(record, /*durable=*/true));
+  return parts;
+}
+
+RunLoop::Impl::Impl(Options options, Parts parts, Trainable& trainable, std::vector<PromptRow> train_rows,
+                    std::vector<PromptRow> eval_rows, WeightPublisher& publisher, MetricsRegistry& metrics)
+    : options_(std::move(options)),
+      trainer_(options_.config.trainer),
+      trainable_(trainable),
+      publisher_(publisher),
+      journal_(std::move(parts.journal)),
+      blobs_(std::move(parts.blobs)),
+      plan_(std::move(parts.plan)),
+      epoch_(parts.epoch),
+      train_rows_(std::move(train_rows)),
+      events_(options_.emit),
+      health_(metrics.MakeCounter("tramontane_redis_unavailable_seconds_total")),
+      book_({.groups_per_step = trainer_.groups_per_step,
+             .max_staleness_versions = trainer_.max_staleness_versions,
+             .max_steps = options_.config.run.max_steps,
+             .version = plan_.step},
+            plan_.ledger.frontier),
+      evaluation_(std::move(eval_rows), options_.run_id, epoch_, options_.config.rollout),
+      window_(metrics),
+      recorder_({.run_dir = options_.run_dir,
+                 .run_id = options_.run_id,
+                 .max_steps = options_.config.run.max_steps,
+                 .elapsed_before_s = plan_.ledger.elapsed_s,
+                 .tokens_before = plan_.ledger.generated_tokens,
+                 .recent_rewards = plan_.ledger.recent_rewards},
+                events_, writer_, metrics),
+      dispatcher_({.run_id = options_.run_id,
+                   .seed = options_.config.run.seed,
+                   .epoch = epoch_,
+                   .samples_per_group = options_.config.rollout.samples_per_group,
+                   .high_water = int64_t{2} * (trainer_.max_staleness_versions + 1) * trainer_.groups_per_step,
+                   .sampling = TrainSampling(options_.config.rollout)},
+                  train_rows_,
+                  PromptOrder(train_rows_.size(), options_.config.run.seed, options_.config.data.shuffle),
+                  std::move(parts.dispatcher_queue), blobs_, book_, evaluation_, health_, failure_, metrics),
+      collector_({.run_id = options_.run_id,
+                  .lease_s = options_.config.generator.lease_s,
+                  .filter = options_.config.algorithm.filter},
+                 std::move(parts.collector_queue), blobs_, book_, evaluation_, dispatcher_, window_, health_,
+                 failure_, metrics),
+      publish_(publisher),
+      checkpoint_seconds_(metrics.MakeHistogram("tramontane_checkpoint_seconds")),
+      journal_seconds_(metrics.MakeHistogram("tramontane_journal_append_seconds")),
+      checkpoint_time_(metrics.MakeGauge("tramontane_checkpoint_timestamp_seconds")),
+      step_(plan_.step) {
+  if (options_.restored) checkpoint_step_ = plan_.step;
+}
+
+absl::Status RunLoop::Impl::Run(const std::atomic<bool>& stop) {
+  SetPhase("replaying");
+  RETURN_IF_ERROR(Replay(stop));
+  if (stop) return absl::OkStatus();
+  // Without a checkpoint a resumed run would have to find its starting weights by itself.
+  if (checkpoint_step_ < 0) RETURN_IF_ERROR(Checkpoint());
+  StartSweep();
+  Offer();
+  RETURN_IF_ERROR(AwaitReceiver(stop, /*timeout_s=*/-1));
+
+  std::string reason;
+  absl::Status status;
+  {
+    std::jthread dispatching([this](std::stop_token token) { dispatcher_.Run(std::move(token)); });
+    std::jthread collecting([this](std::stop_token token) { collector_.Run(std::move(token)); });
+    recorder_.StartClock();
+    if (step_ == 0) evaluation_.Start(0);
+    dispatcher_.AllowTraining(true);
+    status = Train(stop, reason);
+    dispatcher_.AllowTraining(false);
+    if (status.ok() && !reason.empty()) status = FinalEvaluation(stop);
+  }
+  if (!status.ok()) {
+    SetPhase("failed", std::string(status.message()));
+    return status;
+  }
+  return Finish(stop, reason);
+}
+
+absl::Status RunLoop::Impl::Replay(const std::atomic<bool>& stop) {
+  if (!options_.resume) return absl::OkStatus();
+  int64_t replayed = 0;
+  for (const JournalRecord& batch : plan_.replay) {
+    if (stop) return absl::OkStatus();
+    absl::StatusOr<std::vector<Group>> groups = LoadBatch(batch, blobs_, options_.config.algorithm.filter);
+    if (!groups.ok()) {
+      // Nobody can tell any more what was trained on: that part of the lineage is void.
+      LogError("replay_stopped", {{"step", batch.step}, {"status", groups.status()}});
+      JournalRecord rollback;
+      rollback.kind = "rollback";
+      rollback.epoch = epoch_;
+      rollback.step = step_;
+      rollback.detail = {{"reason", std::string(groups.status().message())}};
+      RETURN_IF_ERROR(journal_->Append(rollback, /*durable=*/true));
+      break;
+    }
+    RETURN_IF_ERROR(trainable_.Step(*groups, batch.step).status());
+    step_ = batch.step;
+    ++replayed;
+    janitor_.Ended(batch.blobs);
+    SetPhase("replaying");
+  }
+  book_.StepDone(step_);
+  const Json event = {{"event", "resumed"}, {"step", step_}, {"replayed", replayed}, {"epoch", epoch_}};
+  recorder_.Append(event);
+  events_.Emit(event);
+  return absl::OkStatus();
+}
+
+void RunLoop::Impl::StartSweep() {
+  if (!options_.resume) return;
+  // Once, on the writer's thread: blobs that a crash orphaned.
+  writer_.Do("sweep of orphaned blobs", [this] {
+    absl::StatusOr<std::unique_ptr<WorkQueue>> queue =
+        WorkQueue::Connect(options_.config.redis, options_.run_id);
+    RETURN_IF_ERROR(queue.status());
+    ASSIGN_OR_RETURN(const std::vector<std::string> queued, (*queue)->LiveBlobs());
+    std::set<std::string> keep(queued.begin(), queued.end());
+    keep.insert(plan_.needed_blobs.begin(), plan_.needed_blobs.end());
+    ASSIGN_OR_RETURN(const int64_t removed, blobs_.Sweep(keep, kOrphanBlobS));
+    if (removed > 0) LogInfo("orphaned_blobs_removed", {{"blobs", removed}});
+    return absl::OkStatus();
+  });
+}
+
+void RunLoop::Impl::Offer() {
+  std::vector<char> payload;
+  WeightManifest manifest = trainable_.Snapshot(step_, payload);
+  manifest.trainer_epoch = epoch_;
+  publish_.Offer(std::move(manifest), std::move(payload));
+}
+
+absl::Status RunLoop::Impl::AwaitReceiver(const std::atomic<bool>& stop, double timeout_s) {
+  const auto start = SteadyClock::now();
+  double next_event_s = kFirstWaitingS;
+  while (!stop && !failure_.failed()) {
+    const absl::Status served = publisher_.WaitForReceiver(step_, 0.25);
+    if (served.ok()) return served;
+    const double waited = SecondsSince(start);
+    const std::string what = "a generator that serves version " + std::to_string(step_);
+    SetPhase("waiting", what, waited);
+    if (waited >= next_event_s) {
+      next_event_s = waited + kNextWaitingS;
+      events_.Emit({{"event", "waiting"}, {"step", step_}, {"waiting_for", what}, {"seconds", waited}});
+      LogInfo("waiting", {{"for", what}, {"seconds", waited}, {"last", served}});
+    }
+    if (timeout_s >= 0 && waited > timeout_s) return served;
+  }
+  return failure_.Get();
+}
+
+std::string RunLoop::Impl::StopReason(const std::atomic<bool>& stop) const {
+  const RunSection& run = options_.config.run;
+  if (stop) return "";
+  if (step_ >= run.max_steps) return "max_steps";
+  if (run.stop_reward > 0 && recorder_.HasTenRewards() && recorder_.Reward10() >= run.stop_reward) {
+    return "stop_reward";
+  }
+  if (run.stop_seconds > 0 && recorder_.elapsed_s() >= run.stop_seconds) return "stop_seconds";
+  return "";
+}
+
+absl::Status RunLoop::Impl::Train(const std::atomic<bool>& stop, std::string& reason) {
+  while (true) {
+    reason = StopReason(stop);
+    if (stop || !reason.empty()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(std::optional<std::vector<ReadyGroup>> batch, AwaitBatch(stop));
+    if (!batch) continue;  // told to stop, or out of time
+    RETURN_IF_ERROR(TakeStep(std::move(*batch)));
+  }
+}
+
+absl::StatusOr<std::optional<std::vector<ReadyGroup>>> RunLoop::Impl::AwaitBatch(const std::atomic<bool>& stop) {
+  const auto start = SteadyClock::now();
+  double next_event_s = kFirstWaitingS;
+  while (true) {
+    if (failure_.failed()) return failure_.Get();
+    if (stop || !StopReason(stop).empty()) return std::optional<std::vector<ReadyGroup>>();
+    const bool starved =
+        static_cast<int64_t>(dropped_since_step_.size()) >= kStarvedSteps * trainer_.groups_per_step;
+    std::optional<std::vector<ReadyGroup>> batch = book_.TakeBatch(starved);
+    const double waited = SecondsSince(start);
+    if (batch) {
+      batch_wait_s_ = waited;
+      return batch;
+    }
+    if (SecondsSince(last_drop_flush_) >= kDropFlushS) {
+      RETURN_IF_ERROR(JournalDrops(/*durable=*/true));
+      RetireJournalled();
+    }
+    TakeEvalResults();
+    SetPhase("waiting", WhoWaitsOnWhom(), waited);
+    if (waited >= next_event_s) {
+      next_event_s = waited + kNextWaitingS;
+      const std::string what = WhoWaitsOnWhom();
+      LogInfo("waiting", {{"for", what}, {"seconds", waited}});
+      events_.Emit({{"event", "waiting"}, {"step", step_}, {"waiting_for", what}, {"seconds", waited}});
+    }
+    book_.WaitForReady(kTick);
+  }
+}
+
+std::string RunLoop::Impl::WhoWaitsOnWhom() const {
+  if (const double down = health_.SecondsDown(); down > 0) {
+    return "redis, unavailable for " + OneDecimal(down) + " s";
+  }
+  const BookCounts counts = book_.counts();
+  const QueueStats stats = collector_.stats();
+  std::string text = "groups (" + std::to_string(counts.ready) + " of " +
+                     std::to_string(trainer_.groups_per_step) + " ready, " + std::to_string(counts.running) +
+                     " running";
+  if (!dropped_since_step_.empty()) text += ", " + std::to_string(dropped_since_step_.size()) + " dropped";
+  if (stats.leased > 0) {
+    text += "; oldest lease " + OneDecimal(stats.oldest_lease_s) + " s by " + stats.oldest_lease_worker;
+  } else if (stats.waiting > 0) {
+    text += "; " + std::to_string(stats.waiting) + " unclaimed for " + OneDecimal(stats.oldest_waiting_s) + " s";
+  }
+  return text + ")";
+}
+
+absl::Status RunLoop::Impl::JournalDrops(bool durable) {
+  last_drop_flush_ = SteadyClock::now();
+  std::vector<DroppedGroup> dropped = book_.TakeDropped();
+  if (dropped.empty()) return absl::OkStatus();
+  std::map<std::string, JournalRecord> by_reason;
+  for (const DroppedGroup& group : dropped) {
+    JournalRecord& record = by_reason[group.reason];
+    record.kind = "drop";
+    record.epoch = epoch_;
+    record.step = step_;
+    record.detail = {{"reason", group.reason}};
+    record.gids.push_back(group.gid);
+    record.cursors.push_back(group.cursor);
+  }
+  for (auto it = by_reason.begin(); it != by_reason.end(); ++it) {
+    RETURN_IF_ERROR(journal_->Append(it->second, durable && std::next(it) == by_reason.end()));
+    janitor_.Ended(book_.SetEnded(it->second.cursors));
+  }
+  for (DroppedGroup& group : dropped) {
+    journalled_[group.terminal].push_back(group.gid);
+    if (!group.blob.empty()) janitor_.Ended({group.blob});
+    window_.AddDropped(group.reason, group.group ? static_cast<int64_t>(group.group->rollouts.size())
+                                                 : options_.config.rollout.samples_per_group);
+    dropped_since_step_.push_back(std::move(group));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunLoop::Impl::JournalBatch(const std::vector<ReadyGroup>& batch) {
+  const auto start = SteadyClock::now();
+  RETURN_IF_ERROR(JournalDrops(/*durable=*/false));
+  JournalRecord record;
+  record.kind = "batch";
+  record.epoch = epoch_;
+  record.step = step_ + 1;
+  for (const ReadyGroup& ready : batch) {
+    record.gids.push_back(ready.group.task.gid);
+    record.blobs.push_back(ready.blob);
+    record.cursors.push_back(ready.cursor);
+  }
+  RETURN_IF_ERROR(journal_->Append(record, /*durable=*/true));
+  journal_seconds_.Observe(SecondsSince(start));
+  janitor_.Ended(book_.SetEnded(record.cursors));
+  janitor_.Ended(record.blobs);
+  std::vector<std::string>& trained = journalled_[Terminal::kTrained];
+  trained.insert(trained.end(), record.gids.begin(), record.gids.end());
+  return absl::OkStatus();
+}
+
+void RunLoop::Impl::RetireJournalled() {
+  for (auto& [terminal, gids] : journalled_) {
+    if (!gids.empty()) dispatcher_.Retire(terminal, std::move(gids));
+  }
+  journalled_.clear();
+}
+
+absl::Status RunLoop::Impl::TakeStep(std::vector<ReadyGroup> batch) {
+  SetPhase("training");
+  RETURN_IF_ERROR(Annotate(JournalBatch(batch), "journalling step " + std::to_string(step_ + 1)));
+  RetireJournalled();
+  // The learner reads whole groups; they are moved there and back, not copied.
+  std::vector<Group> groups;
+  groups.reserve(batch.size());
+  for (ReadyGroup& ready : batch) groups.push_back(std::move(ready.group));
+  ASSIGN_OR_RETURN(StepReport report, trainable_.Step(groups, step_ + 1));
+  for (size_t i = 0; i < batch.size(); ++i) batch[i].group = std::move(groups[i]);
+  const int64_t version_before = step_++;
+  book_.StepDone(step_);
+  const int64_t publish_every = std::max(1, trainer_.publish_interval_steps);
+  if (step_ % publish_every == 0 || step_ == options_.config.run.max_steps) Offer();
+
+  consecutive_skips_ = report.skipped ? consecutive_skips_ + 1 : 0;
+  const std::string skip_reason = report.skip_reason;
+  TakeEvalResults();
+  {
+    std::lock_guard lock(state_mutex_);
+    state_.busy_seconds += report.seconds;
+    state_.trained += batch.size();
+    state_.dropped += dropped_since_step_.size();
+  }
+  recorder_.Record({.report = std::move(report),
+                    .batch = std::move(batch),
+                    .dropped = std::exchange(dropped_since_step_, {}),
+                    .window = window_.Take(),
+                    .counts = book_.counts(),
+                    .version_before = version_before,
+                    .epoch = epoch_,
+                    .published_version = publish_.published_version(),
+                    .published_count = publish_.published_count(),
+                    .wait_seconds = batch_wait_s_,
+                    .redis_down_seconds = health_.SecondsDown()});
+  SetPhase("training");
+  if (consecutive_skips_ > trainer_.max_nonfinite_steps) {
+    return absl::InternalError(std::to_string(consecutive_skips_) + " steps in a row were not finite: " + skip_reason);
+  }
+  const bool last = step_ == options_.config.run.max_steps;
+  const int64_t eval_every = trainer_.eval_interval_steps;
+  if (eval_every > 0 && step_ % eval_every == 0 && !last) evaluation_.Start(step_);
+  const int64_t save_every = trainer_.checkpoint_interval_steps;
+  if (save_every > 0 && step_ % save_every == 0 && !last) RETURN_IF_ERROR(Checkpoint());
+  return absl::OkStatus();
+}
+
+absl::Status RunLoop::Impl::Checkpoint() {
+  const auto start = SteadyClock::now();
+  RETURN_IF_ERROR(JournalDrops(/*durable=*/true));
+  RetireJournalled();
+  LedgerState ledger;
+  ledger.journal_size = journal_->size();
+  ledger.journal_head = journal_->head();
+  ledger.frontier = book_.frontier();
+  ledger.elapsed_s = recorder_.elapsed_s();
+  ledger.generated_tokens = recorder_.generated_tokens();
+  ledger.recent_rewards = recorder_.recent_rewards();
+  RETURN_IF_ERROR(trainable_.SaveCheckpoint({step_, epoch_, ToJson(ledger)}));
+  checkpoint_step_ = step_;
+  writer_.Do("removal of old blobs", [this, removable = janitor_.CheckpointDurable()] {
+    for (const std::string& address : removable) RETURN_IF_ERROR(blobs_.Remove(address));
+    return absl::OkStatus();
+  });
+  const double seconds = SecondsSince(start);
+  checkpoint_seconds_.Observe(seconds);
+  checkpoint_time_.Set(SystemClock().NowUnixMs() / 1e3);
+  events_.Emit({{"event", "checkpoint"}, {"step", step_}, {"seconds", seconds}});
+  return absl::OkStatus();
+}
+
+void RunLoop::Impl::TakeEvalResults() {
+  for (EvalResult& result : evaluation_.TakeResults()) recorder_.RecordEval(std::move(result));
+}
+
+absl::Status RunLoop::Impl::FinalEvaluation(const std::atomic<bool>& stop) {
+  if (!evaluation_.enabled()) return absl::OkStatus();
+  if (publish_.published_version() < step_) Offer();
+  if (absl::Status served = AwaitReceiver(stop, kFinalPublishS); !served.ok()) {
+    LogWarn("final_evaluation_skipped", {{"status", served}});
+    return failure_.Get();
+  }
+  evaluation_.Start(step_);
+  auto progress = SteadyClock::now();
+  int64_t outstanding = evaluation_.outstanding();
+  while (!stop && evaluation_.active()) {
+    if (failure_.failed()) return failure_.Get();
+    SetPhase("evaluating", std::to_string(outstanding) + " held-out answers", SecondsSince(progress));
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    TakeEvalResults();
+    if (const int64_t now = evaluation_.outstanding(); now != outstanding) {
+      outstanding = now;
+      progress = SteadyClock::now();
+    }
+    if (SecondsSince(progress) > kEvalStallS) {
+      LogWarn("final_evaluation_given_up", {{"missing", outstanding}});
+      break;
+    }
+  }
+  TakeEvalResults();
+  return absl::OkStatus();
+}
+
+absl::Status RunLoop::Impl::Finish(const std::atomic<bool>& stop, const std::string& reason) {
+  const bool finished = !stop && !reason.empty();
+  // A finished run leaves nothing outstanding; a stopped one will go on with what it issued.
+  if (finished) book_.DropAll("run_finished");
+  RETURN_IF_ERROR(JournalDrops(/*durable=*/true));
+  RetireJournalled();
+  dispatcher_.Drain();
+  if (checkpoint_step_ != step_ || finished) RETURN_IF_ERROR(Checkpoint());
+  SetPhase(finished ? "finished" : "stopped");
+  Json event = {{"event", finished ? "finished" : "stopped"},
+                {"reason", finished ? reason : "told to stop"},
+                {"step", step_},
+                {"epoch", epoch_},
+                {"elapsed_s", recorder_.elapsed_s()},
+                {"reward_10", recorder_.Reward10()},
+                {"tokens_per_second", recorder_.TokensPerSecondOverall()},
+                {"generated_tokens", recorder_.generated_tokens()},
+                {"staleness_mean", recorder_.mean_staleness()},
+                {"logprob_gap_max", recorder_.largest_logprob_gap()},
+                {"versions_published", publish_.published_count()}};
+  if (recorder_.first_eval_accuracy()) event["accuracy_before"] = *recorder_.first_eval_accuracy();
+  if (recorder_.eval_accuracy()) event["accuracy_after"] = *recorder_.eval_accuracy();
+  recorder_.Append(event);
+  events_.Emit(event);
+  return absl::OkStatus();
+}
+
+void RunLoop::Impl::SetPhase(const std::string& phase, const std::string& waiting_for, double waiting_s) {
+  const BookCounts counts = book_.counts();
+  std::lock_guard lock(state_mutex_);
+  state_.phase = phase;
+  state_.waiting_for = waiting_for;
+  state_.waiting_since_s = waiting_s;
+  state_.step = step_;
+  state_.epoch = epoch_;
+  state_.issued = counts.issued;
+  state_.running = static_cast<uint64_t>(counts.running);
+  state_.ready = static_cast<uint64_t>(counts.ready);
+  state_.mean_reward = recorder_.last_reward();
+  state_.mean_staleness_versions = recorder_.last_staleness();
+  state_.eval_accuracy = recorder_.eval_accuracy();
+}
+
+LoopState RunLoop::Impl::state() const {
+  std::lock_guard lock(state_mutex_);
+  LoopState state = state_;
+  state.uptime_seconds = SecondsSince(created_);
+  return state;
+}
+
+RunLoop::RunLoop(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+RunLoop::~RunLoop() = default;
+
+absl::StatusOr<std::unique_ptr<RunLoop>> RunLoop::Create(Options options, Trainable& trainable,
+                                                         std::vector<PromptRow> train_rows,
+                                                         std::vector<PromptRow> eval_rows,
+                                                         WeightPublisher& publisher, MetricsRegistry& metrics) {
+  if (train_rows.empty()) return absl::InvalidArgumentError("data.train: no rows");
+  ASSIGN_OR_RETURN(Impl::Parts parts, Impl::Prepare(options));
+  return std::unique_ptr<RunLoop>(
+      new RunLoop(std::make_unique<Impl>(std::move(options), std::move(parts), trainable, std::move(train_rows),
+                                         std::move(eval_rows), publisher, metrics)));
+}
+
+absl::Status RunLoop::Run(const std::atomic<bool>& stop) { return impl_->Run(stop); }
+int64_t RunLoop::epoch() const { return impl_->epoch(); }
+LoopState RunLoop::state() const { return impl_->state(); }
+
+}  // namespace tramontane
