@@ -6,7 +6,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <thread>
 #include <utility>
 
 #include "model/packed_attention.h"
@@ -140,6 +142,16 @@ std::vector<TokenChunk> Collector::chunks(const std::string& id) const {
   return found == chunks_.end() ? std::vector<TokenChunk>() : found->second;
 }
 
+bool WaitIdle(const Engine& engine) {
+  const auto end = std::chrono::steady_clock::now() + kPatience;
+  while (std::chrono::steady_clock::now() < end) {
+    const EngineStats stats = engine.stats();
+    if (stats.running_sequences == 0 && stats.waiting_sequences == 0) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return false;
+}
+
 std::vector<std::map<int32_t, Rollout>> RunAll(const EngineOptions& options,
                                                const std::shared_ptr<Transformer>& model,
                                                const std::vector<Ask>& asks, EngineStats* stats) {
@@ -157,6 +169,7 @@ std::vector<std::map<int32_t, Rollout>> RunAll(const EngineOptions& options,
     samples += asks[i].n;
   }
   EXPECT_TRUE(collector.WaitFinished(samples));
+  EXPECT_TRUE(WaitIdle(**engine));
   if (stats != nullptr) *stats = (*engine)->stats();
   engine->reset();
   for (size_t i = 0; i < asks.size(); ++i) results.push_back(collector.rollouts(std::to_string(i)));

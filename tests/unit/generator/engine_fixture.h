@@ -50,6 +50,9 @@ class Collector {
   size_t finished_ = 0, streamed_ = 0;
 };
 
+// Waits until nothing runs or waits: what callbacks have said is then in the statistics too.
+bool WaitIdle(const Engine& engine);
+
 // Submits everything to a fresh engine and waits: rollouts by request id and sample.
 struct Ask {
   std::vector<int32_t> prompt;

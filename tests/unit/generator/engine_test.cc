@@ -218,11 +218,11 @@ TEST_F(EngineRequests, BeyondTheWaitingBoundAreRefusedUntilThereIsRoom) {
   SamplingParams sampling = Sampling(1, 400);
   sampling.ignore_eos = true;
   ASSERT_TRUE(engine_->Submit(collector_.Request("a", {1}, sampling, 4)).ok());
-  EXPECT_EQ(engine_->Submit(collector_.Request("a", {1}, sampling)).code(),
+  EXPECT_EQ(engine_->Submit(collector_.Request("b", {1}, sampling, 2)).code(),
             absl::StatusCode::kResourceExhausted);
   engine_->Cancel("a");
   ASSERT_TRUE(collector_.WaitFinished(4));
-  while (engine_->stats().waiting_sequences > 0) std::this_thread::yield();
+  ASSERT_TRUE(WaitIdle(*engine_));
   EXPECT_TRUE(engine_->Submit(collector_.Request("b", {1}, sampling, 2)).ok());
   EXPECT_EQ(engine_->Submit(collector_.Request("b", {1}, sampling)).code(),
             absl::StatusCode::kAlreadyExists);
@@ -241,13 +241,13 @@ TEST_F(EngineRequests, CancelledOnesEndAndFreeTheirBlocks) {
     EXPECT_EQ(rollout.finish_reason, FinishReason::kAborted);
     EXPECT_EQ(rollout.tokens.size(), rollout.logprobs.size());
   }
-  // Served at once, and after it nothing is held.
-  ASSERT_TRUE(engine_->Submit(collector_.Request("a", {1, 2}, Sampling(1, 3))).ok());
+  // Its id is free again at once, and afterwards nothing is held.
+  SampleRequest again = collector_.Request("again", {1, 2}, Sampling(1, 3));
+  again.id = "a";
+  ASSERT_TRUE(engine_->Submit(std::move(again)).ok());
   ASSERT_TRUE(collector_.WaitFinished(7));
-  for (int i = 0; i < 1000 && engine_->stats().kv_blocks_used > 0; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ASSERT_TRUE(WaitIdle(*engine_));
   EXPECT_EQ(engine_->stats().kv_blocks_used, 0);
-  EXPECT_EQ(engine_->stats().running_sequences, 0);
 }
 
 TEST_F(EngineRequests, EndAbortedWhenTheEngineGoesAway) {
