@@ -36,7 +36,7 @@ def save(folder, tokenizer, config, model_type=None):
     return folder
 
 
-def byte_level(pre, vocab=900, normalizer=None, **bpe):
+def byte_level(pre, vocab=520, normalizer=None, **bpe):
     tok = Tokenizer(models.BPE(**bpe))
     if normalizer:
         tok.normalizer = normalizer
@@ -369,7 +369,7 @@ TEMPLATES = {
 {{ c.split() }}|{{ c.split(' ', 1) }}|{{ c.rsplit(' ', 1) }}|{{ c.splitlines() }}|{{ c.partition(' ') | list }}
 {{ c.strip() }}|{{ c.lstrip(' \\n') }}|{{ c.rstrip('!') }}|{{ c.removeprefix('H') }}|{{ c.removesuffix('!') }}|{{ c | trim }}
 {{ c.isdigit() }}|{{ c.startswith(('H', 'W')) }}|{{ c.endswith('!') }}|{{ ', '.join(c.split()) }}|{{ c | length }}
-{{ c | replace('\\n', ' ') | truncate(20) }}|{{ c | indent(2) }}|{{ c[:5] }}|{{ c | first }}|{{ c | last }}|{{ '{}-{x}'.format(1, x=c | length) }}
+{{ c | replace('\\n', ' ') | truncate(length=20) }}|{{ c | indent(2) }}|{{ c[:5] }}|{{ c | first }}|{{ c | last }}|{{ '{}-{x}'.format(1, x=c | length) }}
 {{ loop.index }} {{ loop.revindex }} {{ loop.first }} {{ loop.last }} {{ loop.length }} {{ loop.cycle('odd', 'even') }}
 {% endfor %}
 {%- filter upper %}filtered {{ bos_token }}{% endfilter %}

@@ -178,7 +178,7 @@ def main():
     sys.exit(1 if total.wrong else 0)
 
 
-GOLDEN_KINDS = ["llama3", "qwen_class", "llama2", "llama2_legacy", "mistral_legacy", "unigram", "unigram_bytes",
+GOLDEN_KINDS = ["llama3", "qwen_class", "llama2_legacy", "mistral_legacy", "unigram", "unigram_bytes",
                 "wordpiece", "many_splits", "tekken", "demo"]
 GOLDEN_FILES = ["tokenizer.json", "tokenizer_config.json", "tekken.json", "config.json"]
 

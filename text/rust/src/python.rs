@@ -149,8 +149,7 @@ fn number(value: &Value) -> String {
 }
 
 /// tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)
-pub fn tojson(value: &Value, args: &[Value]) -> Result<String, Error> {
-    let (positional, kwargs): (&[Value], Kwargs) = from_args(args)?;
+pub fn tojson(value: &Value, positional: &[Value], kwargs: &Kwargs) -> Result<String, Error> {
     let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
     let mut given: Vec<Value> = positional.to_vec();
     if given.len() > names.len() {
@@ -224,6 +223,51 @@ pub fn trim(value: &Value, chars: Option<&str>) -> String {
     strip(&value.to_string(), chars, true, true)
 }
 
+/// The `indent` filter: indent(text, width=4, first=False, blank=False); width may be text.
+pub fn indent(
+    text: &str,
+    width: Option<Value>,
+    first: Option<bool>,
+    blank: Option<bool>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
+    let width = width.or(kwargs.get("width")?).unwrap_or(Value::from(4));
+    let first = first.or(kwargs.get("first")?).unwrap_or(false);
+    let blank = blank.or(kwargs.get("blank")?).unwrap_or(false);
+    kwargs.assert_all_used()?;
+    let indention = match width.as_str() {
+        Some(text) => text.to_string(),
+        None => " ".repeat(width.as_usize().unwrap_or(0).min(1 << 10)),
+    };
+    let mut out = String::new();
+    for (i, line) in text.split('\n').enumerate() {
+        if i > 0 {
+            out.push('\n');
+        }
+        let wanted = if i == 0 { first } else { blank || !line.is_empty() };
+        if wanted {
+            out.push_str(&indention);
+        }
+        out.push_str(line);
+    }
+    Ok(out)
+}
+
+/// str.title: a letter after anything that is no letter is upper case, the others lower.
+fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut inside = false;
+    for c in text.chars() {
+        if inside {
+            out.extend(c.to_lowercase());
+        } else {
+            out.extend(c.to_uppercase());
+        }
+        inside = c.is_uppercase() || c.is_lowercase();
+    }
+    out
+}
+
 fn split_whitespace(text: &str, limit: Option<usize>) -> Vec<Value> {
     let mut out = vec![];
     let mut rest = text.trim_start_matches(is_space);
@@ -288,6 +332,7 @@ fn string_method(text: &str, name: &str, args: &[Value]) -> Option<Result<Value,
             from_args::<(Option<&str>, Option<i64>)>(args)
                 .map(|(_, limit)| Value::from(split_whitespace(text, limit_of(limit))))
         }
+        "title" => from_args::<()>(args).map(|()| Value::from(title(text))),
         "rsplit" => from_args::<(Option<&str>, Option<i64>)>(args)
             .and_then(|(separator, limit)| rsplit(text, separator, limit_of(limit)))
             .map(Value::from),

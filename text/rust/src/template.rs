@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, Value, ValueKind};
+use minijinja::value::{Kwargs, Rest, Serde, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value as Json};
 
@@ -97,13 +97,16 @@ fn normalised(messages: Json) -> Result<Json, String> {
 }
 
 fn describe(error: &Error) -> String {
-    let mut out = error.to_string();
+    let mut out = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         out.push_str(&format!(": {inner}"));
         source = inner.source();
     }
-    out
+    match (error.name(), error.line()) {
+        (Some(name), Some(line)) => format!("{out} (template {name}, line {line})"),
+        _ => out,
+    }
 }
 
 fn environment() -> Environment<'static> {
@@ -114,10 +117,11 @@ fn environment() -> Environment<'static> {
     env.set_fuel(Some(FUEL));
     env.set_unknown_method_callback(python::method);
     minijinja_contrib::add_to_environment(&mut env);
-    env.add_filter("tojson", |value: &Value, args: minijinja::value::Rest<Value>| {
-        python::tojson(value, &args)
+    env.add_filter("tojson", |value: &Value, args: Rest<Value>, kwargs: Kwargs| {
+        python::tojson(value, &args, &kwargs)
     });
     env.add_filter("trim", |value: &Value, chars: Option<&str>| python::trim(value, chars));
+    env.add_filter("indent", python::indent);
     env.add_filter("string", |value: &Value| display(value));
     // Python asks for __len__ and __getitem__, which text and mappings have too.
     env.add_test("sequence", |value: &Value| {
@@ -147,27 +151,28 @@ fn display(value: &Value) -> String {
 }
 
 /// `{% generation %}` marks what the assistant said; it opens a scope and renders nothing itself,
-/// as an empty `with` does.
+/// as an empty `with` does. Comments and raw blocks are left alone.
 fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
-    while let Some(open) = rest.find("{%") {
-        let body = &rest[open + 2..];
-        let Some(close) = body.find("%}") else { break };
-        let tag = &body[..close];
-        let word = tag.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
-        let replacement = match word {
-            "generation" => Some(tag.replacen("generation", "with", 1)),
-            "endgeneration" => Some(tag.replacen("endgeneration", "endwith", 1)),
-            _ => None,
-        };
-        out.push_str(&rest[..open + 2]);
-        match replacement {
-            Some(tag) => {
-                out.push_str(&tag);
-                rest = &body[close..];
+    while let Some(open) = rest.find("{%").into_iter().chain(rest.find("{#")).min() {
+        let is_comment = rest[open..].starts_with("{#");
+        let Some(length) = rest[open..].find(if is_comment { "#}" } else { "%}" }) else { break };
+        let tag = &rest[open..open + length];
+        let word = tag[2..].trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
+        out.push_str(&rest[..open]);
+        rest = &rest[open + length..];
+        match word {
+            _ if is_comment => out.push_str(tag),
+            "generation" => out.push_str(&tag.replacen("generation", "with", 1)),
+            "endgeneration" => out.push_str(&tag.replacen("endgeneration", "endwith", 1)),
+            "raw" => {
+                out.push_str(tag);
+                let end = rest.find("endraw").unwrap_or(rest.len());
+                out.push_str(&rest[..end]);
+                rest = &rest[end..];
             }
-            None => rest = body,
+            _ => out.push_str(tag),
         }
     }
     out.push_str(rest);
