@@ -177,7 +177,10 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     context.json |= std::any_of(argv, argv + argc, [](const char* arg) { return std::string(arg) == "--json"; });
-    return Fail(context, argc > 1 ? argv[1] : "", absl::InvalidArgumentError(error.what()));
+    const std::string command = argc > 1 ? argv[1] : "";
+    const bool unknown = !command.empty() && command[0] != '-' && !app.get_subcommand_no_throw(command);
+    return Fail(context, command, absl::InvalidArgumentError(
+                                      unknown ? "there is no command '" + command + "'; see --help" : error.what()));
   }
   return status;
 }

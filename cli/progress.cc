@@ -54,6 +54,9 @@ std::string RenderEvent(const Json& event) {
     return "checkpoint at step" + Number(event, "step", " %.0f") + Number(event, "seconds", " (%.2fs)");
   }
   if (kind == "waiting") return "waiting: " + Text(event, "waiting_for") + Number(event, "seconds", " for %.1fs");
+  if (kind == "stopped" || kind == "finished") {
+    return kind + " after step" + Number(event, "step", " %.0f") + ": " + Text(event, "reason");
+  }
   if (kind == "resumed") {
     return "resumed at step" + Number(event, "step", " %.0f") +
            Number(event, "replayed", ", %.0f steps replayed from the journal");

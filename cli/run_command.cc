@@ -44,13 +44,19 @@ ProgressPrinter::Mode PrintMode(const CommandContext& context) {
 }
 
 // summary.json, curves.svg and the closing table. What cannot be drawn is said, not fatal.
-void CloseRun(const CommandContext& context, const RunDir& dir, int restarts) {
+void CloseRun(const CommandContext& context, const RunConfig& config, const RunDir& dir,
+              const RunSession& session) {
   auto summary = Summarise(dir.path());
   if (!summary.ok()) {
     LogWarn("no_summary", {{"error", summary.status()}});
     return;
   }
-  (*summary)["restarts"] = restarts;
+  (*summary)["restarts"] = session.restarts();
+  const Json& elapsed = (*summary)["elapsed_s"];
+  if (session.generator_busy_seconds() && elapsed.is_number() && elapsed > 0 && config.generator.count > 0) {
+    (*summary)["generator_busy_share"] =
+        *session.generator_busy_seconds() / (elapsed.get<double>() * config.generator.count);
+  }
   const auto picture = PlotRun(dir.path(), PictureFormat::kSvg);
   (*summary)["picture"] = picture.ok() ? Json(*picture) : Json();
   if (!picture.ok()) LogWarn("no_picture", {{"error", picture.status()}});
@@ -99,7 +105,7 @@ int RunCommand(const CommandContext& context, const RunArguments& arguments) {
     return kInterrupted;
   }
   if (!result.ok()) return Fail(context, where, result);
-  if (!arguments.sft_only) CloseRun(context, *dir, session.restarts());
+  if (!arguments.sft_only) CloseRun(context, *config, *dir, session);
   return 0;
 }
 

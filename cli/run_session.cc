@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "cli/redis_child.h"
+#include "cli/status.h"
 #include "common/log.h"
 #include "common/status.h"
 
@@ -82,10 +83,20 @@ absl::Status RunSession::Run() {
   if (!started.ok() && failure_.ok()) failure_ = started;
   while (failure_.ok() && !stop_requested_ && !trainer_done_) Pump();
   if (stop_requested_ && failure_.ok()) printer_.Note("stopping: the trainer writes a checkpoint first");
+  if (finished_) AskGenerators();
   StopEverything();
   if (!failure_.ok()) return failure_;
-  return stop_requested_ && finished_event_.is_null() ? absl::CancelledError("stopped on request")
-                                                      : absl::OkStatus();
+  return stop_requested_ && !finished_ ? absl::CancelledError("stopped on request") : absl::OkStatus();
+}
+
+// How busy they were is known to them alone, and only while they live.
+void RunSession::AskGenerators() {
+  const auto status = QueryStatus(dir_.path(), /*timeout_s=*/1);
+  if (!status.ok()) return;
+  for (const Json& process : (*status)["processes"]) {
+    if (!process.contains("busy_seconds")) continue;
+    generator_busy_seconds_ = generator_busy_seconds_.value_or(0) + process["busy_seconds"].get<double>();
+  }
 }
 
 absl::Status RunSession::StartAll() {
@@ -223,7 +234,7 @@ void RunSession::Handle(const SupervisorEvent& event) {
 
 void RunSession::HandleLine(const SupervisorEvent& event) {
   if (event.process != "trainer" || !event.json.is_object()) return;
-  if (event.json.value("event", "") == "finished") finished_event_ = event.json;
+  if (event.json.value("event", "") == "finished") finished_ = true;
   printer_.Event(event.json);
 }
 

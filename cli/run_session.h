@@ -32,7 +32,8 @@ class RunSession {
   absl::Status Run();
 
   int restarts() const { return supervisor_.total_restarts(); }
-  const Json& finished_event() const { return finished_event_; }  // null: none was seen
+  // Engine time of all generators together, as asked for when the trainer was done.
+  std::optional<double> generator_busy_seconds() const { return generator_busy_seconds_; }
 
  private:
   absl::Status StartAll();
@@ -41,6 +42,7 @@ class RunSession {
   absl::Status StartVerifier(const std::string& name, VerifierSection& verifier);
   absl::Status StartTrainer();
   absl::Status StartGenerators();
+  void AskGenerators();
   absl::Status AwaitReady(const std::string& process, double timeout_s);
   void StopEverything();
   void StopKind(const std::string& kind, double grace_s);
@@ -65,7 +67,8 @@ class RunSession {
   Supervisor supervisor_;
   bool stop_requested_ = false, stopping_ = false, trainer_done_ = false;
   absl::Status failure_;  // the first one
-  Json finished_event_;
+  bool finished_ = false;  // the trainer said so
+  std::optional<double> generator_busy_seconds_;
 };
 
 }  // namespace tramontane

@@ -66,6 +66,7 @@ absl::StatusOr<Json> AskGenerator(const std::shared_ptr<grpc::Channel>& channel,
   json["waiting_sequences"] = state.waiting_sequences();
   json["kv_blocks"] = {{"used", state.kv_blocks_used()}, {"total", state.kv_blocks_total()}};
   json["generated_tokens"] = state.generated_tokens();
+  json["busy_seconds"] = state.busy_seconds();
   json["busy_share"] = Share(state.busy_seconds(), state.uptime_seconds());
   return json;
 }

@@ -59,11 +59,12 @@ absl::StatusOr<std::vector<Json>> ReadMetrics(const std::string& run_dir) {
 Json SummariseMetrics(const std::vector<Json>& metrics) {
   Json summary;
   for (const char* key : {"accuracy_before", "accuracy_after", "accuracy_best", "reward_first",
-                          "reward_last_10", "tokens_per_second", "weight_versions", "steps",
-                          "logprob_gap_max"}) {
+                          "reward_last_10", "tokens_per_second", "generated_tokens", "elapsed_s",
+                          "trainer_busy_share", "weight_versions", "steps", "logprob_gap_max"}) {
     summary[key] = nullptr;
   }
   MeanOf staleness;
+  double busy_s = 0;
   for (const Json& entry : metrics) {
     const std::string kind = entry.value("event", "");
     if (kind == "eval" && Has(entry, "accuracy")) TakeEvaluation(entry, summary);
@@ -72,7 +73,10 @@ Json SummariseMetrics(const std::vector<Json>& metrics) {
     if (summary["reward_first"].is_null()) summary["reward_first"] = entry.value("reward_mean", Json());
     summary["reward_last_10"] = entry.value("reward_10", Json());
     summary["tokens_per_second"] = entry.value("tokens_per_second_overall", Json());
-    summary["weight_versions"] = entry.value("published_version", entry["step"]);
+    summary["generated_tokens"] = entry.value("generated_tokens", Json());
+    summary["elapsed_s"] = entry.value("elapsed_s", Json());
+    summary["weight_versions"] = entry.value("versions_published", Json());
+    busy_s += entry.value("step_seconds", 0.0);
     staleness.Add(entry, "staleness_mean");
     if (Has(entry, "logprob_gap_max")) {
       const double gap = entry["logprob_gap_max"];
@@ -81,6 +85,9 @@ Json SummariseMetrics(const std::vector<Json>& metrics) {
     }
   }
   summary["staleness_mean"] = staleness.value();
+  if (Has(summary, "elapsed_s") && summary["elapsed_s"] > 0) {
+    summary["trainer_busy_share"] = busy_s / summary["elapsed_s"].get<double>();
+  }
   return summary;
 }
 
@@ -102,7 +109,10 @@ std::string RenderSummary(const Json& summary) {
       {"reward_first", "mean sampled reward, first step", "%.3f"},
       {"reward_last_10", "mean sampled reward, last 10 steps", "%.3f"},
       {"steps", "optimiser steps", "%.0f"},
+      {"elapsed_s", "seconds of the RL stage", "%.1f"},
       {"tokens_per_second", "generated tokens/s of wall time", "%.0f"},
+      {"trainer_busy_share", "trainer busy, share of that time", "%.2f"},
+      {"generator_busy_share", "generators busy, share of that time", "%.2f"},
       {"weight_versions", "weight versions published", "%.0f"},
       {"staleness_mean", "mean staleness, versions", "%.2f"},
       {"logprob_gap_max", "largest generator-trainer log-prob gap", "%.1e"},
