@@ -1,0 +1,424 @@
+#include "services/verifier/client.h"
+
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "services/handshake.h"
+#include "services/verifier/service.h"
+#include "tramontane/v1/verifier.grpc.pb.h"
+#include "verifier/grader.h"
+
+namespace tramontane {
+namespace {
+
+using testing::HasSubstr;
+
+// A verifier that does what the test says, by a function of request and attempt number (from 1).
+class ScriptedVerifier final : public v1::Verifier::Service {
+ public:
+  using Script = std::function<grpc::Status(const v1::VerifyRequest&, int, v1::VerifyResult*)>;
+  explicit ScriptedVerifier(Script script) : script_(std::move(script)) {
+    *description.mutable_handshake() = MakeHandshake(Identity{});
+    description.set_name("scripted");
+    description.set_version("1.2.3");
+    description.set_digest("digest-1");
+    description.set_reward_max(1);
+    description.set_capacity(4);
+  }
+  grpc::Status Describe(grpc::ServerContext*, const v1::DescribeRequest*,
+                        v1::VerifierDescription* reply) override {
+    *reply = description;
+    return grpc::Status::OK;
+  }
+  grpc::Status Verify(grpc::ServerContext*, const v1::VerifyRequest* request,
+                      v1::VerifyResult* result) override {
+    int attempt;
+    {
+      std::lock_guard lock(mutex_);
+      attempt = ++attempts_[request->request_id()];
+      ++calls;
+      most_at_once = std::max<int>(most_at_once, ++at_once_);
+    }
+    result->set_request_id(request->request_id());
+    result->set_status(v1::VERIFY_STATUS_SCORED);
+    result->set_reward(0.5);
+    result->set_version(description.version());
+    result->set_digest(description.digest());
+    const grpc::Status status = script_(*request, attempt, result);
+    std::lock_guard lock(mutex_);
+    --at_once_;
+    return status;
+  }
+
+  v1::VerifierDescription description;
+  std::atomic<int> calls = 0, most_at_once = 0;
+
+ private:
+  const Script script_;
+  std::mutex mutex_;
+  std::map<std::string, int> attempts_;
+  int at_once_ = 0;
+};
+
+std::unique_ptr<grpc::Server> Serve(grpc::Service* service, int* port) {
+  grpc::ServerBuilder builder;
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddListeningPort("127.0.0.1:" + std::to_string(*port), grpc::InsecureServerCredentials(), port);
+  builder.RegisterService(service);
+  return builder.BuildAndStart();
+}
+
+class VerifierPoolTest : public testing::Test {
+ protected:
+  void StartServer(ScriptedVerifier::Script script) {
+    service_ = std::make_unique<ScriptedVerifier>(std::move(script));
+    server_ = Serve(service_.get(), &port_);
+    ASSERT_NE(server_, nullptr);
+  }
+  void MakePool(int max_attempts = 3, double timeout_s = 5, CircuitOptions circuit = {}) {
+    VerifierSection section;
+    section.address = "127.0.0.1:" + std::to_string(port_);
+    section.max_attempts = max_attempts;
+    section.request_timeout_s = timeout_s;
+    auto pool = VerifierPool::Create({{"v", section}}, {.circuit = circuit}, metrics_, clock_);
+    ASSERT_TRUE(pool.ok()) << pool.status();
+    pool_ = *std::move(pool);
+  }
+  void Verify(int index) {
+    PromptRow row;
+    row.prompt = "1+1=";
+    row.answer = "2";
+    row.verifier = "v";
+    row.params = {{"k", 7}};
+    Rollout rollout;
+    rollout.sample_index = index;
+    rollout.text = "<think></think>\\boxed{2}";
+    rollout.tokens = {1, 2, 3};
+    pool_->Verify(row, rollout, "gid", [this](Verdict verdict) {
+      std::lock_guard lock(mutex_);
+      verdicts_.push_back(std::move(verdict));
+      changed_.notify_all();
+    });
+  }
+  std::vector<Verdict> WaitFor(size_t count, int seconds = 30) {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, std::chrono::seconds(seconds), [&] { return verdicts_.size() >= count; });
+    EXPECT_EQ(verdicts_.size(), count);
+    return verdicts_;
+  }
+  Verdict One(int seconds = 30) {
+    const std::vector<Verdict> all = WaitFor(1, seconds);
+    return all.empty() ? Verdict{} : all.front();
+  }
+  void TearDown() override {
+    over_ = true;
+    pool_.reset();
+    if (server_) server_->Shutdown(std::chrono::system_clock::now());
+  }
+
+  std::atomic<bool> over_ = false;  // lets scripts that wait return
+  int port_ = 0;
+  std::unique_ptr<ScriptedVerifier> service_;
+  std::unique_ptr<grpc::Server> server_;
+  MetricsRegistry metrics_;
+  SystemClock clock_;
+  std::unique_ptr<VerifierPool> pool_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Verdict> verdicts_;
+};
+
+grpc::Status Ok(const v1::VerifyRequest&, int, v1::VerifyResult*) { return grpc::Status::OK; }
+
+TEST_F(VerifierPoolTest, BringsVerdictsPinnedToTheVerifier) {
+  StartServer([](const v1::VerifyRequest& request, int, v1::VerifyResult*) {
+    EXPECT_EQ(request.request_id(), "gid/3");
+    EXPECT_EQ(request.group_id(), "gid");
+    EXPECT_EQ(request.prompt(), "1+1=");
+    EXPECT_EQ(request.answer(), "2");
+    EXPECT_EQ(request.completion_tokens(), 3u);
+    EXPECT_EQ(request.params().fields().at("k").number_value(), 7);
+    EXPECT_GT(request.exec_timeout_s(), 0);
+    return grpc::Status::OK;
+  });
+  MakePool();
+  ASSERT_TRUE(pool_->WaitUntilReady(10).ok());
+  Verify(3);
+  const Verdict verdict = One();
+  EXPECT_EQ(verdict.status, VerdictStatus::kScored);
+  EXPECT_EQ(verdict.score, 0.5);
+  EXPECT_EQ(verdict.verifier, "v");
+  EXPECT_EQ(verdict.verifier_version, "1.2.3");
+  EXPECT_EQ(verdict.verifier_digest, "digest-1");
+  EXPECT_EQ(pool_->State()["v"]["state"], "serving");
+  EXPECT_TRUE(pool_->WaitingSeconds().empty());
+}
+
+struct Lie {
+  const char* name;
+  std::function<grpc::Status(v1::VerifyResult*)> tell;
+};
+
+TEST_F(VerifierPoolTest, EveryLieIsTriedAgainAndThenAnInfrastructureFailure) {
+  const Lie lies[] = {
+      {"NaN", [](auto* r) { r->set_reward(std::nan("")); return grpc::Status::OK; }},
+      {"infinite", [](auto* r) { r->set_reward(HUGE_VAL); return grpc::Status::OK; }},
+      {"out of range", [](auto* r) { r->set_reward(17); return grpc::Status::OK; }},
+      {"missing reward", [](auto* r) { r->clear_reward(); return grpc::Status::OK; }},
+      {"wrong id", [](auto* r) { r->set_request_id("gid/99"); return grpc::Status::OK; }},
+      {"no id", [](auto* r) { r->clear_request_id(); return grpc::Status::OK; }},
+      {"no status", [](auto* r) { r->clear_status(); return grpc::Status::OK; }},
+      {"verifier error", [](auto* r) {
+         r->clear_reward();
+         r->set_status(v1::VERIFY_STATUS_VERIFIER_ERROR);
+         return grpc::Status::OK;
+       }},
+      {"internal", [](auto*) { return grpc::Status(grpc::StatusCode::INTERNAL, "boom"); }},
+      {"unknown", [](auto*) { return grpc::Status(grpc::StatusCode::UNKNOWN, "boom"); }},
+  };
+  for (const Lie& lie : lies) {
+    TearDown();
+    verdicts_.clear();
+    port_ = 0;
+    StartServer([&](const v1::VerifyRequest&, int, v1::VerifyResult* r) { return lie.tell(r); });
+    MakePool(/*max_attempts=*/3, 5, {.failures_to_open = 8, .first_pause_ms = 20, .max_pause_ms = 50});
+    Verify(0);
+    const Verdict verdict = One();
+    EXPECT_EQ(verdict.status, VerdictStatus::kInfraFailure) << lie.name;
+    EXPECT_FALSE(verdict.score) << lie.name;
+    EXPECT_FALSE(verdict.correct) << lie.name;
+    EXPECT_FALSE(verdict.feedback.empty()) << lie.name;
+    EXPECT_EQ(service_->calls, 3) << lie.name;
+  }
+}
+
+TEST_F(VerifierPoolTest, AFailureThatPassesCostsNothing) {
+  StartServer([](const v1::VerifyRequest&, int attempt, v1::VerifyResult* r) {
+    if (attempt == 1) r->set_reward(std::nan(""));
+    if (attempt == 2) return grpc::Status(grpc::StatusCode::INTERNAL, "boom");
+    return grpc::Status::OK;
+  });
+  MakePool(3, 5, {.first_pause_ms = 20});
+  for (int i = 0; i < 20; ++i) Verify(i);
+  for (const Verdict& verdict : WaitFor(20)) {
+    EXPECT_EQ(verdict.status, VerdictStatus::kScored);
+    EXPECT_EQ(verdict.score, 0.5);
+  }
+}
+
+TEST_F(VerifierPoolTest, OverloadIsWaitedOut) {
+  StartServer([](const v1::VerifyRequest&, int attempt, v1::VerifyResult* r) {
+    if (attempt <= 2) return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "full");
+    if (attempt <= 5) {
+      r->clear_reward();
+      r->set_status(v1::VERIFY_STATUS_OVERLOADED);
+    }
+    return grpc::Status::OK;
+  });
+  MakePool(/*max_attempts=*/2);
+  Verify(0);
+  EXPECT_EQ(One().status, VerdictStatus::kScored);
+  EXPECT_EQ(service_->calls, 6);
+}
+
+TEST_F(VerifierPoolTest, ABadRowIsNotTriedAgain) {
+  StartServer([](const v1::VerifyRequest&, int, v1::VerifyResult* r) {
+    r->clear_reward();
+    r->set_status(v1::VERIFY_STATUS_BAD_INPUT);
+    r->set_feedback("no gold answer");
+    return grpc::Status::OK;
+  });
+  MakePool();
+  Verify(0);
+  const Verdict verdict = One();
+  EXPECT_EQ(verdict.status, VerdictStatus::kInfraFailure);
+  EXPECT_FALSE(verdict.score);
+  EXPECT_THAT(verdict.feedback, HasSubstr("no gold answer"));
+  EXPECT_EQ(service_->calls, 1);
+}
+
+TEST_F(VerifierPoolTest, AnExecutionTimeoutIsAVerdictWithoutScore) {
+  StartServer([](const v1::VerifyRequest&, int, v1::VerifyResult* r) {
+    r->clear_reward();
+    r->set_status(v1::VERIFY_STATUS_TIMEOUT);
+    return grpc::Status::OK;
+  });
+  MakePool();
+  Verify(0);
+  const Verdict verdict = One();
+  EXPECT_EQ(verdict.status, VerdictStatus::kTimeout);
+  EXPECT_FALSE(verdict.score);
+  EXPECT_EQ(service_->calls, 1);
+}
+
+TEST_F(VerifierPoolTest, AHangingVerifierIsGivenUpAtTheDeadline) {
+  StartServer([this](const v1::VerifyRequest&, int, v1::VerifyResult*) {
+    for (int i = 0; i < 2000 && !over_; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return grpc::Status::OK;
+  });
+  MakePool(/*max_attempts=*/1, /*timeout_s=*/0.05);
+  Verify(0);
+  const Verdict verdict = One(10);
+  EXPECT_EQ(verdict.status, VerdictStatus::kInfraFailure);
+  EXPECT_FALSE(verdict.score);
+  EXPECT_THAT(verdict.feedback, HasSubstr("DEADLINE_EXCEEDED"));
+}
+
+TEST_F(VerifierPoolTest, AVerifierThatRestartsCostsNothingButTime) {
+  StartServer(Ok);
+  MakePool(/*max_attempts=*/1);  // not one failed attempt is allowed
+  ASSERT_TRUE(pool_->WaitUntilReady(10).ok());
+  constexpr int kRequests = 400;
+  std::thread chaos([&] {
+    for (int round = 0; round < 3; ++round) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      server_->Shutdown(std::chrono::system_clock::now());  // cancels what is in flight
+      server_.reset();
+      std::this_thread::sleep_for(std::chrono::milliseconds(150));
+      server_ = Serve(service_.get(), &port_);
+      EXPECT_NE(server_, nullptr);
+    }
+  });
+  for (int i = 0; i < kRequests; ++i) {
+    Verify(i);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  chaos.join();
+  for (const Verdict& verdict : WaitFor(kRequests)) {
+    EXPECT_EQ(verdict.status, VerdictStatus::kScored) << verdict.feedback;
+  }
+  EXPECT_GE(pool_->State()["v"]["outages"].get<int>(), 1);
+}
+
+TEST_F(VerifierPoolTest, AnAbsentVerifierIsWaitedForAndNamed) {
+  StartServer(Ok);
+  server_->Shutdown();
+  server_.reset();
+  MakePool();
+  const absl::Status status = pool_->WaitUntilReady(0.3);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("verifier v at 127.0.0.1:"));
+  Verify(0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  EXPECT_GT(pool_->WaitingSeconds()["verifier v"], 0);
+  EXPECT_EQ(pool_->State()["v"]["waiting"], 1);
+  server_ = Serve(service_.get(), &port_);
+  ASSERT_NE(server_, nullptr);
+  EXPECT_EQ(One().status, VerdictStatus::kScored);
+}
+
+TEST_F(VerifierPoolTest, VersionSkewIsRefusedWithBothVersions) {
+  StartServer(Ok);
+  service_->description.mutable_handshake()->set_protocol_version(41);
+  MakePool();
+  const absl::Status status = pool_->WaitUntilReady(10);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("41"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr(std::to_string(kProtocolVersion)));
+}
+
+TEST_F(VerifierPoolTest, AConstantLiarIsLeftAloneInsteadOfBurningRequests) {
+  StartServer([](const v1::VerifyRequest&, int, v1::VerifyResult* r) {
+    r->set_reward(std::nan(""));
+    return grpc::Status::OK;
+  });
+  MakePool(/*max_attempts=*/2, 5, {.failures_to_open = 4, .first_pause_ms = 200, .max_pause_ms = 10'000});
+  for (int i = 0; i < 200; ++i) Verify(i);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  // Eight may be in flight when the circuit opens; then one trial at 0.2, 0.6 and 1.4 s.
+  EXPECT_LE(service_->calls, 8 + 5);
+  std::lock_guard lock(mutex_);
+  for (const Verdict& verdict : verdicts_) EXPECT_EQ(verdict.status, VerdictStatus::kInfraFailure);
+  EXPECT_LE(verdicts_.size(), 8u);
+  EXPECT_GT(pool_->WaitingSeconds()["verifier v"], 0);
+}
+
+TEST_F(VerifierPoolTest, FewerRequestsAreInFlightThanTwiceTheCapacity) {
+  StartServer([](const v1::VerifyRequest&, int, v1::VerifyResult*) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return grpc::Status::OK;
+  });
+  MakePool();
+  for (int i = 0; i < 200; ++i) Verify(i);
+  WaitFor(200);
+  EXPECT_LE(service_->most_at_once, 8);
+  EXPECT_GE(service_->most_at_once, 2);
+}
+
+TEST_F(VerifierPoolTest, AChangedDigestIsCountedAndPinnedOntoLaterVerdicts) {
+  StartServer(Ok);
+  MakePool();
+  ASSERT_TRUE(pool_->WaitUntilReady(10).ok());
+  Verify(0);
+  WaitFor(1);
+  server_->Shutdown(std::chrono::system_clock::now());
+  server_.reset();
+  service_->description.set_digest("digest-2");
+  server_ = Serve(service_.get(), &port_);
+  ASSERT_NE(server_, nullptr);
+  Verify(1);
+  const std::vector<Verdict> verdicts = WaitFor(2);
+  EXPECT_EQ(verdicts.front().verifier_digest, "digest-1");
+  EXPECT_EQ(verdicts.back().verifier_digest, "digest-2");
+  EXPECT_THAT(metrics_.Render(),
+              HasSubstr("tramontane_verifier_client_digest_changes_total{verifier=\"v\"} 1"));
+}
+
+TEST_F(VerifierPoolTest, UnknownVerifiersAreAnInfrastructureFailureAtOnce) {
+  StartServer(Ok);
+  MakePool();
+  PromptRow row;
+  row.verifier = "nobody";
+  Verdict verdict;
+  pool_->Verify(row, Rollout{}, "gid", [&](Verdict v) { verdict = std::move(v); });
+  EXPECT_EQ(verdict.status, VerdictStatus::kInfraFailure);
+  EXPECT_THAT(verdict.feedback, HasSubstr("nobody"));
+}
+
+TEST_F(VerifierPoolTest, DestructionAnswersEverybodyOnce) {
+  StartServer([this](const v1::VerifyRequest&, int, v1::VerifyResult*) {
+    for (int i = 0; i < 500 && !over_; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return grpc::Status::OK;
+  });
+  MakePool();
+  ASSERT_TRUE(pool_->WaitUntilReady(10).ok());
+  for (int i = 0; i < 50; ++i) Verify(i);
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  pool_.reset();
+  for (const Verdict& verdict : WaitFor(50)) {
+    EXPECT_EQ(verdict.status, VerdictStatus::kInfraFailure);
+    EXPECT_FALSE(verdict.score);
+  }
+}
+
+TEST_F(VerifierPoolTest, ScoresThroughTheRealService) {
+  const std::shared_ptr<const Grader> math = *MakeBuiltinGrader("math", RewardSection{});
+  MetricsRegistry server_metrics;
+  ScoringDesk desk(math, {.threads = 2}, server_metrics);
+  VerifierService service(math, {.threads = 2}, desk);
+  server_ = Serve(&service, &port_);
+  ASSERT_NE(server_, nullptr);
+  MakePool();
+  for (int i = 0; i < 500; ++i) Verify(i);
+  for (const Verdict& verdict : WaitFor(500)) {
+    EXPECT_EQ(verdict.score, 1.0);
+    EXPECT_EQ(verdict.verifier_digest, math->digest());
+  }
+  TearDown();
+  server_.reset();
+}
+
+}  // namespace
+}  // namespace tramontane

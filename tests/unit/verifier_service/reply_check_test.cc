@@ -1,0 +1,91 @@
+#include "services/verifier/reply_check.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+namespace tramontane {
+namespace {
+
+v1::VerifierDescription Bounded() {
+  v1::VerifierDescription description;
+  description.set_reward_min(0);
+  description.set_reward_max(1);
+  return description;
+}
+
+v1::VerifyResult Scored(double reward) {
+  v1::VerifyResult result;
+  result.set_request_id("g/0");
+  result.set_status(v1::VERIFY_STATUS_SCORED);
+  result.set_reward(reward);
+  return result;
+}
+
+ReplyKind KindOf(const v1::VerifyResult& result) { return CheckReply(result, "g/0", Bounded()).kind; }
+
+TEST(ReplyCheckTest, AGoodReplyIsAVerdict) {
+  const CheckedReply reply = CheckReply(Scored(0.5), "g/0", Bounded());
+  EXPECT_EQ(reply.kind, ReplyKind::kVerdict);
+  EXPECT_EQ(reply.verdict.score, 0.5);
+  EXPECT_EQ(KindOf(Scored(0)), ReplyKind::kVerdict);
+  EXPECT_EQ(KindOf(Scored(1)), ReplyKind::kVerdict);
+}
+
+TEST(ReplyCheckTest, LiesAreNeverVerdicts) {
+  const double inf = std::numeric_limits<double>::infinity();
+  for (double reward : {std::nan(""), inf, -inf, 1.5, -0.5, 1e300}) {
+    EXPECT_EQ(KindOf(Scored(reward)), ReplyKind::kRetry) << reward;
+  }
+  v1::VerifyResult result = Scored(1);
+  result.set_request_id("g/1");
+  EXPECT_EQ(KindOf(result), ReplyKind::kRetry);
+  result = Scored(1);
+  result.clear_reward();
+  EXPECT_EQ(KindOf(result), ReplyKind::kRetry);
+  result = Scored(1);
+  result.set_status(v1::VERIFY_STATUS_UNSPECIFIED);
+  EXPECT_EQ(KindOf(result), ReplyKind::kRetry);
+  result = Scored(1);
+  result.set_status(v1::VERIFY_STATUS_TIMEOUT);
+  EXPECT_EQ(KindOf(result), ReplyKind::kRetry) << "a reward where none belongs";
+  result = Scored(1);
+  (*result.mutable_components())["x"] = std::nan("");
+  EXPECT_EQ(KindOf(result), ReplyKind::kRetry);
+  result = Scored(1);
+  result.set_exec_seconds(std::nan(""));
+  EXPECT_EQ(KindOf(result), ReplyKind::kRetry);
+  result = Scored(1);
+  result.set_status(static_cast<v1::VerifyStatus>(77));
+  EXPECT_EQ(KindOf(result), ReplyKind::kRetry);
+}
+
+TEST(ReplyCheckTest, EveryStatusHasItsMeaning) {
+  v1::VerifyResult result;
+  result.set_request_id("g/0");
+  result.set_status(v1::VERIFY_STATUS_TIMEOUT);
+  const CheckedReply timeout = CheckReply(result, "g/0", Bounded());
+  EXPECT_EQ(timeout.kind, ReplyKind::kVerdict);
+  EXPECT_EQ(timeout.verdict.status, VerdictStatus::kTimeout);
+  EXPECT_FALSE(timeout.verdict.score);
+  result.set_status(v1::VERIFY_STATUS_POLICY_FAILURE);
+  EXPECT_EQ(CheckReply(result, "g/0", Bounded()).verdict.status, VerdictStatus::kPolicyFailure);
+  result.set_status(v1::VERIFY_STATUS_BAD_INPUT);
+  EXPECT_EQ(KindOf(result), ReplyKind::kBadRow);
+  result.set_status(v1::VERIFY_STATUS_OVERLOADED);
+  EXPECT_EQ(KindOf(result), ReplyKind::kOverloaded);
+  for (auto status : {v1::VERIFY_STATUS_VERIFIER_ERROR, v1::VERIFY_STATUS_SANDBOX_ERROR,
+                      v1::VERIFY_STATUS_CANCELLED}) {
+    result.set_status(status);
+    EXPECT_EQ(KindOf(result), ReplyKind::kRetry);
+  }
+}
+
+TEST(ReplyCheckTest, WithoutBoundsAnyFiniteRewardWillDo) {
+  EXPECT_EQ(CheckReply(Scored(-42), "g/0", v1::VerifierDescription{}).kind, ReplyKind::kVerdict);
+}
+
+}  // namespace
+}  // namespace tramontane
