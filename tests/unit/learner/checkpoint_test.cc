@@ -1,0 +1,105 @@
+#include "trainer/learner/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "learner_fixture.h"
+#include "model/checkpoint.h"
+#include "trainer/learner/learner.h"
+
+namespace tramontane {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::Flat;
+using testing::Sampler;
+using testing::TinyModel;
+using testing::TinyRun;
+using ::testing::HasSubstr;
+
+class LearnerCheckpointTest : public ::testing::Test {
+ protected:
+  LearnerCheckpointTest() {
+    std::string name = fs::temp_directory_path() / "learner_checkpoint_test_XXXXXX";
+    root_ = ::mkdtemp(name.data());
+    fs::create_directories(root_ + "/source");
+    auto model = TinyModel(1);
+    Sampler sampler(*model, 7);
+    for (int i = 0; i < 5; ++i) batches_.push_back(sampler.Groups(4, i));
+  }
+  ~LearnerCheckpointTest() override { fs::remove_all(root_); }
+
+  void Steps(Learner& learner, int64_t from, int64_t to) {
+    for (int64_t step = from; step <= to; ++step) ASSERT_TRUE(learner.Step(batches_[step - 1], step).ok());
+  }
+  absl::Status Save(const Learner& learner, int64_t step) {
+    return SaveCheckpoint(root_ + "/checkpoints", learner, root_ + "/source", {step, 1, {{"cursor", 7}}}, 2);
+  }
+
+  std::string root_;
+  std::vector<std::vector<Group>> batches_;
+};
+
+TEST_F(LearnerCheckpointTest, ContinuingEqualsNeverHavingStoppedBitForBit) {
+  MetricsRegistry metrics;
+  RunConfig config = TinyRun();
+  config.trainer.threads = 2;
+  config.trainer.weight_decay = 0.01;
+  auto uninterrupted = Learner::Create(config, TinyModel(1), metrics).value();
+  Steps(*uninterrupted, 1, 3);
+  const absl::Status saved = Save(*uninterrupted, 3);
+  ASSERT_TRUE(saved.ok()) << saved;
+  Steps(*uninterrupted, 4, 5);
+
+  const LoadedCheckpoint found = FindNewestCheckpoint(root_ + "/checkpoints").value();
+  EXPECT_EQ(found.state.step, 3);
+  EXPECT_EQ(found.state.ledger.at("cursor"), 7);
+  auto resumed = Learner::Create(config, LoadTransformer(found.hf_dir).value(), metrics).value();
+  ASSERT_TRUE(resumed->LoadState(found.dir).ok());
+  Steps(*resumed, 4, 5);
+  EXPECT_TRUE(at::equal(Flat(resumed->model()), Flat(uninterrupted->model())));
+
+  // Without the moments it would not.
+  auto amnesiac = Learner::Create(config, LoadTransformer(found.hf_dir).value(), metrics).value();
+  Steps(*amnesiac, 4, 5);
+  EXPECT_FALSE(at::equal(Flat(amnesiac->model()), Flat(uninterrupted->model())));
+}
+
+TEST_F(LearnerCheckpointTest, StateOfAnotherModelIsRefusedByName) {
+  MetricsRegistry metrics;
+  auto learner = Learner::Create(TinyRun(), TinyModel(1), metrics).value();
+  ASSERT_TRUE(learner->SaveState(root_).ok());
+  ModelConfig other = TinyModel(1)->config();
+  other.source["hidden_size"] = 16;
+  other.source["intermediate_size"] = 16;
+  auto model = std::make_shared<Transformer>(ParseModelConfig(other.source).value());
+  model->InitRandom(1);
+  auto wrong = Learner::Create(TinyRun(), model, metrics).value();
+  const absl::Status status = wrong->LoadState(root_);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("embed_tokens"));
+}
+
+TEST_F(LearnerCheckpointTest, TruncatedMomentsAreDataLoss) {
+  MetricsRegistry metrics;
+  auto learner = Learner::Create(TinyRun(), TinyModel(1), metrics).value();
+  ASSERT_TRUE(learner->SaveState(root_).ok());
+  fs::resize_file(root_ + "/optimiser_second_moment.bin", 100);
+  EXPECT_EQ(learner->LoadState(root_).code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(LearnerCheckpointTest, AFailedSaveLeavesNothingBehind) {
+  MetricsRegistry metrics;
+  auto learner = Learner::Create(TinyRun(), TinyModel(1), metrics).value();
+  ASSERT_TRUE(Save(*learner, 1).ok());
+  // A file where the staging folder's parent should be: every write fails.
+  const std::string blocked = root_ + "/blocked";
+  { std::FILE* file = std::fopen(blocked.c_str(), "w"); ASSERT_NE(file, nullptr); std::fclose(file); }
+  EXPECT_FALSE(SaveCheckpoint(blocked, *learner, root_ + "/source", {2, 1, {}}, 2).ok());
+  EXPECT_EQ(FindNewestCheckpoint(root_ + "/checkpoints").value().state.step, 1);
+}
+
+}  // namespace
+}  // namespace tramontane
