@@ -12,11 +12,11 @@
 
 namespace tramontane {
 
-absl::StatusOr<std::shared_ptr<Transformer>> LoadModel(const std::string& model_dir) {
+absl::StatusOr<std::shared_ptr<Transformer>> LoadModelDir(const std::string& model_dir) {
   return LoadTransformer(model_dir);
 }
 
-absl::Status SaveModel(const Transformer& model, const std::string& tokenizer_source_dir,
+absl::Status SaveModelDir(const Transformer& model, const std::string& tokenizer_source_dir,
                        const std::string& out_dir) {
   namespace fs = std::filesystem;
   std::error_code error;

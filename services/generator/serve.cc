@@ -54,7 +54,7 @@ class GeneratorProcess {
     ASSIGN_OR_RETURN(text_, LoadTextTools(model_dir));
     identity_ = MakeIdentity(member ? config_.run.name : "", text_);
     std::shared_ptr<Transformer> model;
-    ASSIGN_OR_RETURN(model, LoadModel(model_dir));
+    ASSIGN_OR_RETURN(model, LoadModelDir(model_dir));
     ASSIGN_OR_RETURN(engine_, Engine::Create(EngineOptionsOf(config_.generator, member),
                                              std::move(model), text_.tokenizer, metrics_));
     service_.emplace(

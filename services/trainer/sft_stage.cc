@@ -77,7 +77,7 @@ absl::Status RunSftStage(const SftStage& stage, MetricsRegistry& metrics,
   std::vector<SftExample> examples;
   ASSIGN_OR_RETURN(examples, LoadExamples(stage));
   std::shared_ptr<Transformer> model;
-  ASSIGN_OR_RETURN(model, LoadModel(stage.base_dir));
+  ASSIGN_OR_RETURN(model, LoadModelDir(stage.base_dir));
   std::unique_ptr<Learner> learner;
   ASSIGN_OR_RETURN(learner, Learner::Create(stage.config, std::move(model), metrics));
 
@@ -91,7 +91,7 @@ absl::Status RunSftStage(const SftStage& stage, MetricsRegistry& metrics,
     ASSIGN_OR_RETURN(report, learner->SftStep(batch, step));
     stage.emit(StepEvent(report, stage.config.sft.steps, SecondsSince(start)));
   }
-  return SaveModel(std::as_const(*learner).model(), stage.base_dir, stage.out_dir);
+  return SaveModelDir(std::as_const(*learner).model(), stage.base_dir, stage.out_dir);
 }
 
 }  // namespace tramontane

@@ -158,7 +158,7 @@ class TrainerProcess {
       }
     }
     std::shared_ptr<Transformer> model;
-    ASSIGN_OR_RETURN(model, LoadModel(model_dir));
+    ASSIGN_OR_RETURN(model, LoadModelDir(model_dir));
     std::unique_ptr<Learner> learner;
     ASSIGN_OR_RETURN(learner, Learner::Create(config_, std::move(model), metrics_));
     if (checkpoint.has_value()) {
