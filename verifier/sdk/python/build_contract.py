@@ -1,0 +1,48 @@
+"""Compiles proto/tramontane/v1/verifier.proto into src/tramontane_verifier/contract.binpb.
+
+A descriptor set instead of generated modules: nothing ties the package to the protobuf version it
+was built with. Run by the build; run it by hand after a change of the contract in a checkout that
+is used in place.
+"""
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+OUT = HERE / "src" / "tramontane_verifier" / "contract.binpb"
+
+
+def proto_root() -> Path:
+    for root in (HERE / "proto", HERE.parents[2] / "proto"):
+        if (root / "tramontane" / "v1" / "verifier.proto").is_file():
+            return root
+    raise SystemExit("proto/tramontane/v1/verifier.proto not found: build from a full checkout")
+
+
+def compiler() -> list[str]:
+    """grpcio-tools where it is installed (it is, in a build), else the system's protoc."""
+    try:
+        import grpc_tools  # noqa: F401
+    except ImportError:
+        return ["protoc"]
+    return [sys.executable, "-m", "grpc_tools.protoc"]
+
+
+def build() -> None:
+    root = proto_root()
+    command = compiler()
+    if len(command) > 1:
+        import grpc_tools
+
+        command.append(f"-I{Path(grpc_tools.__file__).parent / '_proto'}")
+    command += [
+        f"-I{root}",
+        "--include_imports",
+        f"--descriptor_set_out={OUT}",
+        "tramontane/v1/verifier.proto",
+    ]
+    subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    build()

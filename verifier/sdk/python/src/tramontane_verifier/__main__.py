@@ -1,0 +1,3 @@
+from tramontane_verifier.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,69 @@
+"""What a verifier function returned, made into a result that can be trusted."""
+import math
+from typing import Any
+
+_KEYS = {"reward", "status", "correct", "components", "extracted", "feedback", "metrics"}
+_MAX_TEXT = 2000
+
+
+def error(status: str, feedback: str) -> dict[str, Any]:
+    return {"status": status, "feedback": feedback[:_MAX_TEXT]}
+
+
+def _number(value: Any, what: str) -> float:
+    # numpy scalars and the like have __float__; strings would too easily be a mistake.
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        raise ValueError(f"{what} is {type(value).__name__}, not a number")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{what} is {number}")
+    return number
+
+
+def _numbers(value: Any, what: str) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} is {type(value).__name__}, not a dictionary")
+    return {str(k): _number(v, f"{what}[{k!r}]") for k, v in value.items()}
+
+
+def _from_dict(value: dict[str, Any], low: float, high: float) -> dict[str, Any]:
+    if unknown := set(value) - _KEYS:
+        raise ValueError(f"unknown keys {sorted(map(str, unknown))}")
+    status = str(value.get("status", "scored")).upper()
+    if status not in ("SCORED", "POLICY_FAILURE"):
+        raise ValueError(f"status {status.lower()!r} is neither 'scored' nor 'policy_failure'")
+    components = _numbers(value.get("components") or {}, "components")
+    result: dict[str, Any] = {
+        "status": status,
+        "components": components,
+        "metrics": _numbers(value.get("metrics") or {}, "metrics"),
+        "extracted": str(value.get("extracted") or "")[:_MAX_TEXT],
+        "feedback": str(value.get("feedback") or "")[:_MAX_TEXT],
+    }
+    reward = value.get("reward")
+    if reward is None and components:
+        reward = math.fsum(components.values())
+    if reward is not None:
+        result["reward"] = _number(reward, "reward")
+        if components and abs(math.fsum(components.values()) - result["reward"]) > 1e-6:
+            raise ValueError("the components do not sum to the reward")
+    elif status == "SCORED":
+        raise ValueError("no reward and no components")
+    correct = value.get("correct")
+    result["correct"] = bool(correct) if correct is not None else result.get("reward") == high
+    return result
+
+
+def interpret(value: Any, reward_range: tuple[float, float]) -> dict[str, Any]:
+    """A result dictionary with `status` and, exactly when scored, a finite reward in range."""
+    low, high = reward_range
+    if value is None:
+        return error("BAD_INPUT", "the verifier gave no score for this row")
+    try:
+        result = _from_dict(value if isinstance(value, dict) else {"reward": value}, low, high)
+        reward = result.get("reward")
+        if reward is not None and not low - 1e-9 <= reward <= high + 1e-9:
+            raise ValueError(f"reward {reward} is outside {reward_range}")
+    except (ValueError, TypeError, OverflowError) as problem:
+        return error("VERIFIER_ERROR", f"the verifier returned nonsense: {problem}")
+    return result

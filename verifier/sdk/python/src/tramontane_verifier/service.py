@@ -1,0 +1,230 @@
+"""The gRPC service over a worker pool."""
+import asyncio
+import collections
+import hashlib
+import json
+import logging
+import signal
+from typing import Any
+
+import grpc
+from google.protobuf import json_format
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+
+from tramontane_verifier import contract, outcome
+from tramontane_verifier.pool import Overloaded, Pool
+from tramontane_verifier.spec import Spec
+
+log = logging.getLogger("tramontane_verifier")
+
+_BUILD = "python-sdk 0.1.0"
+_MAX_MESSAGE_BYTES = 64 << 20
+_MAX_REMEMBERED = 16384
+_MAX_STREAM_IN_PROGRESS = 1024
+_RETRYABLE = {"VERIFIER_ERROR", "SANDBOX_ERROR", "OVERLOADED", "CANCELLED"}
+
+
+def request_to_dict(request) -> dict[str, Any]:
+    return {
+        "request_id": request.request_id,
+        "prompt": request.prompt,
+        "completion": request.completion,
+        "answer": request.answer,
+        "params": json_format.MessageToDict(request.params) if request.HasField("params") else {},
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "completion_tokens": request.completion_tokens,
+        "finish_reason": contract.FINISH_REASONS.get(request.finish_reason, "unspecified"),
+        "group_id": request.group_id,
+        "policy_version": request.policy_version,
+        "seed": request.seed,
+    }
+
+
+class VerifierServicer:
+    """All members run on one event loop."""
+
+    def __init__(self, spec: Spec, digest: str, pool: Pool):
+        self._spec = spec
+        self._digest = digest
+        self._pool = pool
+        self._known: collections.OrderedDict[tuple, asyncio.Future] = collections.OrderedDict()
+
+    async def describe(self, request, context):
+        theirs = request.handshake.protocol_version
+        if theirs != contract.PROTOCOL_VERSION:
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"handshake: protocol_version differs: theirs {theirs} (build "
+                f"'{request.handshake.build}'), ours {contract.PROTOCOL_VERSION} (build '{_BUILD}')",
+            )
+        reply = contract.VerifierDescription(
+            name=self._spec.name,
+            version=self._spec.version,
+            digest=self._digest,
+            components=self._spec.components,
+            reward_min=self._spec.reward_range[0],
+            reward_max=self._spec.reward_range[1],
+            determinism=contract.DETERMINISM[self._spec.determinism],
+            capacity=self._pool.workers,
+            suggested_exec_timeout_s=self._spec.timeout_s,
+        )
+        reply.handshake.protocol_version = contract.PROTOCOL_VERSION
+        reply.handshake.build = _BUILD
+        return reply
+
+    async def verify(self, request, context):
+        result = await self._score(request)
+        if result.status == contract.Status["OVERLOADED"]:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, result.feedback)
+        return result
+
+    async def verify_stream(self, requests, context):
+        results: asyncio.Queue = asyncio.Queue()
+        room = asyncio.Semaphore(_MAX_STREAM_IN_PROGRESS)
+        running: set[asyncio.Task] = set()
+
+        async def one(request):
+            await results.put(await self._score(request))
+
+        async def read():
+            async for request in requests:
+                await room.acquire()
+                task = asyncio.create_task(one(request))
+                running.add(task)
+                task.add_done_callback(running.discard)
+            await asyncio.gather(*running)
+            await results.put(None)
+
+        reader = asyncio.create_task(read())
+        try:
+            while (result := await results.get()) is not None:
+                yield result
+                room.release()
+            await reader
+        finally:
+            reader.cancel()
+            for task in running:
+                task.cancel()
+
+    async def cancel(self, request, context):
+        for (request_id, _), future in list(self._known.items()):
+            if request_id == request.request_id and not future.done():
+                future.set_result(self._result(request_id, outcome.error("CANCELLED", "cancelled")))
+        return contract.CancelReply()
+
+    async def _score(self, request):
+        """Remembers verdicts by id and content; a repeat joins the first."""
+        bare = contract.VerifyRequest()
+        bare.CopyFrom(request)
+        bare.exec_timeout_s = 0
+        bare.queue_deadline_s = 0
+        content = hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()
+        key = (request.request_id, content)
+        if request.request_id and key in self._known:
+            return await asyncio.shield(self._known[key])
+        future = asyncio.get_running_loop().create_future()
+        self._known[key] = future
+        try:
+            work = self._pool.submit(
+                request_to_dict(request), request.exec_timeout_s, request.queue_deadline_s
+            )
+        except Overloaded as e:
+            self._settle(key, future, outcome.error("OVERLOADED", str(e)))
+        else:
+            loop = asyncio.get_running_loop()
+            work.add_done_callback(
+                lambda done: loop.call_soon_threadsafe(self._settle_from, key, future, done)
+            )
+        return await asyncio.shield(future)
+
+    def _settle_from(self, key, future, done) -> None:
+        stopped = outcome.error("CANCELLED", "the verifier is stopping")
+        self._settle(key, future, stopped if done.cancelled() else done.result())
+
+    def _settle(self, key, future, result: dict[str, Any]) -> None:
+        if not future.done():
+            future.set_result(self._result(key[0], result))
+        # What was not judged may be tried again; what was is kept for repeats, up to a bound.
+        if future.result().retryable or not key[0]:
+            self._known.pop(key, None)
+        while len(self._known) > _MAX_REMEMBERED:
+            oldest = next(iter(self._known))
+            if not self._known[oldest].done():
+                break
+            self._known.pop(oldest)
+
+    def _result(self, request_id: str, result: dict[str, Any]):
+        proto = contract.VerifyResult(
+            request_id=request_id,
+            status=contract.Status[result["status"]],
+            components=result.get("components", {}),
+            correct=result.get("correct", False),
+            extracted=result.get("extracted", ""),
+            feedback=result.get("feedback", ""),
+            retryable=result["status"] in _RETRYABLE,
+            queue_seconds=result.get("queue_seconds", 0.0),
+            exec_seconds=result.get("exec_seconds", 0.0),
+            verifier=self._spec.name,
+            version=self._spec.version,
+            digest=self._digest,
+            metrics=result.get("metrics", {}),
+        )
+        if "reward" in result:
+            proto.reward = result["reward"]
+        return proto
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        def unary(method, request):
+            return grpc.unary_unary_rpc_method_handler(
+                method, request.FromString, lambda reply: reply.SerializeToString()
+            )
+
+        return grpc.method_handlers_generic_handler(
+            contract.SERVICE,
+            {
+                "Describe": unary(self.describe, contract.DescribeRequest),
+                "Verify": unary(self.verify, contract.VerifyRequest),
+                "Cancel": unary(self.cancel, contract.CancelRequest),
+                "VerifyStream": grpc.stream_stream_rpc_method_handler(
+                    self.verify_stream,
+                    contract.VerifyRequest.FromString,
+                    lambda reply: reply.SerializeToString(),
+                ),
+            },
+        )
+
+
+async def serve(spec: Spec, digest: str, pool: Pool, bind: str) -> None:
+    """Until SIGTERM or SIGINT. Prints one line of JSON when it listens."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+            ("grpc.so_reuseport", 0),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
+    )
+    server.add_generic_rpc_handlers((VerifierServicer(spec, digest, pool).handlers(),))
+    health = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    port = server.add_insecure_port(bind)
+    if port == 0:
+        raise OSError(f"cannot listen on {bind}: address in use")
+    await server.start()
+    for name in ("", contract.SERVICE):
+        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
+    host = bind.rsplit(":", 1)[0]
+    print(
+        json.dumps({"event": "listening", "process": f"verifier-{spec.name}",
+                    "address": f"{host}:{port}", "metrics_address": ""}),
+        flush=True,
+    )
+    await stop.wait()
+    log.info("stopping")
+    await health.enter_graceful_shutdown()
+    await server.stop(grace=2)

@@ -1,0 +1,52 @@
+"""The child process: imports the verifier's file and answers requests one after another.
+
+The function runs in this process's main thread, so that SIGALRM and signal handlers work. The
+parent may kill the whole process group at any moment.
+"""
+import ctypes
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+
+from tramontane_verifier import channel, outcome
+from tramontane_verifier.spec import BadInput, load
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _answer(spec, request):
+    try:
+        return outcome.interpret(spec.call(request), spec.reward_range)
+    except BadInput as e:
+        return outcome.error("BAD_INPUT", str(e))
+    except Exception:
+        return outcome.error("VERIFIER_ERROR", traceback.format_exc(limit=-4))
+
+
+def main() -> None:
+    path, fd, memory_mb = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if memory_mb > 0:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
+    sock = socket.socket(fileno=fd)
+    # What the user's code prints is for people: the service's standard output is not.
+    os.dup2(2, 1)
+    try:
+        spec = load(path)
+    except BaseException:
+        channel.send(sock, {"error": traceback.format_exc(limit=-6)})
+        raise SystemExit(1)
+    channel.send(sock, {"ready": True})
+    while True:
+        try:
+            request = channel.receive(sock)
+        except channel.Closed:
+            return
+        channel.send(sock, _answer(spec, request))
+
+
+if __name__ == "__main__":
+    main()

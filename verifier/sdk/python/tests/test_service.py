@@ -1,0 +1,303 @@
+"""The SDK's service as a process, asked over gRPC like a generator would."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tramontane_verifier import contract
+
+HERE = Path(__file__).resolve().parent
+NAUGHTY = str(HERE / "naughty.py")
+
+
+class Server:
+    """`tramontane-verifier serve` on a port of its own choice."""
+
+    def __init__(self, *arguments, file=NAUGHTY):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tramontane_verifier", "serve", file, "--bind", "127.0.0.1:0",
+             *arguments],
+            stdout=subprocess.PIPE, text=True,
+        )
+        line = self.process.stdout.readline()
+        self.listening = json.loads(line) if line else None
+        if self.listening:
+            self.channel = grpc.insecure_channel(self.listening["address"])
+
+    def method(self, name, request, reply):
+        return self.channel.unary_unary(
+            f"/{contract.SERVICE}/{name}",
+            request_serializer=lambda m: m.SerializeToString(),
+            response_deserializer=reply.FromString,
+        )
+
+    def verify(self, completion, request_id="", timeout_s=0.0, answer="gold", **fields):
+        request = contract.VerifyRequest(
+            request_id=request_id, completion=completion, answer=answer,
+            exec_timeout_s=timeout_s, **fields)
+        call = self.method("Verify", contract.VerifyRequest, contract.VerifyResult)
+        return call(request, timeout=60)
+
+    def stop(self):
+        if self.listening:
+            self.channel.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        self.process.stdout.close()
+        return code
+
+
+def status_name(result):
+    return {number: name for name, number in contract.Status.items()}[result.status]
+
+
+class ServiceTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server("--workers", "2")
+
+    @classmethod
+    def tearDownClass(cls):
+        assert cls.server.stop() == 0
+
+    def check(self, completion, status, reward=None, correct=False):
+        result = self.server.verify(completion)
+        self.assertEqual(status_name(result), status, (completion, result.feedback))
+        self.assertEqual(result.HasField("reward"), reward is not None, completion)
+        if reward is not None:
+            self.assertAlmostEqual(result.reward, reward)
+        self.assertEqual(result.correct, correct, completion)
+        self.assertEqual(result.verifier, "naughty")
+        self.assertEqual(result.version, "0.3.0")
+        self.assertEqual(len(result.digest), 64)
+        return result
+
+    def test_numbers_and_dictionaries_are_rewards(self):
+        self.check("true", "SCORED", 1.0, correct=True)
+        self.check("zero", "SCORED", 0.0)
+        self.check("wrong but high", "SCORED", 1.0, correct=False)
+        result = self.check("components", "SCORED", 1.0, correct=True)
+        self.assertEqual(dict(result.components), {"format": 0.1, "accuracy": 0.9})
+        self.check("failure", "POLICY_FAILURE", 0.0)
+
+    def test_nonsense_is_an_error_and_never_a_reward(self):
+        for completion in ("nan", "inf", "too much", "text", "wrong sum", "empty dict",
+                           "unknown key", "raise", "no such case"):
+            result = self.check(completion, "VERIFIER_ERROR")
+            self.assertTrue(result.retryable, completion)
+            self.assertTrue(result.feedback, completion)
+
+    def test_none_is_no_verdict_on_the_row(self):
+        self.assertFalse(self.check("none", "BAD_INPUT").retryable)
+
+    def test_arguments_come_by_name(self):
+        request = dict(seed=9, answer="42")
+        request = contract.VerifyRequest(completion="echo", **request)
+        request.params.update({"flavour": "sweet", "n": 3})
+        call = self.server.method("Verify", contract.VerifyRequest, contract.VerifyResult)
+        result = call(request, timeout=60)
+        self.assertTrue(result.extracted.startswith("42/"), result.extracted)
+        self.assertTrue(result.extracted.endswith("/9/sweet"), result.extracted)
+
+    def test_a_hanging_function_is_killed_and_the_rest_go_on(self):
+        results = {}
+
+        def ask(name, timeout_s):
+            results[name] = self.server.verify(name, timeout_s=timeout_s)
+
+        hang = threading.Thread(target=ask, args=("hang", 1.0))
+        start = time.monotonic()
+        hang.start()
+        time.sleep(0.1)
+        for _ in range(5):
+            self.check("true", "SCORED", 1.0, correct=True)
+        self.assertLess(time.monotonic() - start, 1.0, "the other worker waited")
+        hang.join()
+        self.assertEqual(status_name(results["hang"]), "TIMEOUT")
+        self.assertFalse(results["hang"].HasField("reward"))
+        for _ in range(4):
+            self.check("true", "SCORED", 1.0, correct=True)
+
+    def test_grandchildren_are_killed_too(self):
+        result = self.server.verify("fork and hang", timeout_s=0.5)
+        self.assertEqual(status_name(result), "TIMEOUT")
+        sleepers = subprocess.run(["pgrep", "-s", "0", "-f", "tramontane_verifier.worker"],
+                                  capture_output=True, text=True).stdout
+        self.assertEqual(sleepers, "", "workers have sessions of their own")
+        workers = [p for p in _processes() if "tramontane_verifier.worker" in p[1]
+                   and NAUGHTY in p[1] and p[2] != self.server.process.pid]
+        self.assertEqual(workers, [], "a grandchild outlived the kill")
+
+    def test_crashes_are_errors_and_the_worker_is_replaced(self):
+        for completion in ("segfault", "exit", "sys.exit"):
+            result = self.check(completion, "VERIFIER_ERROR")
+            self.assertTrue(result.retryable)
+            self.check("true", "SCORED", 1.0, correct=True)
+        self.assertIn("SIGSEGV", self.server.verify("segfault").feedback)
+
+    def test_sigalrm_works_in_user_code(self):
+        self.check("alarm", "SCORED", 0.75)
+
+    def test_the_execution_clock_leaves_waiting_out(self):
+        # Eight of 0.3 s on two workers: the last waits 0.9 s and more, with 0.8 s allowed for each.
+        results = []
+        threads = [
+            threading.Thread(target=lambda: results.append(self.server.verify("sleep", timeout_s=0.8)))
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual([status_name(r) for r in results], ["SCORED"] * 8)
+        self.assertGreater(max(r.queue_seconds for r in results), 0.8)
+        self.assertLess(max(r.exec_seconds for r in results), 0.8)
+
+    def test_a_repeat_gets_the_first_verdict(self):
+        first = self.server.verify("pid", request_id="g/1")
+        os.kill(int(first.extracted), signal.SIGKILL)
+        self.assertEqual(self.server.verify("pid", request_id="g/1").extracted, first.extracted)
+
+    def test_streams_answer_in_any_order_and_each_once(self):
+        stream = self.server.channel.stream_stream(
+            f"/{contract.SERVICE}/VerifyStream",
+            request_serializer=lambda m: m.SerializeToString(),
+            response_deserializer=contract.VerifyResult.FromString,
+        )
+        requests = [contract.VerifyRequest(request_id="slow", completion="sleep")]
+        requests += [contract.VerifyRequest(request_id=f"f{i}", completion="true") for i in range(20)]
+        ids = [r.request_id for r in stream(iter(requests), timeout=60)]
+        self.assertEqual(sorted(ids), sorted(r.request_id for r in requests))
+        self.assertNotEqual(ids[0], "slow")
+
+    def test_cancel_ends_a_waiting_request(self):
+        result = {}
+        thread = threading.Thread(
+            target=lambda: result.update(r=self.server.verify("sleep", request_id="to cancel")))
+        thread.start()
+        time.sleep(0.1)
+        cancel = self.server.method("Cancel", contract.CancelRequest, contract.CancelReply)
+        cancel(contract.CancelRequest(request_id="to cancel"), timeout=10)
+        thread.join()
+        self.assertEqual(status_name(result["r"]), "CANCELLED")
+
+    def test_describes_itself_and_refuses_skew(self):
+        describe = self.server.method("Describe", contract.DescribeRequest,
+                                      contract.VerifierDescription)
+        request = contract.DescribeRequest()
+        request.handshake.protocol_version = contract.PROTOCOL_VERSION
+        description = describe(request, timeout=10)
+        self.assertEqual(description.name, "naughty")
+        self.assertEqual(description.capacity, 2)
+        self.assertEqual((description.reward_min, description.reward_max), (0, 1))
+        self.assertEqual(description.handshake.protocol_version, contract.PROTOCOL_VERSION)
+        request.handshake.protocol_version = 99
+        with self.assertRaises(grpc.RpcError) as refused:
+            describe(request, timeout=10)
+        self.assertEqual(refused.exception.code(), grpc.StatusCode.FAILED_PRECONDITION)
+        self.assertIn("99", refused.exception.details())
+
+    def test_health_answers(self):
+        stub = health_pb2_grpc.HealthStub(self.server.channel)
+        for name in ("", contract.SERVICE):
+            reply = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+            self.assertEqual(reply.status, health_pb2.HealthCheckResponse.SERVING)
+
+
+def _processes():
+    """(pid, command line, parent) of every process."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+            found.append((int(entry.name), command, parent))
+    return found
+
+
+class LifecycleTest(unittest.TestCase):
+    def test_a_full_queue_is_resource_exhausted(self):
+        server = Server("--workers", "1", "--max-waiting", "1")
+        try:
+            codes = []
+
+            def ask():
+                try:
+                    codes.append(status_name(server.verify("sleep")))
+                except grpc.RpcError as e:
+                    codes.append(e.code().name)
+
+            threads = [threading.Thread(target=ask) for _ in range(6)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self.assertIn("RESOURCE_EXHAUSTED", codes)
+            self.assertIn("SCORED", codes)
+        finally:
+            server.stop()
+
+    def test_workers_are_recycled(self):
+        server = Server("--workers", "1", "--recycle-after", "3")
+        try:
+            pids = [server.verify("pid").extracted for _ in range(9)]
+            self.assertEqual(len(set(pids)), 3, pids)
+        finally:
+            server.stop()
+
+    def test_workers_die_with_a_killed_service(self):
+        server = Server("--workers", "1")
+        pid = int(server.verify("pid").extracted)
+        server.process.kill()
+        server.stop()
+        for _ in range(100):
+            if not Path(f"/proc/{pid}").exists():
+                return
+            time.sleep(0.05)
+        self.fail("the worker outlived its service")
+
+    def test_a_taken_port_is_said_clearly(self):
+        server = Server("--workers", "1")
+        try:
+            second = subprocess.run(
+                [sys.executable, "-m", "tramontane_verifier", "serve", NAUGHTY, "--workers", "1",
+                 "--bind", server.listening["address"]],
+                capture_output=True, text=True, timeout=60)
+            self.assertEqual(second.returncode, 1)
+            self.assertIn(server.listening["address"], second.stderr)
+        finally:
+            server.stop()
+
+    def test_a_file_that_cannot_be_loaded_does_not_serve(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for source, reason in (("import no_such_module\n", "no_such_module"),
+                                   ("x = 1\n", "exactly one"),
+                                   ("def broken(:\n", "SyntaxError")):
+                file = Path(folder) / "v.py"
+                file.write_text(source)
+                done = subprocess.run(
+                    [sys.executable, "-m", "tramontane_verifier", "serve", str(file)],
+                    capture_output=True, text=True, timeout=60)
+                self.assertNotEqual(done.returncode, 0)
+                self.assertIn(reason, done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
