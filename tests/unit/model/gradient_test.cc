@@ -1,0 +1,214 @@
+// Hand-written backward passes against autograd over plain ATen operators, in float64.
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <thread>
+
+#include "model/decoder_layer_cpu.h"
+#include "model/ops/logprob.h"
+#include "model/ops/rms_norm.h"
+#include "model/packed_attention.h"
+#include "model/transformer.h"
+
+namespace tramontane {
+namespace {
+
+nlohmann::json Config(const std::string& family) {
+  nlohmann::json json = {{"model_type", family},      {"vocab_size", 37},        {"hidden_size", 24},
+                         {"intermediate_size", 20},   {"num_hidden_layers", 2},  {"num_attention_heads", 4},
+                         {"num_key_value_heads", 2},  {"head_dim", 6},           {"max_position_embeddings", 64},
+                         {"initializer_range", 0.4},  {"sliding_window", nullptr}};
+  if (family == "mistral") json["sliding_window"] = 4;
+  if (family == "llama" || family == "qwen3") json["attention_bias"] = true;
+  if (family == "llama") json["mlp_bias"] = true;
+  if (family == "qwen2") json["tie_word_embeddings"] = true;
+  return json;
+}
+
+struct Batch {
+  std::vector<int64_t> offsets = {0, 5, 6, 19, 40};
+  at::Tensor tokens, positions;
+  Batch() {
+    torch::manual_seed(5);
+    tokens = torch::randint(37, {40}, torch::kLong);
+    positions = torch::empty({40}, torch::kLong);
+    for (size_t s = 0; s + 1 < offsets.size(); ++s) {
+      for (int64_t t = offsets[s]; t < offsets[s + 1]; ++t) positions[t] = t - offsets[s];
+    }
+  }
+};
+
+// Attention by an explicit mask over all tokens.
+class MaskedAttention final : public Attention {
+ public:
+  explicit MaskedAttention(const std::vector<int64_t>& offsets) : segment_(torch::zeros({offsets.back()})) {
+    for (size_t s = 0; s + 1 < offsets.size(); ++s) segment_.slice(0, offsets[s], offsets[s + 1]).fill_(double(s));
+  }
+  at::Tensor Run(int64_t, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
+                 int64_t window) override {
+    const int64_t rows = q.size(0), group = q.size(1) / k.size(1);
+    const at::Tensor i = torch::arange(rows).unsqueeze(1), j = torch::arange(rows).unsqueeze(0);
+    at::Tensor mask = (j <= i) & (segment_.unsqueeze(1) == segment_.unsqueeze(0));
+    if (window > 0) mask = mask & (j > i - window);
+    const at::Tensor scores = torch::einsum("ihd,jhd->hij", {q, k.repeat_interleave(group, 1)}) * scale;
+    const at::Tensor p = scores.masked_fill(~mask, -INFINITY).softmax(-1);
+    return torch::einsum("hij,jhd->ihd", {p, v.repeat_interleave(group, 1)});
+  }
+
+ private:
+  at::Tensor segment_;
+};
+
+class Gradients : public ::testing::TestWithParam<const char*> {};
+
+void RandomiseAll(Transformer& model) {
+  at::NoGradGuard no_grad;
+  for (auto& [name, tensor] : model.NamedWeights()) {
+    if (tensor.dim() == 1) tensor.uniform_(0.5, 1.5);
+  }
+}
+
+std::vector<at::Tensor> Parameters(const Transformer& model) {
+  std::vector<at::Tensor> parameters;
+  for (auto& [name, tensor] : model.NamedWeights()) parameters.push_back(tensor);
+  return parameters;
+}
+
+TEST_P(Gradients, OfTheWholeModelMatchReferenceAutograd) {
+  const Batch batch;
+  Transformer model(*ParseModelConfig(Config(GetParam())), at::kCPU, at::kDouble);
+  model.InitRandom(3);
+  RandomiseAll(model);
+  const at::Tensor weights = torch::randn({40}, torch::kDouble), entropy_weights = torch::randn({40}, torch::kDouble);
+
+  PackedAttention attention(batch.offsets);
+  const at::Tensor hidden = model.Forward(batch.tokens, batch.positions, attention);
+  const LogprobResult r = ChunkedLogprob(hidden, model.lm_head_weight(), batch.tokens, 0.7, true, 17);
+  const at::Tensor loss = (r.logprob * weights).sum() + (r.entropy * entropy_weights).sum();
+  const auto grads = torch::autograd::grad({loss}, Parameters(model));
+
+  // The same from plain operators, over the same leaves, built from the names.
+  std::map<std::string, at::Tensor> w;
+  for (auto& [name, tensor] : model.NamedWeights()) w[name] = tensor;
+  const ModelConfig& c = model.config();
+  const auto linear = [&](const at::Tensor& x, const std::string& name) {
+    at::Tensor y = torch::matmul(x, w.at(name + ".weight").t());
+    return w.contains(name + ".bias") ? y + w.at(name + ".bias") : y;
+  };
+  const auto norm = [&](const at::Tensor& x, const std::string& name) {
+    return RmsNormAten(x, w.at(name + ".weight"), c.rms_norm_eps);
+  };
+  RopeTable table(c, at::kCPU, at::kDouble);
+  const RopeRows rope = table.For(batch.positions, attention);
+  const auto turn = [&](const at::Tensor& x) {
+    const auto cos = torch::cat({rope.cos_PH, rope.cos_PH}, 1).index_select(0, rope.index_T).unsqueeze(1);
+    const auto sin = torch::cat({rope.sin_PH, rope.sin_PH}, 1).index_select(0, rope.index_T).unsqueeze(1);
+    const auto halves = x.chunk(2, -1);
+    return x * cos + torch::cat({-halves[1], halves[0]}, -1) * sin;
+  };
+  MaskedAttention masked(batch.offsets);
+  at::Tensor x = w.at("model.embed_tokens.weight").index_select(0, batch.tokens);
+  for (int64_t l = 0; l < c.num_layers; ++l) {
+    const std::string p = "model.layers." + std::to_string(l) + ".";
+    const at::Tensor y = norm(x, p + "input_layernorm");
+    const auto heads = [&](const char* name) { return linear(y, p + "self_attn." + name).unflatten(1, {-1, c.head_dim}); };
+    at::Tensor q = heads("q_proj"), k = heads("k_proj");
+    if (c.qk_norm) {
+      q = norm(q, p + "self_attn.q_norm");
+      k = norm(k, p + "self_attn.k_norm");
+    }
+    const at::Tensor attended =
+        masked.Run(l, turn(q), turn(k), heads("v_proj"), 1 / std::sqrt(6.0), c.sliding_window[l]);
+    x = x + linear(attended.flatten(1), p + "self_attn.o_proj");
+    const at::Tensor z = norm(x, p + "post_attention_layernorm");
+    x = x + linear(at::silu(linear(z, p + "mlp.gate_proj")) * linear(z, p + "mlp.up_proj"), p + "mlp.down_proj");
+  }
+  const at::Tensor logp = (linear(norm(x, "model.norm"), c.tie_word_embeddings ? "model.embed_tokens" : "lm_head") / 0.7)
+                              .log_softmax(1);
+  const at::Tensor reference = (logp.gather(1, batch.tokens.unsqueeze(1)).squeeze(1) * weights).sum() -
+                               ((logp.exp() * logp).sum(1) * entropy_weights).sum();
+  const auto expected = torch::autograd::grad({reference}, Parameters(model));
+
+  EXPECT_NEAR(loss.item<double>(), reference.item<double>(), 1e-9 * std::abs(reference.item<double>()) + 1e-9);
+  const auto names = model.NamedWeights();
+  for (size_t i = 0; i < grads.size(); ++i) {
+    const double size = expected[i].abs().max().item<double>();
+    EXPECT_GT(size, 0) << names[i].first;
+    EXPECT_LT((grads[i] - expected[i]).abs().max().item<double>(), 1e-9 * size + 1e-10) << names[i].first;
+  }
+}
+
+TEST_P(Gradients, DoNotDependOnPacking) {
+  const Batch batch;
+  Transformer model(*ParseModelConfig(Config(GetParam())));
+  model.InitRandom(4);
+  const auto run = [&](int64_t first, int64_t last) {  // segments [first, last)
+    const int64_t begin = batch.offsets[first], end = batch.offsets[last];
+    std::vector<int64_t> offsets;
+    for (int64_t s = first; s <= last; ++s) offsets.push_back(batch.offsets[s] - begin);
+    PackedAttention attention(offsets);
+    const at::Tensor tokens = batch.tokens.slice(0, begin, end);
+    const at::Tensor hidden = model.Forward(tokens, batch.positions.slice(0, begin, end), attention);
+    return torch::autograd::grad(
+        {ChunkedLogprob(hidden, model.lm_head_weight(), tokens, 1.0, false).logprob.sum()}, Parameters(model));
+  };
+  const auto whole = run(0, 4);
+  // Two threads at once, as the learner does.
+  std::vector<at::Tensor> left, right;
+  std::thread a([&] { left = run(0, 2); }), b([&] { right = run(2, 4); });
+  a.join();
+  b.join();
+  for (size_t i = 0; i < whole.size(); ++i) {
+    const double size = whole[i].abs().max().item<double>();
+    EXPECT_LT((whole[i] - left[i] - right[i]).abs().max().item<double>(), 1e-4 * size);
+  }
+}
+
+TEST_P(Gradients, OfALayerMatchTheOperatorPathInFloat32) {
+  const ModelConfig config = *ParseModelConfig(Config(GetParam()));
+  DecoderLayer layer(config, at::kCPU, at::kFloat);
+  {
+    at::NoGradGuard no_grad;
+    for (auto& [name, tensor] : layer.parameters()) const_cast<at::Tensor&>(tensor).normal_(0.3, 0.5);
+  }
+  const Batch batch;
+  PackedAttention attention(batch.offsets);
+  const RopeRows rope = RopeTable(config, at::kCPU, at::kFloat).For(batch.positions, attention);
+  at::Tensor x = torch::randn({40, 24}).requires_grad_(true);
+  std::vector<at::Tensor> leaves = {x};
+  for (auto& [name, tensor] : layer.parameters()) leaves.push_back(tensor);
+  const at::Tensor weights = torch::randn({40, 24});
+  const auto run = [&](auto before, auto after) {
+    const AttentionInput in = before(layer, x, rope);
+    const at::Tensor y = after(layer, attention.Run(0, in.q_THD, in.k_TKD, in.v_TKD, 0.4, 0), in.residual_TE);
+    return std::pair(y, torch::autograd::grad({(y * weights).sum()}, leaves));
+  };
+  const auto fused = run(cpu::BeforeAttention, cpu::AfterAttention);
+  const auto plain = run(reference::BeforeAttention, reference::AfterAttention);
+  EXPECT_TRUE(torch::allclose(fused.first, plain.first, 1e-4, 1e-4));
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    const double size = plain.second[i].abs().max().item<double>();
+    EXPECT_LT((fused.second[i] - plain.second[i]).abs().max().item<double>(), 1e-4 * size) << i;
+  }
+}
+
+TEST_P(Gradients, WithoutGradTheForwardIsTheSame) {
+  const Batch batch;
+  Transformer model(*ParseModelConfig(Config(GetParam())));
+  model.InitRandom(4);
+  PackedAttention attention(batch.offsets);
+  const at::Tensor with = model.Forward(batch.tokens, batch.positions, attention);
+  EXPECT_TRUE(with.requires_grad());
+  at::NoGradGuard no_grad;
+  const at::Tensor without = model.Forward(batch.tokens, batch.positions, attention);
+  EXPECT_FALSE(without.requires_grad());
+  EXPECT_TRUE(torch::equal(with, without));
+  c10::InferenceMode inference;
+  EXPECT_TRUE(torch::equal(with, model.Forward(batch.tokens, batch.positions, attention)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Gradients, ::testing::Values("llama", "mistral", "qwen2", "qwen3"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace tramontane

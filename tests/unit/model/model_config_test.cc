@@ -1,0 +1,113 @@
+#include "model/model_config.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+
+namespace tramontane {
+namespace {
+
+using Json = nlohmann::json;
+
+Json Base(const std::string& family = "qwen3") {
+  return {{"model_type", family},       {"vocab_size", 100},        {"hidden_size", 64},
+          {"intermediate_size", 96},    {"num_hidden_layers", 4},   {"num_attention_heads", 4},
+          {"num_key_value_heads", 2},   {"max_position_embeddings", 256}};
+}
+
+TEST(ModelConfig, ReadsBothFormsOfRope) {
+  Json old_form = Base("llama"), new_form = Base("llama");
+  old_form["rope_theta"] = 5e5;
+  old_form["rope_scaling"] = {{"type", "linear"}, {"factor", 4.0}};
+  new_form["rope_parameters"] = {{"rope_type", "linear"}, {"factor", 4.0}, {"rope_theta", 5e5}};
+  for (const Json& json : {old_form, new_form}) {
+    const auto config = ParseModelConfig(json);
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(config->rope_theta, 5e5);
+    EXPECT_EQ(config->rope_scaling.kind, "linear");
+    EXPECT_EQ(config->rope_scaling.factor, 4.0);
+  }
+}
+
+TEST(ModelConfig, KnowsTheFamiliesDifferences) {
+  const auto qwen2 = *ParseModelConfig(Base("qwen2"));
+  EXPECT_TRUE(qwen2.attention_qkv_bias);
+  EXPECT_FALSE(qwen2.attention_out_bias);
+  EXPECT_FALSE(qwen2.qk_norm);
+  EXPECT_EQ(qwen2.head_dim, 16);
+  const auto qwen3 = *ParseModelConfig(Base("qwen3"));
+  EXPECT_TRUE(qwen3.qk_norm);
+  EXPECT_EQ(qwen3.head_dim, 128);  // the class default where config.json says nothing
+  const auto mistral = *ParseModelConfig(Base("mistral"));
+  EXPECT_EQ(mistral.sliding_window, std::vector<int64_t>(4, 4096));
+  Json llama = Base("llama");
+  llama["attention_bias"] = true;
+  llama["mlp_bias"] = true;
+  EXPECT_TRUE(ParseModelConfig(llama)->attention_out_bias);
+  EXPECT_TRUE(ParseModelConfig(llama)->mlp_bias);
+  llama["num_key_value_heads"] = nullptr;
+  EXPECT_EQ(ParseModelConfig(llama)->num_kv_heads, 4);
+}
+
+TEST(ModelConfig, GivesEachLayerItsWindow) {
+  Json json = Base("qwen2");
+  json["sliding_window"] = 32;
+  json["max_window_layers"] = 3;
+  EXPECT_EQ(ParseModelConfig(json)->sliding_window, std::vector<int64_t>(4, 0));
+  json["use_sliding_window"] = true;
+  EXPECT_EQ(ParseModelConfig(json)->sliding_window, (std::vector<int64_t>{0, 0, 0, 32}));
+  json["layer_types"] = {"sliding_attention", "full_attention", "full_attention", "sliding_attention"};
+  EXPECT_EQ(ParseModelConfig(json)->sliding_window, (std::vector<int64_t>{32, 0, 0, 32}));
+  Json mistral = Base("mistral");
+  mistral["sliding_window"] = nullptr;
+  EXPECT_EQ(ParseModelConfig(mistral)->sliding_window, std::vector<int64_t>(4, 0));
+}
+
+TEST(ModelConfig, CollectsEndTokens) {
+  Json json = Base();
+  json["eos_token_id"] = {5, 7, 5};
+  EXPECT_EQ(ParseModelConfig(json)->eos_token_ids, (std::vector<int32_t>{5, 7}));
+  json["eos_token_id"] = nullptr;
+  EXPECT_TRUE(ParseModelConfig(json)->eos_token_ids.empty());
+}
+
+TEST(ModelConfig, NamesWhatIsWrong) {
+  const struct {
+    std::string word;
+    std::function<void(Json&)> spoil;
+  } cases[] = {
+      {"model_type", [](Json& j) { j.erase("model_type"); }},
+      {"gpt2", [](Json& j) { j["model_type"] = "gpt2"; }},
+      {"hidden_size", [](Json& j) { j.erase("hidden_size"); }},
+      {"hidden_size", [](Json& j) { j["hidden_size"] = -3; }},
+      {"vocab_size", [](Json& j) { j["vocab_size"] = 1e18; }},
+      {"vocab_size", [](Json& j) { j["vocab_size"] = 18446744073709551615u; }},
+      {"num_key_value_heads", [](Json& j) { j["num_key_value_heads"] = 3; }},
+      {"head_dim", [](Json& j) { j["head_dim"] = 15; }},
+      {"hidden_act", [](Json& j) { j["hidden_act"] = "gelu"; }},
+      {"rms_norm_eps", [](Json& j) { j["rms_norm_eps"] = "small"; }},
+      {"tie_word_embeddings", [](Json& j) { j["tie_word_embeddings"] = 1; }},
+      {"rope_type", [](Json& j) { j["rope_scaling"] = {{"rope_type", "longrope"}}; }},
+      {"factor", [](Json& j) { j["rope_scaling"] = {{"rope_type", "linear"}}; }},
+      {"high_freq_factor",
+       [](Json& j) { j["rope_scaling"] = {{"rope_type", "llama3"}, {"factor", 2}, {"low_freq_factor", 1}}; }},
+      {"rope_parameters", [](Json& j) { j["rope_parameters"] = {{"full_attention", {{"rope_type", "default"}}}}; }},
+      {"layer_types", [](Json& j) { j["layer_types"] = {"full_attention"}; }},
+      {"layer_types", [](Json& j) { j["layer_types"] = Json::array({"a", "b", "c", "d"}); }},
+      {"quantization_config", [](Json& j) { j["quantization_config"] = Json::object(); }},
+      {"eos_token_id", [](Json& j) { j["eos_token_id"] = "end"; }},
+      {"partial_rotary_factor", [](Json& j) { j["partial_rotary_factor"] = 0.5; }},
+  };
+  for (const auto& c : cases) {
+    Json json = Base();
+    c.spoil(json);
+    const auto config = ParseModelConfig(json);
+    ASSERT_FALSE(config.ok()) << c.word;
+    EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_NE(std::string(config.status().message()).find(c.word), std::string::npos) << config.status();
+  }
+}
+
+}  // namespace
+}  // namespace tramontane
