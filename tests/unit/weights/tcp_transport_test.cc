@@ -147,7 +147,7 @@ TEST_F(TcpTest, AnotherSizeThanTheManifestsIsDataLoss) {
   const TestWeights weights = MakeTestWeights(1);
   ASSERT_TRUE(source_->Publish(weights.manifest, weights.payload.data()).ok());
   std::vector<char> got;
-  EXPECT_TRUE(absl::IsDataLoss(Fetch(MakeTestWeights(1, 999).manifest, source_->Address(), got)));
+  EXPECT_TRUE(absl::IsDataLoss(Fetch(MakeTestWeights(1, 2000).manifest, source_->Address(), got)));
 }
 
 TEST_F(TcpTest, APortInUseSaysSo) {
