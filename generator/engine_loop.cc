@@ -209,7 +209,7 @@ void EngineLoop::Finish(uint64_t sequence_id, FinishReason reason) {
   LiveSample& live = node.mapped();
   scheduler_.Remove(live.sample.sequence());
   metrics_.Finished(reason);
-  // The id is free again before the callback says that the sample has finished.
+  // Id, blocks and statistics are up to date before the callback says that the sample has finished.
   const std::string& id = live.sample.request().request.id;
   const auto request = requests_.find(id);
   std::erase(request->second.sequences, sequence_id);
@@ -217,6 +217,7 @@ void EngineLoop::Finish(uint64_t sequence_id, FinishReason reason) {
     inbox_.Forget(id);
     requests_.erase(request);
   }
+  RefreshStats();
   live.sample.Finish(reason, SecondsSince(live.started));
 }
 

@@ -8,7 +8,6 @@
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <thread>
 #include <utility>
 
 #include "model/packed_attention.h"
@@ -104,10 +103,11 @@ SampleRequest Collector::Request(const std::string& id, std::vector<int32_t> pro
   request.n = n;
   if (stream) {
     request.on_chunk = [this, id](TokenChunk chunk) {
-      std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_);
       streamed_ += chunk.tokens.size();
       chunks_[id].push_back(std::move(chunk));
       changed_.notify_all();
+      changed_.wait_for(lock, kPatience, [this] { return streamed_ < allowed_; });
     };
   }
   request.on_finished = [this, id](Rollout rollout) {
@@ -123,6 +123,12 @@ SampleRequest Collector::Request(const std::string& id, std::vector<int32_t> pro
 bool Collector::WaitFinished(size_t count) {
   std::unique_lock lock(mutex_);
   return changed_.wait_for(lock, kPatience, [&] { return finished_ >= count; });
+}
+
+void Collector::AllowStreamed(size_t count) {
+  std::lock_guard lock(mutex_);
+  allowed_ = count;
+  changed_.notify_all();
 }
 
 bool Collector::WaitStreamed(size_t count) {
@@ -142,16 +148,6 @@ std::vector<TokenChunk> Collector::chunks(const std::string& id) const {
   return found == chunks_.end() ? std::vector<TokenChunk>() : found->second;
 }
 
-bool WaitIdle(const Engine& engine) {
-  const auto end = std::chrono::steady_clock::now() + kPatience;
-  while (std::chrono::steady_clock::now() < end) {
-    const EngineStats stats = engine.stats();
-    if (stats.running_sequences == 0 && stats.waiting_sequences == 0) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  return false;
-}
-
 std::vector<std::map<int32_t, Rollout>> RunAll(const EngineOptions& options,
                                                const std::shared_ptr<Transformer>& model,
                                                const std::vector<Ask>& asks, EngineStats* stats) {
@@ -169,7 +165,6 @@ std::vector<std::map<int32_t, Rollout>> RunAll(const EngineOptions& options,
     samples += asks[i].n;
   }
   EXPECT_TRUE(collector.WaitFinished(samples));
-  EXPECT_TRUE(WaitIdle(**engine));
   if (stats != nullptr) *stats = (*engine)->stats();
   engine->reset();
   for (size_t i = 0; i < asks.size(); ++i) results.push_back(collector.rollouts(std::to_string(i)));

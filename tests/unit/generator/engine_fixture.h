@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -36,6 +37,8 @@ class Collector {
                         const SamplingParams& sampling, int32_t n = 1, bool stream = false);
   // Waits until `count` samples have finished; false after a minute.
   bool WaitFinished(size_t count);
+  // From now on the engine thread is held in the callback once `count` tokens have been streamed.
+  void AllowStreamed(size_t count);
   // Waits until `count` tokens have been streamed.
   bool WaitStreamed(size_t count);
 
@@ -47,11 +50,8 @@ class Collector {
   std::condition_variable changed_;
   std::map<std::string, std::map<int32_t, Rollout>> rollouts_;
   std::map<std::string, std::vector<TokenChunk>> chunks_;
-  size_t finished_ = 0, streamed_ = 0;
+  size_t finished_ = 0, streamed_ = 0, allowed_ = SIZE_MAX;
 };
-
-// Waits until nothing runs or waits: what callbacks have said is then in the statistics too.
-bool WaitIdle(const Engine& engine);
 
 // Submits everything to a fresh engine and waits: rollouts by request id and sample.
 struct Ask {

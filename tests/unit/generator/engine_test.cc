@@ -6,8 +6,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdint>
 #include <random>
-#include <thread>
 
 #include "tests/unit/generator/engine_fixture.h"
 
@@ -217,25 +218,31 @@ TEST_F(EngineRequests, BeyondTheWaitingBoundAreRefusedUntilThereIsRoom) {
   Start(options);
   SamplingParams sampling = Sampling(1, 400);
   sampling.ignore_eos = true;
-  ASSERT_TRUE(engine_->Submit(collector_.Request("a", {1}, sampling, 4)).ok());
+  collector_.AllowStreamed(3);  // holds the first of the four
+  ASSERT_TRUE(engine_->Submit(collector_.Request("a", {1}, sampling, 4, true)).ok());
+  ASSERT_TRUE(collector_.WaitStreamed(3));
   EXPECT_EQ(engine_->Submit(collector_.Request("b", {1}, sampling, 2)).code(),
             absl::StatusCode::kResourceExhausted);
   engine_->Cancel("a");
+  collector_.AllowStreamed(SIZE_MAX);
   ASSERT_TRUE(collector_.WaitFinished(4));
-  ASSERT_TRUE(WaitIdle(*engine_));
-  EXPECT_TRUE(engine_->Submit(collector_.Request("b", {1}, sampling, 2)).ok());
+  collector_.AllowStreamed(0);
+  EXPECT_TRUE(engine_->Submit(collector_.Request("b", {1}, sampling, 2, true)).ok());
   EXPECT_EQ(engine_->Submit(collector_.Request("b", {1}, sampling)).code(),
             absl::StatusCode::kAlreadyExists);
+  collector_.AllowStreamed(SIZE_MAX);
 }
 
 TEST_F(EngineRequests, CancelledOnesEndAndFreeTheirBlocks) {
   Start();
   SamplingParams sampling = Sampling(1, 450);
   sampling.ignore_eos = true;
+  collector_.AllowStreamed(60);
   ASSERT_TRUE(engine_->Submit(collector_.Request("a", Prompt(30, 1), sampling, 6, true)).ok());
   ASSERT_TRUE(collector_.WaitStreamed(60));
   EXPECT_GT(engine_->stats().kv_blocks_used, 0);
   engine_->Cancel("a");
+  collector_.AllowStreamed(SIZE_MAX);
   ASSERT_TRUE(collector_.WaitFinished(6));
   for (const auto& [sample, rollout] : collector_.rollouts("a")) {
     EXPECT_EQ(rollout.finish_reason, FinishReason::kAborted);
@@ -246,7 +253,6 @@ TEST_F(EngineRequests, CancelledOnesEndAndFreeTheirBlocks) {
   again.id = "a";
   ASSERT_TRUE(engine_->Submit(std::move(again)).ok());
   ASSERT_TRUE(collector_.WaitFinished(7));
-  ASSERT_TRUE(WaitIdle(*engine_));
   EXPECT_EQ(engine_->stats().kv_blocks_used, 0);
 }
 

@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdint>
+#include <future>
 #include <limits>
 #include <thread>
 
@@ -62,6 +64,24 @@ class WeightSwap : public ::testing::Test {
     return engine_->CommitWeights(version, epoch);
   }
 
+  // Swaps while the one request that streams is held after `held` tokens: each time the commit has
+  // not come through, the request gets one token further.
+  absl::StatusOr<CommitResult> SwapAfter(size_t held, Payload payload) {
+    const int64_t version = payload.manifest.version, epoch = payload.manifest.trainer_epoch;
+    collector_.AllowStreamed(held);
+    EXPECT_TRUE(collector_.WaitStreamed(held));
+    const absl::Status staged =
+        engine_->StageWeights(std::move(payload.manifest), std::move(payload.bytes));
+    if (!staged.ok()) return staged;
+    auto result =
+        std::async(std::launch::async, [&] { return engine_->CommitWeights(version, epoch); });
+    while (result.wait_for(std::chrono::milliseconds(5)) != std::future_status::ready)
+      collector_.AllowStreamed(++held);
+    return result.get();
+  }
+
+  void TearDown() override { collector_.AllowStreamed(SIZE_MAX); }
+
   absl::Status Submit(const std::string& id, const SamplingParams& sampling, bool stream = false) {
     return engine_->Submit(collector_.Request(id, prompt_, sampling, 1, stream));
   }
@@ -77,17 +97,17 @@ class WeightSwap : public ::testing::Test {
 };
 
 TEST_F(WeightSwap, StampsEveryTokenAndKeepsTheCache) {
+  collector_.AllowStreamed(1);
   ASSERT_TRUE(Submit("a", Endless(400), true).ok());
-  ASSERT_TRUE(collector_.WaitStreamed(10));
-  const auto one = Swap(Version(*second_, 1));
+  const auto one = SwapAfter(10, Version(*second_, 1));
   ASSERT_TRUE(one.ok()) << one.status();
   EXPECT_EQ(one->version, 1);
   EXPECT_LT(one->probe_gap, 1e-4);
   EXPECT_GT(one->pause_seconds, 0);
   const size_t streamed = collector_.chunks("a").size();
-  ASSERT_TRUE(collector_.WaitStreamed(streamed + 10));
-  const auto two = Swap(Version(*third_, 2));
+  const auto two = SwapAfter(streamed + 10, Version(*third_, 2));
   ASSERT_TRUE(two.ok()) << two.status();
+  collector_.AllowStreamed(SIZE_MAX);
   ASSERT_TRUE(collector_.WaitFinished(1));
 
   const Rollout rollout = collector_.rollouts("a").at(0);
@@ -138,11 +158,11 @@ TEST_F(WeightSwap, ACorruptPayloadIsRefusedAndTheOldWeightsServeOn) {
 }
 
 TEST_F(WeightSwap, AProbeThatDisagreesStopsServiceUntilAGoodVersionCame) {
+  collector_.AllowStreamed(1);
   ASSERT_TRUE(Submit("running", Endless(500), true).ok());
-  ASSERT_TRUE(collector_.WaitStreamed(5));
   Payload wrong = Version(*second_, 1);
   wrong.manifest.probe_logprobs[2] += 0.1f;
-  EXPECT_EQ(Swap(std::move(wrong)).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(SwapAfter(5, std::move(wrong)).status().code(), absl::StatusCode::kDataLoss);
   ASSERT_TRUE(collector_.WaitFinished(1));
   EXPECT_EQ(collector_.rollouts("running").at(0).finish_reason, FinishReason::kAborted);
   EXPECT_FALSE(engine_->stats().healthy);
@@ -170,9 +190,9 @@ TEST_F(WeightSwap, OldEpochsAndVersionsAreFencedOff) {
 
 TEST_F(WeightSwap, GoingBackEndsSamplesOfTheForgottenVersions) {
   ASSERT_TRUE(Swap(Version(*second_, 7, 3)).ok());
+  collector_.AllowStreamed(1);
   ASSERT_TRUE(Submit("a", Endless(500), true).ok());
-  ASSERT_TRUE(collector_.WaitStreamed(5));
-  ASSERT_TRUE(Swap(Version(*third_, 5, 4)).ok());
+  ASSERT_TRUE(SwapAfter(5, Version(*third_, 5, 4)).ok());
   ASSERT_TRUE(collector_.WaitFinished(1));
   EXPECT_EQ(collector_.rollouts("a").at(0).finish_reason, FinishReason::kAborted);
 }
