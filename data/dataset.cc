@@ -35,9 +35,8 @@ class PromptMaker {
       if (chat_template_ == nullptr) {
         return absl::InvalidArgumentError("messages: the model has no chat template");
       }
-      ASSIGN_OR_RETURN(prompt.text,
-                       chat_template_->Render({{"messages", std::move(row.messages)},
-                                               {"add_generation_prompt", true}}));
+      ASSIGN_OR_RETURN(prompt.text, chat_template_->Render({{"messages", std::move(row.messages)},
+                                                            {"add_generation_prompt", true}}));
     } else {
       prompt.text = std::move(row.text);
     }

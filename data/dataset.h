@@ -14,7 +14,8 @@
 
 namespace tramontane {
 
-// Reads and tokenises a JSONL file. `chat_template` may be null: rows with messages are then errors.
+// Reads and tokenises a JSONL file. `chat_template` may be null: rows with messages are then
+// errors.
 absl::StatusOr<std::vector<PromptRow>> LoadPrompts(const std::string& path, const DataSection& data,
                                                    const Tokenizer& tokenizer,
                                                    const ChatTemplate* chat_template);
@@ -24,7 +25,8 @@ struct SftExample {
   std::vector<int32_t> completion_tokens;  // ends with the end token
 };
 // Rows {"prompt"|"messages", "completion"}.
-absl::StatusOr<std::vector<SftExample>> LoadSftExamples(const std::string& path, const Tokenizer& tokenizer,
+absl::StatusOr<std::vector<SftExample>> LoadSftExamples(const std::string& path,
+                                                        const Tokenizer& tokenizer,
                                                         const ChatTemplate* chat_template,
                                                         int32_t eos_token_id);
 

@@ -22,7 +22,8 @@ constexpr ShapeName kShapes[] = {{RowShape::kTramontane, "tramontane"},
                                  {RowShape::kTrl, "trl"},
                                  {RowShape::kOpenRlhf, "openrlhf"},
                                  {RowShape::kVerifiers, "verifiers"}};
-constexpr const char* kTramontaneKeys[] = {"id", "prompt", "messages", "answer", "verifier", "params"};
+constexpr const char* kTramontaneKeys[] = {"id",     "prompt",   "messages",
+                                           "answer", "verifier", "params"};
 
 bool IsTramontaneKey(const std::string& key) {
   return std::any_of(std::begin(kTramontaneKeys), std::end(kTramontaneKeys),
@@ -105,7 +106,8 @@ absl::StatusOr<RawRow> ReadVerl(const ordered_json& row) {
 }
 
 // TRL, OpenRLHF and verifiers differ in the names of two columns only.
-absl::StatusOr<RawRow> ReadColumns(const ordered_json& row, const Keys& prompts, const Keys& answers) {
+absl::StatusOr<RawRow> ReadColumns(const ordered_json& row, const Keys& prompts,
+                                   const Keys& answers) {
   RawRow out;
   RETURN_IF_ERROR(ReadId(row, &out));
   RETURN_IF_ERROR(ReadPrompt(row, prompts, &out));

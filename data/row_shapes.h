@@ -20,11 +20,11 @@ namespace tramontane {
 enum class RowShape { kTramontane, kVerl, kTrl, kOpenRlhf, kVerifiers };
 
 struct RawRow {
-  std::string id;                     // empty: the row names none
-  std::string text;                   // the prompt, when messages is null
-  nlohmann::ordered_json messages;    // list of messages, or null
+  std::string id;                   // empty: the row names none
+  std::string text;                 // the prompt, when messages is null
+  nlohmann::ordered_json messages;  // list of messages, or null
   std::string answer;
-  std::string verifier;               // empty: the row names none
+  std::string verifier;  // empty: the row names none
   Json params = Json::object();
 };
 

@@ -74,7 +74,8 @@ WorkedSolution SolveSorting(const std::array<int, 3>& numbers, const Teacher& te
     out.thoughts += Padded(left, 2) + (swap ? '>' : '<') + Padded(right, 2) + ";";
     if (swap && !random.Chance(teacher.forget)) std::swap(left, right);
   }
-  for (const int number : list) out.answer += (out.answer.empty() ? "" : ",") + std::to_string(number);
+  for (const int number : list)
+    out.answer += (out.answer.empty() ? "" : ",") + std::to_string(number);
   return out;
 }
 

@@ -2,8 +2,9 @@
 // state carried from step to step, which the careless teacher may drop (forget) or get wrong
 // (slip). The answer follows from the steps as written. Pure functions of their arguments.
 //
-//   addition    123+45=        3+5+0=08;2+4+0=06;1+0+0=01;        x+y+carry=carry,digit; units first
-//   comparison  max(12,345,7)= 012:345=<<<;345:007=>>>;           one sign a digit, highest first:
+//   addition    123+45=        3+5+0=08;2+4+0=06;1+0+0=01;        x+y+carry=carry,digit; units
+//   first comparison  max(12,345,7)= 012:345=<<<;345:007=>>>;           one sign a digit, highest
+//   first:
 //                                                                 once decided it stays
 //   sorting     sort(31,7,22)= 31>07;31>22;07<22;                 places 1,2 then 2,3 then 1,2;
 //                                                                 ">" swaps
@@ -25,9 +26,9 @@ struct WorkedSolution {
 };
 
 struct Equation {
-  int factor = 0;     // 2 … 5
-  int addend = 0;     // 1 … 97
-  int total = 0;      // factor·x + addend, at most 99
+  int factor = 0;  // 2 … 5
+  int addend = 0;  // 1 … 97
+  int total = 0;   // factor·x + addend, at most 99
   char variable = 'x';
 };
 

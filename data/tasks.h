@@ -25,8 +25,9 @@ struct Teacher {
 
 // `count` distinct prompts of the given kinds in equal shares, none of them in `exclude` (sorted).
 // Deterministic for a seed. Errors: unknown kind; more prompts asked for than exist.
-absl::StatusOr<std::vector<TaskExample>> MakeTasks(const std::vector<std::string>& kinds, size_t count,
-                                                   uint64_t seed, const Teacher& teacher,
+absl::StatusOr<std::vector<TaskExample>> MakeTasks(const std::vector<std::string>& kinds,
+                                                   size_t count, uint64_t seed,
+                                                   const Teacher& teacher,
                                                    const std::vector<std::string>& exclude);
 
 }  // namespace tramontane

@@ -63,7 +63,8 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(const std::string& text,
 absl::StatusOr<std::string> Tokenizer::Decode(const std::vector<int32_t>& ids,
                                               bool skip_special_tokens) const {
   for (const int32_t id : ids) {
-    if (id < 0) return absl::InvalidArgumentError("token id " + std::to_string(id) + " is negative");
+    if (id < 0)
+      return absl::InvalidArgumentError("token id " + std::to_string(id) + " is negative");
   }
   rust_text::Bytes out, error;
   // int32_t and uint32_t may alias, and no id is negative.

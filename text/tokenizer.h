@@ -19,11 +19,13 @@ class Tokenizer {
   ~Tokenizer();
 
   // InvalidArgument when `text` is not UTF-8.
-  absl::StatusOr<std::vector<int32_t>> Encode(const std::string& text, bool add_special_tokens) const;
+  absl::StatusOr<std::vector<int32_t>> Encode(const std::string& text,
+                                              bool add_special_tokens) const;
   // Ids that are no token decode to nothing; negative ones are InvalidArgument.
-  absl::StatusOr<std::string> Decode(const std::vector<int32_t>& ids, bool skip_special_tokens) const;
-  int32_t vocab_size() const;           // added tokens included
-  const std::string& sha256() const;    // of the tokenizer file
+  absl::StatusOr<std::string> Decode(const std::vector<int32_t>& ids,
+                                     bool skip_special_tokens) const;
+  int32_t vocab_size() const;         // added tokens included
+  const std::string& sha256() const;  // of the tokenizer file
   // -1 when the token is not in the vocabulary.
   int32_t TokenId(const std::string& token) const;
 
@@ -50,10 +52,10 @@ class IncrementalDecoder {
   std::string Strip(std::string text);
 
   std::shared_ptr<const Tokenizer> tokenizer_;
-  std::string pending_;          // bytes that are not text yet
-  std::vector<int32_t> ids_;     // only where nothing is certain before the end
-  uint32_t strip_left_ = 0;      // leading spaces that may still be dropped
-  bool first_ = true;            // no token seen yet
+  std::string pending_;       // bytes that are not text yet
+  std::vector<int32_t> ids_;  // only where nothing is certain before the end
+  uint32_t strip_left_ = 0;   // leading spaces that may still be dropped
+  bool first_ = true;         // no token seen yet
 };
 
 }  // namespace tramontane

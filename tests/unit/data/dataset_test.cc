@@ -21,7 +21,8 @@ class DatasetTest : public testing::Test {
     tokenizer_ = *tokenizer;
     chat_template_ = *chat_template;
   }
-  absl::StatusOr<std::vector<PromptRow>> Load(const std::string& lines, const DataSection& data = {}) {
+  absl::StatusOr<std::vector<PromptRow>> Load(const std::string& lines,
+                                              const DataSection& data = {}) {
     folder_.Write("rows.jsonl", lines);
     return LoadPrompts(folder_.path() + "/rows.jsonl", data, *tokenizer_, chat_template_.get());
   }
@@ -39,7 +40,8 @@ class DatasetTest : public testing::Test {
 TEST_F(DatasetTest, ReadsItsOwnRows) {
   const auto rows = Load(
       "{\"prompt\": \"1+2=\", \"answer\": \"3\"}\n\n"
-      "{\"id\": \"b\", \"prompt\": \"2+2=\", \"answer\": \"4\", \"verifier\": \"exact\", \"params\": {\"k\": 1}}");
+      "{\"id\": \"b\", \"prompt\": \"2+2=\", \"answer\": \"4\", \"verifier\": \"exact\", "
+      "\"params\": {\"k\": 1}}");
   ASSERT_TRUE(rows.ok()) << rows.status();
   ASSERT_EQ(rows->size(), 2u);
   const PromptRow& first = (*rows)[0];
@@ -55,9 +57,10 @@ TEST_F(DatasetTest, ReadsItsOwnRows) {
 }
 
 TEST_F(DatasetTest, ReadsVerlRows) {
-  const auto rows = Load(R"({"data_source": "gsm8k", "prompt": [{"role": "user", "content": "q"}], )"
-                           R"("ability": "math", "reward_model": {"style": "rule", "ground_truth": "72"}, )"
-                           R"("extra_info": {"index": 5}})");
+  const auto rows =
+      Load(R"({"data_source": "gsm8k", "prompt": [{"role": "user", "content": "q"}], )"
+           R"("ability": "math", "reward_model": {"style": "rule", "ground_truth": "72"}, )"
+           R"("extra_info": {"index": 5}})");
   ASSERT_TRUE(rows.ok()) << rows.status();
   const PromptRow& row = (*rows)[0];
   EXPECT_EQ(row.answer, "72");
@@ -85,7 +88,8 @@ TEST_F(DatasetTest, ReadsTrlOpenRlhfAndVerifiersRows) {
 TEST_F(DatasetTest, TheConfiguredShapeWins) {
   DataSection data;
   data.shape = "openrlhf";
-  EXPECT_THAT(Message(R"({"question": "p", "answer": "9"})", data), HasSubstr("input or prompt: missing"));
+  EXPECT_THAT(Message(R"({"question": "p", "answer": "9"})", data),
+              HasSubstr("input or prompt: missing"));
   data.shape = "parquet";
   EXPECT_THAT(Message(R"({"prompt": "p", "answer": "9"})", data), HasSubstr("data.shape"));
 }
@@ -99,7 +103,8 @@ TEST_F(DatasetTest, PlainPromptsMayUseTheTemplate) {
 }
 
 TEST_F(DatasetTest, MessagesNeedATemplate) {
-  folder_.Write("rows.jsonl", R"({"messages": [{"role": "user", "content": "hi"}], "answer": "x"})");
+  folder_.Write("rows.jsonl",
+                R"({"messages": [{"role": "user", "content": "hi"}], "answer": "x"})");
   const auto rows = LoadPrompts(folder_.path() + "/rows.jsonl", {}, *tokenizer_, nullptr);
   EXPECT_THAT(std::string(rows.status().message()), HasSubstr("rows.jsonl:1: messages"));
 }
@@ -113,8 +118,10 @@ TEST_F(DatasetTest, BadRowsNameLineAndField) {
       {"{\"prompt\": \"\", \"answer\": \"3\"}", "rows.jsonl:2: prompt: empty"},
       {"{\"prompt\": 5, \"answer\": \"3\"}", "rows.jsonl:2: prompt: expected text"},
       {"{\"answer\": \"3\"}", "rows.jsonl:2: prompt: missing"},
-      {"{\"prompt\": \"x\", \"answer\": \"3\", \"anwser\": \"4\"}", "rows.jsonl:2: anwser: unknown key"},
-      {"{\"prompt\": \"x\", \"messages\": [], \"answer\": \"3\"}", "rows.jsonl:2: messages: given beside"},
+      {"{\"prompt\": \"x\", \"answer\": \"3\", \"anwser\": \"4\"}",
+       "rows.jsonl:2: anwser: unknown key"},
+      {"{\"prompt\": \"x\", \"messages\": [], \"answer\": \"3\"}",
+       "rows.jsonl:2: messages: given beside"},
       {"{\"messages\": [], \"answer\": \"3\"}", "rows.jsonl:2: messages: empty"},
       {"{\"messages\": [{}], \"answer\": \"3\"}", "rows.jsonl:2: messages[0].role"},
       {"{\"prompt\": \"x\", \"answer\": \"3\", \"params\": 1}", "rows.jsonl:2: params"},
@@ -132,7 +139,8 @@ TEST_F(DatasetTest, BadRowsNameLineAndField) {
 }
 
 TEST_F(DatasetTest, APromptMustGiveTokens) {
-  const std::string demo = std::string(TRAMONTANE_SOURCE_DIR) + "/examples/demo/tokenizer/tokenizer.json";
+  const std::string demo =
+      std::string(TRAMONTANE_SOURCE_DIR) + "/examples/demo/tokenizer/tokenizer.json";
   std::ifstream file(demo);
   Json spec = Json::parse(file);
   spec["normalizer"] = {{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}};
@@ -165,7 +173,8 @@ TEST_F(DatasetTest, AMissingFileIsNamed) {
 TEST_F(DatasetTest, SftCompletionsEndWithTheEndToken) {
   folder_.Write("sft.jsonl",
                 "{\"prompt\": \"1+2=\", \"completion\": \"<think>a</think>3\"}\n"
-                "{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}], \"completion\": \"b<|im_end|>\"}\n");
+                "{\"messages\": [{\"role\": \"user\", \"content\": \"q\"}], \"completion\": "
+                "\"b<|im_end|>\"}\n");
   const std::string path = folder_.path() + "/sft.jsonl";
   const auto examples = LoadSftExamples(path, *tokenizer_, chat_template_.get(), 258);
   ASSERT_TRUE(examples.ok()) << examples.status();

@@ -41,7 +41,8 @@ TEST(MakeTaskFilesTest, WritesDatasetsThatLoad) {
   const auto train = LoadPrompts(options.out_dir + "/train.jsonl", {}, **tokenizer, nullptr);
   const auto eval = LoadPrompts(options.out_dir + "/eval.jsonl", {}, **tokenizer, nullptr);
   const auto sft = LoadSftExamples(options.out_dir + "/sft.jsonl", **tokenizer, nullptr, 258);
-  ASSERT_TRUE(train.ok() && eval.ok() && sft.ok()) << train.status() << eval.status() << sft.status();
+  ASSERT_TRUE(train.ok() && eval.ok() && sft.ok())
+      << train.status() << eval.status() << sft.status();
   EXPECT_EQ(train->size(), 200u);
   EXPECT_EQ(eval->size(), 40u);
   EXPECT_EQ(sft->size(), 100u);

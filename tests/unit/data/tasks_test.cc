@@ -53,7 +53,8 @@ TEST(ProceduresTest, TheWorkedStepsAreThese) {
   const WorkedSolution sorted = SolveSorting({31, 7, 22}, kCareful, random);
   EXPECT_EQ(sorted.thoughts, "31>07;31>22;07<22;");
   EXPECT_EQ(sorted.answer, "7,22,31");
-  const WorkedSolution solved = SolveEquation({.factor = 3, .addend = 18, .total = 96}, kCareful, random);
+  const WorkedSolution solved =
+      SolveEquation({.factor = 3, .addend = 18, .total = 96}, kCareful, random);
   EXPECT_EQ(solved.thoughts, "6-8-0=18;9-1-1=07;07/3=2r1;18/3=6r0;");
   EXPECT_EQ(solved.answer, "26");
 }
@@ -65,7 +66,8 @@ TEST(ProceduresTest, AForgottenCarryShowsInTheAnswer) {
   EXPECT_EQ(SolveAddition(95, 17, forgetful, random).answer, "102");
   EXPECT_EQ(SolveComparison({129, 345, 1}, forgetful, random).answer, "129");
   EXPECT_EQ(SolveSorting({31, 7, 22}, forgetful, random).answer, "31,7,22");
-  EXPECT_EQ(SolveEquation({.factor = 3, .addend = 18, .total = 96}, forgetful, random).answer, "22");
+  EXPECT_EQ(SolveEquation({.factor = 3, .addend = 18, .total = 96}, forgetful, random).answer,
+            "22");
 }
 
 TEST(TasksTest, ACarefulTeacherIsAlwaysRight) {
@@ -92,18 +94,21 @@ TEST(TasksTest, AnswersFollowFromThePrompt) {
     } else if (task.kind == "equation") {
       int factor = 0, addend = 0, total = 0;
       char variable = 0, again = 0;
-      ASSERT_EQ(std::sscanf(task.prompt.c_str(), "%d%c+%d=%d;%c=", &factor, &variable, &addend, &total,
-                            &again), 5);
+      ASSERT_EQ(std::sscanf(task.prompt.c_str(), "%d%c+%d=%d;%c=", &factor, &variable, &addend,
+                            &total, &again),
+                5);
       EXPECT_EQ(variable, again);
       EXPECT_EQ(factor * std::stoi(task.answer) + addend, total);
     } else {
       int a = 0, b = 0, c = 0;
       const bool sort = task.kind == "sorting";
-      ASSERT_EQ(std::sscanf(task.prompt.c_str(), sort ? "sort(%d,%d,%d)=" : "max(%d,%d,%d)=", &a, &b, &c), 3);
+      ASSERT_EQ(
+          std::sscanf(task.prompt.c_str(), sort ? "sort(%d,%d,%d)=" : "max(%d,%d,%d)=", &a, &b, &c),
+          3);
       std::vector<int> numbers = {a, b, c};
       std::sort(numbers.begin(), numbers.end());
-      EXPECT_EQ(task.answer, sort ? std::to_string(numbers[0]) + "," + std::to_string(numbers[1]) + "," +
-                                        std::to_string(numbers[2])
+      EXPECT_EQ(task.answer, sort ? std::to_string(numbers[0]) + "," + std::to_string(numbers[1]) +
+                                        "," + std::to_string(numbers[2])
                                   : std::to_string(numbers[2]));
     }
   }
@@ -151,11 +156,12 @@ TEST(TasksTest, HeldOutPromptsStayOut) {
 }
 
 TEST(TasksTest, WhatCannotBeIsRefused) {
-  const auto message = [](const std::vector<std::string>& kinds, size_t count, const Teacher& teacher,
-                          const std::vector<std::string>& exclude) {
+  const auto message = [](const std::vector<std::string>& kinds, size_t count,
+                          const Teacher& teacher, const std::vector<std::string>& exclude) {
     return MakeTasks(kinds, count, 1, teacher, exclude).status().ToString();
   };
-  EXPECT_THAT(message({"poetry"}, 1, {}, {}), HasSubstr("INVALID_ARGUMENT: kinds: unknown kind 'poetry'"));
+  EXPECT_THAT(message({"poetry"}, 1, {}, {}),
+              HasSubstr("INVALID_ARGUMENT: kinds: unknown kind 'poetry'"));
   EXPECT_THAT(message({}, 1, {}, {}), HasSubstr("kinds: empty"));
   EXPECT_THAT(message({"sorting", "sorting"}, 1, {}, {}), HasSubstr("twice"));
   EXPECT_THAT(message({"equation"}, 1000000, {}, {}), HasSubstr("count"));

@@ -47,15 +47,18 @@ INSTANTIATE_TEST_SUITE_P(Styles, GoldenTemplate, testing::ValuesIn(GoldenNames(t
                          [](const auto& info) { return info.param; });
 
 TEST(ChatTemplateTest, SpecialTokensAreVariables) {
-  EXPECT_EQ(Rendered("{{ bos_token }}|{{ eos_token }}|{{ image_token }}|{{ pad_token }}", kHello,
-                     R"({"bos_token": "<s>", "eos_token": {"__type": "AddedToken", "content": "</s>"},
+  EXPECT_EQ(
+      Rendered("{{ bos_token }}|{{ eos_token }}|{{ image_token }}|{{ pad_token }}", kHello,
+               R"({"bos_token": "<s>", "eos_token": {"__type": "AddedToken", "content": "</s>"},
                          "image_token": "<img>", "pad_token": null})"),
-            "<s>|</s>|<img>|");
+      "<s>|</s>|<img>|");
 }
 
 TEST(ChatTemplateTest, ATemplatesOwnComplaintReachesTheCaller) {
-  EXPECT_THAT(Rendered("{{ raise_exception('roles must alternate') }}", kHello),
-              HasSubstr("INVALID_ARGUMENT: chat template: roles must alternate (template default, line 1)"));
+  EXPECT_THAT(
+      Rendered("{{ raise_exception('roles must alternate') }}", kHello),
+      HasSubstr(
+          "INVALID_ARGUMENT: chat template: roles must alternate (template default, line 1)"));
 }
 
 TEST(ChatTemplateTest, TodayIsToday) {
@@ -73,8 +76,10 @@ TEST(ChatTemplateTest, ObjectsKeepTheirOrder) {
 }
 
 TEST(ChatTemplateTest, HostileTemplatesEnd) {
-  EXPECT_THAT(Rendered("{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}", kHello),
-              HasSubstr("INVALID_ARGUMENT"));
+  EXPECT_THAT(
+      Rendered("{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}",
+               kHello),
+      HasSubstr("INVALID_ARGUMENT"));
   EXPECT_THAT(Rendered("{{ 'x' * 100000000000 }}", kHello), HasSubstr("INVALID_ARGUMENT"));
   EXPECT_THAT(Rendered("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", kHello),
               HasSubstr("INVALID_ARGUMENT"));

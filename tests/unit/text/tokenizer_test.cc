@@ -81,7 +81,8 @@ TEST(TokenizerTest, OneTokenizerServesManyThreads) {
   std::atomic<int> same = 0;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
-      for (int i = 0; i < 50; ++i) same += *(*tokenizer)->Encode("the same words again", true) == want;
+      for (int i = 0; i < 50; ++i)
+        same += *(*tokenizer)->Encode("the same words again", true) == want;
     });
   }
   for (std::thread& thread : threads) thread.join();
@@ -102,7 +103,8 @@ TEST(TokenizerTest, SaysWhichFileIsMissing) {
   const ScratchFolder folder;
   const auto tokenizer = Tokenizer::Load(folder.path());
   EXPECT_EQ(tokenizer.status().code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(std::string(tokenizer.status().message()), HasSubstr(folder.path() + "/tokenizer.json"));
+  EXPECT_THAT(std::string(tokenizer.status().message()),
+              HasSubstr(folder.path() + "/tokenizer.json"));
 }
 
 class HostileTokenizer : public testing::TestWithParam<std::pair<const char*, const char*>> {};
@@ -120,23 +122,31 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         std::pair("tokenizer.json", "{"), std::pair("tokenizer.json", "[]"),
         std::pair("tokenizer.json", "{\"model\": 3}"),
-        std::pair("tokenizer.json", "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": -1}, \"merges\": []}}"),
+        std::pair("tokenizer.json",
+                  "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": -1}, \"merges\": []}}"),
         std::pair("tokenizer.json",
                   "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": [\"a b\"]}}"),
         std::pair("tokenizer.json",
-                  "{\"model\": {\"type\": \"BPE\", \"vocab\": {}, \"merges\": []}, \"added_tokens\": [{}]}"),
-        std::pair("tokenizer.json",
-                  "{\"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": false},"
-                  " \"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 4000000000}, \"merges\": []}}"),
+                  "{\"model\": {\"type\": \"BPE\", \"vocab\": {}, \"merges\": []}, "
+                  "\"added_tokens\": [{}]}"),
+        std::pair(
+            "tokenizer.json",
+            "{\"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
+            "\"trim_offsets\": false},"
+            " \"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 4000000000}, \"merges\": []}}"),
         std::pair("tekken.json", "{\"config\": {}}"),
-        std::pair("tekken.json", "{\"config\": {\"pattern\": \".\", \"default_num_special_tokens\": 99999999999},"
-                                 " \"vocab\": []}"),
-        std::pair("tekken.json", "{\"config\": {\"pattern\": \"(\"}, \"vocab\": [{\"token_bytes\": \"YQ==\"}]}"),
-        std::pair("tekken.json", "{\"config\": {\"pattern\": \".\"}, \"vocab\": [{\"token_bytes\": \"*\"}]}")));
+        std::pair("tekken.json",
+                  "{\"config\": {\"pattern\": \".\", \"default_num_special_tokens\": 99999999999},"
+                  " \"vocab\": []}"),
+        std::pair("tekken.json",
+                  "{\"config\": {\"pattern\": \"(\"}, \"vocab\": [{\"token_bytes\": \"YQ==\"}]}"),
+        std::pair("tekken.json",
+                  "{\"config\": {\"pattern\": \".\"}, \"vocab\": [{\"token_bytes\": \"*\"}]}")));
 
 TEST(TokenizerTest, BrokenSettingsAreNamed) {
   const ScratchFolder folder;
-  std::filesystem::copy(GoldenFolder("llama3") + "/tokenizer.json", folder.path() + "/tokenizer.json");
+  std::filesystem::copy(GoldenFolder("llama3") + "/tokenizer.json",
+                        folder.path() + "/tokenizer.json");
   folder.Write("tokenizer_config.json", "nonsense");
   const auto tokenizer = Tokenizer::Load(folder.path());
   EXPECT_EQ(tokenizer.status().code(), absl::StatusCode::kInvalidArgument);

@@ -16,7 +16,8 @@ TEST(TokenizeToolTest, GoesBothWays) {
   const auto ids = TokenizeTool(DemoFolder(), {{"texts", {"12<|im_end|>", ""}}});
   ASSERT_TRUE(ids.ok()) << ids.status();
   EXPECT_EQ(*ids, json::parse(R"({"ids": [[16, 17, 258], []]})"));
-  const auto texts = TokenizeTool(DemoFolder(), {{"ids", {{16, 17, 258}}}, {"skip_special_tokens", true}});
+  const auto texts =
+      TokenizeTool(DemoFolder(), {{"ids", {{16, 17, 258}}}, {"skip_special_tokens", true}});
   ASSERT_TRUE(texts.ok()) << texts.status();
   EXPECT_EQ(*texts, json::parse(R"({"texts": ["12"]})"));
 }
@@ -34,8 +35,9 @@ TEST(TokenizeToolTest, NamesTheBadField) {
 }
 
 TEST(TemplateToolTest, RendersAConversation) {
-  const auto out = TemplateTool(DemoFolder(), {{"messages", {{{"role", "user"}, {"content", "hi"}}}},
-                                               {"add_generation_prompt", true}});
+  const auto out = TemplateTool(
+      DemoFolder(),
+      {{"messages", {{{"role", "user"}, {"content", "hi"}}}}, {"add_generation_prompt", true}});
   ASSERT_TRUE(out.ok()) << out.status();
   EXPECT_EQ((*out)["text"], "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
   EXPECT_EQ(TemplateTool(DemoFolder(), ordered_json::object()).status().message(),

@@ -14,12 +14,12 @@ TEST(Utf8Test, EachInvalidPartBecomesOneReplacement) {
   const std::string bad(kReplacementCharacter);
   const Case cases[] = {
       {"a\xC3\xA9", "aé", 3},
-      {"\xE2\x82", "", 0},                                      // may still become €
-      {"\xE2\x28", bad + "(", 2},                               // cannot
-      {"\xE2\x82\x28", bad + "(", 3},                           // two bytes, one part
-      {"\xC0\x80", bad + bad, 2},                               // overlong
-      {"\xED\xA0\x80", bad + bad + bad, 3},                     // surrogate
-      {"\xF4\x90\x80\x80", bad + bad + bad + bad, 4},           // beyond U+10FFFF
+      {"\xE2\x82", "", 0},                             // may still become €
+      {"\xE2\x28", bad + "(", 2},                      // cannot
+      {"\xE2\x82\x28", bad + "(", 3},                  // two bytes, one part
+      {"\xC0\x80", bad + bad, 2},                      // overlong
+      {"\xED\xA0\x80", bad + bad + bad, 3},            // surrogate
+      {"\xF4\x90\x80\x80", bad + bad + bad + bad, 4},  // beyond U+10FFFF
       {"\xF0\x9F\x98\x80z\xF0\x9F", "😀z", 5},
       {"\xFF\x80", bad + bad, 2},
   };

@@ -88,7 +88,9 @@ fn plan(decoder: &Value) -> Plan {
             Some(replacement) => Plan::Metaspace { replacement: replacement.into() },
             None => Plan::Whole,
         },
-        Some("Sequence") => decoder["decoders"].as_array().map_or(Plan::Whole, |list| sequence(list)),
+        Some("Sequence") => {
+            decoder["decoders"].as_array().map_or(Plan::Whole, |list| sequence(list))
+        }
         _ => Plan::Whole,
     }
 }
@@ -99,7 +101,9 @@ fn sequence(decoders: &[Value]) -> Plan {
     let mut rest = decoders;
     let mut replace = vec![];
     while let Some((first, tail)) = rest.split_first() {
-        let (Some(from), Some(to)) = (first["pattern"]["String"].as_str(), first["content"].as_str()) else {
+        let (Some(from), Some(to)) =
+            (first["pattern"]["String"].as_str(), first["content"].as_str())
+        else {
             break;
         };
         if kind(first) != "Replace" {
@@ -133,11 +137,16 @@ fn piece(plan: &Plan, token: String) -> (Vec<u8>, u8) {
         Plan::Fallback { replace, .. } => {
             let text = replace.iter().fold(token, |text, (from, to)| text.replace(from, to));
             let is_byte = text.len() == 6 && text.starts_with("<0x") && text.ends_with('>');
-            match is_byte.then(|| text.get(3..5).and_then(|hex| u8::from_str_radix(hex, 16).ok())).flatten() {
+            match is_byte
+                .then(|| text.get(3..5).and_then(|hex| u8::from_str_radix(hex, 16).ok()))
+                .flatten()
+            {
                 Some(byte) => (vec![byte], 1),
                 None => (text.into_bytes(), 0),
             }
         }
-        Plan::Metaspace { replacement } => (token.replace(replacement.as_str(), " ").into_bytes(), 0),
+        Plan::Metaspace { replacement } => {
+            (token.replace(replacement.as_str(), " ").into_bytes(), 0)
+        }
     }
 }

@@ -29,7 +29,11 @@ pub fn float_repr(x: f64) -> String {
         return format!("{mantissa}e{sign}{:02}", power.abs());
     }
     let plain = format!("{x}");
-    if plain.contains('.') { plain } else { plain + ".0" }
+    if plain.contains('.') {
+        plain
+    } else {
+        plain + ".0"
+    }
 }
 
 /// Options of json.dumps.
@@ -50,7 +54,9 @@ impl Json {
             ValueKind::String => self.quote(value.as_str().unwrap_or_default(), out),
             ValueKind::Seq | ValueKind::Iterable => {
                 let items: Vec<Value> = value.try_iter()?.collect();
-                self.group('[', ']', items, depth, out, |item, out| self.write(item, depth + 1, out))?;
+                self.group('[', ']', items, depth, out, |item, out| {
+                    self.write(item, depth + 1, out)
+                })?;
             }
             ValueKind::Map => {
                 let mut items: Vec<(String, Value)> = vec![];
@@ -109,7 +115,11 @@ impl Json {
             ValueKind::None => "null".into(),
             ValueKind::Bool => (if key.is_true() { "true" } else { "false" }).into(),
             ValueKind::Number => number(key),
-            kind => return Err(invalid(format!("keys must be str, int, float, bool or None, not {kind}"))),
+            kind => {
+                return Err(invalid(format!(
+                    "keys must be str, int, float, bool or None, not {kind}"
+                )))
+            }
         })
     }
 
@@ -191,7 +201,8 @@ pub fn tojson(value: &Value, positional: &[Value], kwargs: &Kwargs) -> Result<St
 
 /// datetime.now().strftime(format)
 pub fn strftime_now(format: &str) -> Result<String, Error> {
-    let format = std::ffi::CString::new(format).map_err(|_| invalid("strftime_now: NUL in format"))?;
+    let format =
+        std::ffi::CString::new(format).map_err(|_| invalid("strftime_now: NUL in format"))?;
     let mut buffer = vec![0u8; 1024];
     // SAFETY: both calls write only into the buffers given; localtime_r is the thread-safe form.
     let written = unsafe {
@@ -306,7 +317,12 @@ fn limit_of(limit: Option<i64>) -> Option<usize> {
 }
 
 /// Methods of Python's types; those not handled here are minijinja-contrib's.
-pub fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+pub fn method(
+    state: &mut State,
+    value: &Value,
+    name: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
     if let Some(text) = value.as_str() {
         if let Some(result) = string_method(text, name, args) {
             return result;
@@ -358,7 +374,11 @@ fn string_method(text: &str, name: &str, args: &[Value]) -> Option<Result<Value,
         "ljust" | "rjust" => from_args::<(usize, Option<&str>)>(args).map(|(width, fill)| {
             let missing = width.min(1 << 16).saturating_sub(text.chars().count());
             let pad = fill.unwrap_or(" ").repeat(missing);
-            Value::from(if name == "ljust" { format!("{text}{pad}") } else { format!("{pad}{text}") })
+            Value::from(if name == "ljust" {
+                format!("{text}{pad}")
+            } else {
+                format!("{pad}{text}")
+            })
         }),
         _ => return None,
     })

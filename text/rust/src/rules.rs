@@ -28,8 +28,8 @@ pub struct Settings {
     model_type: String,
     declared_class: Option<String>,
     has_added_tokens_decoder: bool,
-    added: Vec<(u64, AddedToken)>,    // sorted by id
-    named: Vec<(String, Option<Special>)>,  // None: set to null on purpose
+    added: Vec<(u64, AddedToken)>,         // sorted by id
+    named: Vec<(String, Option<Special>)>, // None: set to null on purpose
     extra: Vec<Special>,
 }
 
@@ -160,8 +160,9 @@ impl Settings {
             }
         }
         for (content, id) in added {
-            let special = self.named.iter().filter_map(|(_, s)| s.as_ref()).any(|s| s.content == *content)
-                || self.extra.iter().any(|s| s.content == *content);
+            let special =
+                self.named.iter().filter_map(|(_, s)| s.as_ref()).any(|s| s.content == *content)
+                    || self.extra.iter().any(|s| s.content == *content);
             if let Some(id) = id.as_u64() {
                 self.added.push((id, AddedToken::from(content.as_str(), special)));
             }
@@ -205,9 +206,9 @@ impl Settings {
     }
 
     fn class_of(&self, file: Option<&[u8]>) -> Class {
-        self.class(file.is_some_and(|bytes| {
-            bytes.windows(11).any(|window| window == b"\"ByteLevel\"")
-        }))
+        self.class(
+            file.is_some_and(|bytes| bytes.windows(11).any(|window| window == b"\"ByteLevel\"")),
+        )
     }
 
     /// Special tokens that a class assumes when the configuration names none.
@@ -257,7 +258,9 @@ impl Settings {
             return false;
         }
         let prefix_space = self.config.get("add_prefix_space").and_then(Value::as_bool);
-        let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+        let byte_level = json!({
+            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+            "use_regex": true});
         for (key, value) in [
             ("dropout", Value::Null),
             ("unk_token", Value::Null),
@@ -276,8 +279,10 @@ impl Settings {
             Class::Qwen2 => {
                 file["normalizer"] = json!({"type": "NFC"});
                 file["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [
-                    {"type": "Split", "pattern": {"Regex": QWEN2_PATTERN}, "behavior": "Isolated", "invert": false},
-                    {"type": "ByteLevel", "add_prefix_space": prefix_space.unwrap_or(false), "trim_offsets": true, "use_regex": false}]});
+                    {"type": "Split", "pattern": {"Regex": QWEN2_PATTERN}, "behavior": "Isolated",
+                     "invert": false},
+                    {"type": "ByteLevel", "add_prefix_space": prefix_space.unwrap_or(false),
+                     "trim_offsets": true, "use_regex": false}]});
             }
             _ => {
                 file["pre_tokenizer"] = byte_level;
@@ -294,7 +299,8 @@ impl Settings {
             (true, true) => "always",
             (true, false) => "first",
         };
-        file["pre_tokenizer"] = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false});
+        file["pre_tokenizer"] = json!({
+            "type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false});
         let mut decoders = vec![
             json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
             json!({"type": "ByteFallback"}),
@@ -307,7 +313,12 @@ impl Settings {
     }
 
     /// Tokens that loading adds to those of the file, in order. `present` are the file's own.
-    pub fn tokens_to_add(&self, present: &[AddedToken], rebuilt: bool, file: &[(u64, AddedToken)]) -> Vec<AddedToken> {
+    pub fn tokens_to_add(
+        &self,
+        present: &[AddedToken],
+        rebuilt: bool,
+        file: &[(u64, AddedToken)],
+    ) -> Vec<AddedToken> {
         let mut out: Vec<AddedToken> = vec![];
         let source: Vec<(u64, AddedToken)> = if self.has_added_tokens_decoder {
             self.added.clone()
@@ -354,7 +365,9 @@ impl Settings {
     pub fn clean_up(&self, is_bpe: bool) -> bool {
         self.flag("clean_up_tokenization_spaces")
             && (!is_bpe
-                || self.flag("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"))
+                || self.flag(
+                    "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output",
+                ))
     }
 
     fn flag(&self, key: &str) -> bool {

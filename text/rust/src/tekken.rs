@@ -9,8 +9,20 @@ use crate::pieces::BYTE_TO_CHAR;
 
 /// Specials of the first version of the format, which does not list them.
 const FIRST_SPECIALS: [&str; 14] = [
-    "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
-    "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]", "<pad>", "[PREFIX]", "[MIDDLE]", "[SUFFIX]",
+    "<unk>",
+    "<s>",
+    "</s>",
+    "[INST]",
+    "[/INST]",
+    "[AVAILABLE_TOOLS]",
+    "[/AVAILABLE_TOOLS]",
+    "[TOOL_RESULTS]",
+    "[/TOOL_RESULTS]",
+    "[TOOL_CALLS]",
+    "<pad>",
+    "[PREFIX]",
+    "[MIDDLE]",
+    "[SUFFIX]",
 ];
 
 const MAX_SPECIALS: u64 = 1 << 20;
@@ -18,7 +30,8 @@ const MAX_SPECIALS: u64 = 1 << 20;
 pub fn load(bytes: &[u8]) -> Result<Tokenizer, String> {
     let file: Value = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     let config = &file["config"];
-    let pattern = config["pattern"].as_str().ok_or("not a tekken.json: it has no config.pattern")?;
+    let pattern =
+        config["pattern"].as_str().ok_or("not a tekken.json: it has no config.pattern")?;
     let specials = specials(&file)?;
     let entries = file["vocab"].as_array().ok_or("not a tekken.json: it has no vocab list")?;
     let inner = match config["default_vocab_size"].as_u64() {
@@ -32,21 +45,28 @@ pub fn load(bytes: &[u8]) -> Result<Tokenizer, String> {
         .iter()
         .enumerate()
         .map(|(rank, entry)| {
-            let text = entry["token_bytes"].as_str().ok_or(format!("vocab[{rank}] has no token_bytes"))?;
+            let text =
+                entry["token_bytes"].as_str().ok_or(format!("vocab[{rank}] has no token_bytes"))?;
             base64(text).ok_or(format!("vocab[{rank}].token_bytes is not base64"))
         })
         .collect::<Result<Vec<Vec<u8>>, String>>()?;
 
     let (vocab, merges) = vocabulary(&tokens, &specials)?;
     let definition = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+        "normalizer": null,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false},
-            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]},
-        "post_processor": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true},
-        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-                  "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated",
+             "invert": false},
+            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+             "use_regex": false}]},
+        "post_processor": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false,
+                           "use_regex": true},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true,
+                    "use_regex": true},
+        "model": {"type": "BPE", "dropout": null, "unk_token": null,
+                  "continuing_subword_prefix": null, "end_of_word_suffix": null,
+                  "fuse_unk": false, "byte_fallback": false,
                   "ignore_merges": true, "vocab": vocab, "merges": merges},
     });
     let mut tokenizer: Tokenizer = serde_json::from_value(definition).map_err(|e| e.to_string())?;
@@ -64,7 +84,9 @@ fn specials(file: &Value) -> Result<Vec<String>, String> {
         Some(list) => {
             let mut ranked = list
                 .iter()
-                .map(|entry| Some((entry["rank"].as_u64()?, entry["token_str"].as_str()?.to_string())))
+                .map(|entry| {
+                    Some((entry["rank"].as_u64()?, entry["token_str"].as_str()?.to_string()))
+                })
                 .collect::<Option<Vec<_>>>()
                 .ok_or("special_tokens: an entry lacks rank or token_str")?;
             ranked.sort();
@@ -86,12 +108,16 @@ fn specials(file: &Value) -> Result<Vec<String>, String> {
 
 /// A merge is every split of a token into two tokens, in the order of the whole's rank and then of
 /// the halves' ranks.
-fn vocabulary(tokens: &[Vec<u8>], specials: &[String]) -> Result<(Map<String, Value>, Vec<Value>), String> {
+fn vocabulary(
+    tokens: &[Vec<u8>],
+    specials: &[String],
+) -> Result<(Map<String, Value>, Vec<Value>), String> {
     let mut ranks: HashMap<&[u8], usize> = HashMap::with_capacity(tokens.len());
     for (rank, token) in tokens.iter().enumerate() {
         ranks.insert(token, rank);
     }
-    let printable = |bytes: &[u8]| -> String { bytes.iter().map(|b| BYTE_TO_CHAR[*b as usize]).collect() };
+    let printable =
+        |bytes: &[u8]| -> String { bytes.iter().map(|b| BYTE_TO_CHAR[*b as usize]).collect() };
     let mut vocab = Map::with_capacity(tokens.len() + specials.len());
     let mut merges = vec![];
     for (rank, token) in tokens.iter().enumerate() {

@@ -20,7 +20,10 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    pub fn new(templates: &str, special_tokens: Vec<(String, String)>) -> Result<ChatTemplate, String> {
+    pub fn new(
+        templates: &str,
+        special_tokens: Vec<(String, String)>,
+    ) -> Result<ChatTemplate, String> {
         let sources: Map<String, Json> =
             serde_json::from_str(templates).map_err(|e| format!("templates: {e}"))?;
         let mut environment = environment();
@@ -66,7 +69,10 @@ impl ChatTemplate {
         if has("default") {
             return Ok("default");
         }
-        Err(format!("the model has several chat templates and no default: {}", self.names.join(", ")))
+        Err(format!(
+            "the model has several chat templates and no default: {}",
+            self.names.join(", ")
+        ))
     }
 }
 
@@ -81,7 +87,8 @@ fn normalised(messages: Json) -> Result<Json, String> {
         let Json::Object(message) = message else {
             return Err(format!("messages[{i}]: not an object"));
         };
-        let mut message: Map<String, Json> = message.into_iter().filter(|(_, v)| !v.is_null()).collect();
+        let mut message: Map<String, Json> =
+            message.into_iter().filter(|(_, v)| !v.is_null()).collect();
         let reasoning = REASONING_FIELDS.iter().find_map(|key| message.get(*key)).cloned();
         if let Some(reasoning) = reasoning {
             let mut aliased = Map::new();
@@ -111,7 +118,9 @@ fn describe(error: &Error) -> String {
 
 fn environment() -> Environment<'static> {
     let mut env = Environment::new();
-    env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().expect("valid"));
+    env.set_syntax(
+        SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().expect("valid"),
+    );
     env.set_auto_escape_callback(|_| AutoEscape::None);
     env.set_undefined_behavior(UndefinedBehavior::Lenient);
     env.set_fuel(Some(FUEL));

@@ -25,10 +25,15 @@ const CLEAN_UP: [(&str, &str); 10] = [
 ];
 
 impl LoadedTokenizer {
-    pub fn new(bytes: &[u8], is_tekken: bool, settings: &Settings) -> Result<LoadedTokenizer, String> {
+    pub fn new(
+        bytes: &[u8],
+        is_tekken: bool,
+        settings: &Settings,
+    ) -> Result<LoadedTokenizer, String> {
         let mut tokenizer = if is_tekken {
             let mut tokenizer = tekken::load(bytes)?;
-            let present: Vec<AddedToken> = tokenizer.get_added_tokens_decoder().into_values().collect();
+            let present: Vec<AddedToken> =
+                tokenizer.get_added_tokens_decoder().into_values().collect();
             add(&mut tokenizer, settings.tokens_to_add(&present, false, &[]))?;
             tokenizer
         } else {
@@ -48,7 +53,8 @@ impl LoadedTokenizer {
     }
 
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, String> {
-        let mut text = self.tokenizer.decode(ids, skip_special_tokens).map_err(|e| e.to_string())?;
+        let mut text =
+            self.tokenizer.decode(ids, skip_special_tokens).map_err(|e| e.to_string())?;
         if self.clean_up {
             for (from, to) in CLEAN_UP {
                 text = text.replace(from, to);
@@ -100,8 +106,8 @@ fn added_tokens(file: &Value) -> Result<Vec<(u64, AddedToken)>, String> {
     list.iter()
         .map(|entry| {
             let id = entry["id"].as_u64().ok_or("added_tokens: an entry has no id")?;
-            let token: AddedToken = serde_json::from_value(entry.clone())
-                .map_err(|e| format!("added_tokens: {e}"))?;
+            let token: AddedToken =
+                serde_json::from_value(entry.clone()).map_err(|e| format!("added_tokens: {e}"))?;
             Ok((id, token))
         })
         .collect()
