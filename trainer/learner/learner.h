@@ -47,7 +47,8 @@ class Learner {
   // One RL step over complete groups. `step` counts from 1 and drives schedules. Deterministic: the
   // same weights, groups, step and trainer.threads give the same bits.
   // Errors: InvalidArgument (a malformed group), Internal and ResourceExhausted (tensor code); the
-  // weights are then unchanged. A non-finite step is no error but a skipped report.
+  // weights are then unchanged. A non-finite loss or gradient is no error but a skipped report;
+  // weights that came out non-finite are Internal, and the learner must not be used further.
   absl::StatusOr<StepReport> Step(const std::vector<Group>& groups, int64_t step);
   // One SFT step (cross-entropy over completion tokens).
   absl::StatusOr<StepReport> SftStep(const std::vector<SftExample>& examples, int64_t step);
