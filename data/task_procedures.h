@@ -25,11 +25,10 @@ struct WorkedSolution {
   std::string answer;
 };
 
-struct Equation {
+struct Equation {  // factor·x + addend = total
   int factor = 0;  // 2 … 5
   int addend = 0;  // 1 … 97
-  int total = 0;   // factor·x + addend, at most 99
-  char variable = 'x';
+  int total = 0;   // at most 99
 };
 
 WorkedSolution SolveAddition(int a, int b, const Teacher& teacher, Random& random);

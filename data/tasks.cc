@@ -12,14 +12,11 @@
 namespace tramontane {
 namespace {
 
-// The right answer and the teacher's solution to one random problem.
 struct Problem {
   std::string prompt;
   std::string answer;
-  WorkedSolution solution;
+  std::array<int, 3> numbers;  // what the kind's solver needs
 };
-
-using Maker = Problem (*)(Random&, const Teacher&);
 
 // Uniform in the number of digits first, so that short numbers are not rare.
 int Number(Random& random, int min_digits, int max_digits) {
@@ -28,10 +25,9 @@ int Number(Random& random, int min_digits, int max_digits) {
   return random.Between(kPowers[digits - 1], kPowers[digits] - 1);
 }
 
-Problem MakeAddition(Random& random, const Teacher& teacher) {
+Problem MakeAddition(Random& random) {
   const int a = Number(random, 2, 3), b = Number(random, 2, 3);
-  return {std::to_string(a) + "+" + std::to_string(b) + "=", std::to_string(a + b),
-          SolveAddition(a, b, teacher, random)};
+  return {std::to_string(a) + "+" + std::to_string(b) + "=", std::to_string(a + b), {a, b, 0}};
 }
 
 // Different numbers, so that every comparison has one right sign.
@@ -48,37 +44,47 @@ std::string Listed(const std::array<int, 3>& numbers) {
          std::to_string(numbers[2]);
 }
 
-Problem MakeComparison(Random& random, const Teacher& teacher) {
+Problem MakeComparison(Random& random) {
   const std::array<int, 3> numbers = Distinct(random, 2, 3);
   return {"max(" + Listed(numbers) + ")=",
-          std::to_string(*std::max_element(numbers.begin(), numbers.end())),
-          SolveComparison(numbers, teacher, random)};
+          std::to_string(*std::max_element(numbers.begin(), numbers.end())), numbers};
 }
 
-Problem MakeSorting(Random& random, const Teacher& teacher) {
+Problem MakeSorting(Random& random) {
   const std::array<int, 3> numbers = Distinct(random, 1, 2);
   std::array<int, 3> sorted = numbers;
   std::sort(sorted.begin(), sorted.end());
-  return {"sort(" + Listed(numbers) + ")=", Listed(sorted), SolveSorting(numbers, teacher, random)};
+  return {"sort(" + Listed(numbers) + ")=", Listed(sorted), numbers};
 }
 
-Problem MakeEquation(Random& random, const Teacher& teacher) {
+Problem MakeEquation(Random& random) {
   static constexpr char kVariables[] = {'n', 'x', 'y'};
-  Equation equation;
-  equation.factor = random.Between(2, 5);
-  const int x = random.Between(2, 98 / equation.factor);
-  equation.addend = random.Between(1, 99 - equation.factor * x);
-  equation.total = equation.factor * x + equation.addend;
-  equation.variable = kVariables[random.Below(3)];
-  const std::string name(1, equation.variable);
-  return {std::to_string(equation.factor) + name + "+" + std::to_string(equation.addend) + "=" +
-              std::to_string(equation.total) + ";" + name + "=",
-          std::to_string(x), SolveEquation(equation, teacher, random)};
+  const int factor = random.Between(2, 5);
+  const int x = random.Between(2, 98 / factor);
+  const int addend = random.Between(1, 99 - factor * x);
+  const int total = factor * x + addend;
+  const std::string name(1, kVariables[random.Below(3)]);
+  return {std::to_string(factor) + name + "+" + std::to_string(addend) + "=" +
+              std::to_string(total) + ";" + name + "=",
+          std::to_string(x),
+          {factor, addend, total}};
+}
+
+using Solver = WorkedSolution (*)(const std::array<int, 3>&, const Teacher&, Random&);
+
+WorkedSolution Add(const std::array<int, 3>& numbers, const Teacher& teacher, Random& random) {
+  return SolveAddition(numbers[0], numbers[1], teacher, random);
+}
+
+WorkedSolution Solve(const std::array<int, 3>& numbers, const Teacher& teacher, Random& random) {
+  const Equation equation = {.factor = numbers[0], .addend = numbers[1], .total = numbers[2]};
+  return SolveEquation(equation, teacher, random);
 }
 
 struct Kind {
   const char* name;
-  Maker make;
+  Problem (*make)(Random&);
+  Solver solve;
   size_t prompts;  // how many different ones there are
 };
 
@@ -91,10 +97,10 @@ constexpr size_t CountEquations() {
   }
   return 3 * count;
 }
-constexpr Kind kKinds[] = {{"addition", MakeAddition, 990 * 990},
-                           {"comparison", MakeComparison, size_t{990} * 989 * 988},
-                           {"sorting", MakeSorting, 100 * 99 * 98},
-                           {"equation", MakeEquation, CountEquations()}};
+constexpr Kind kKinds[] = {{"addition", MakeAddition, Add, 990 * 990},
+                           {"comparison", MakeComparison, SolveComparison, size_t{990} * 989 * 988},
+                           {"sorting", MakeSorting, SolveSorting, 100 * 99 * 98},
+                           {"equation", MakeEquation, Solve, CountEquations()}};
 
 absl::StatusOr<const Kind*> FindKind(const std::string& name) {
   for (const Kind& kind : kKinds) {
@@ -117,12 +123,12 @@ absl::Status MakeKind(const Kind& kind, size_t count, const Teacher& teacher,
   size_t draws = 64 * kind.prompts;
   for (size_t made = 0; made < count;) {
     if (draws-- == 0) return too_many;
-    Problem problem = kind.make(random, teacher);
+    Problem problem = kind.make(random);
     if (std::binary_search(exclude.begin(), exclude.end(), problem.prompt)) continue;
     if (!seen.insert(problem.prompt).second) continue;
+    const WorkedSolution solution = kind.solve(problem.numbers, teacher, random);
     out->push_back({kind.name, std::move(problem.prompt), std::move(problem.answer),
-                    "<think>" + problem.solution.thoughts + "</think>\\boxed{" +
-                        problem.solution.answer + "}"});
+                    "<think>" + solution.thoughts + "</think>\\boxed{" + solution.answer + "}"});
     ++made;
   }
   return absl::OkStatus();
