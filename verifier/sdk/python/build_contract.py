@@ -13,7 +13,8 @@ OUT = HERE / "src" / "tramontane_verifier" / "contract.binpb"
 
 
 def proto_root() -> Path:
-    for root in (HERE / "proto", HERE.parents[2] / "proto"):
+    # Beside this file in a copy made for building; at the top of a checkout otherwise.
+    for root in [HERE / "proto", *(parent / "proto" for parent in HERE.parents)]:
         if (root / "tramontane" / "v1" / "verifier.proto").is_file():
             return root
     raise SystemExit("proto/tramontane/v1/verifier.proto not found: build from a full checkout")

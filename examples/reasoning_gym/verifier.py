@@ -1,0 +1,54 @@
+"""reasoning-gym tasks scored by their own score_answer, as a Tramontane verifier.
+
+score_answer gives partial credit to text that merely contains the answer, and for some tasks to
+answers that are near. A policy learns to collect such credit. So the final answer is taken out
+first, and only full marks (1.0) count as correct.
+"""
+import reasoning_gym
+
+from tramontane_verifier import verifier
+
+FORMAT, ACCURACY = 0.1, 0.9
+_OPEN, _CLOSE, _BOXED = "<think>", "</think>", "\\boxed{"
+
+
+def final_answer(completion):
+    """Content of the last box behind one pair of think tags; None when the format is broken."""
+    if not completion.startswith(_OPEN):
+        return None
+    if completion.count(_OPEN) != 1 or completion.count(_CLOSE) != 1:
+        return None
+    _, box, rest = completion.split(_CLOSE)[1].rpartition(_BOXED)
+    if not box:
+        return None
+    depth = 1
+    for i, c in enumerate(rest):
+        depth += (c == "{") - (c == "}")
+        if depth == 0:
+            return rest[:i].strip()
+    return None
+
+
+@verifier(name="reasoning_gym", version="1.0.0", timeout_s=10, components=("format", "accuracy"))
+def score(completion, entry):
+    answer = final_answer(completion)
+    if answer is None:
+        return {"reward": 0.0, "feedback": "format"}
+    if not entry.get("answer"):
+        return None  # a task without a gold answer cannot be judged
+    grade = reasoning_gym.get_score_answer_fn(entry["metadata"]["source_dataset"])
+    try:
+        marks = grade(answer=answer, entry=entry)
+    except (ValueError, TypeError, IndexError, KeyError) as e:
+        marks = 0.0  # some tasks raise on an answer of the wrong kind, e.g. letters for numbers
+        feedback = f"{type(e).__name__} while scoring"
+    else:
+        feedback = f"score_answer gave {marks:g}"
+    right = marks == 1.0
+    return {
+        "components": {"format": FORMAT, "accuracy": ACCURACY if right else 0.0},
+        "correct": right,
+        "extracted": answer,
+        "feedback": feedback,
+        "metrics": {"score_answer": float(marks)},
+    }
