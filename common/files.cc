@@ -62,6 +62,7 @@ absl::Status ErrnoStatus(int error_number, const std::string& what) {
     case EPERM: return absl::PermissionDeniedError(text);
     case ENOSPC:
     case EDQUOT: return absl::ResourceExhaustedError(what + ": disk full");
+    case EFBIG: return absl::ResourceExhaustedError(what + ": file size limit reached");
     default: return absl::InternalError(text);
   }
 }

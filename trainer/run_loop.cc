@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -13,12 +15,12 @@
 #include "queue/work_queue.h"
 #include "trainer/ledger/journal.h"
 #include "trainer/loop/background_writer.h"
-#include "trainer/loop/blob_janitor.h"
 #include "trainer/loop/collection_window.h"
 #include "trainer/loop/collector.h"
 #include "trainer/loop/dispatcher.h"
 #include "trainer/loop/evaluation.h"
 #include "trainer/loop/group_book.h"
+#include "trainer/loop/loop_journal.h"
 #include "trainer/loop/loop_shared.h"
 #include "trainer/loop/publish_thread.h"
 #include "trainer/loop/recovery.h"
@@ -95,9 +97,6 @@ class RunLoop::Impl {
   absl::Status Train(const std::atomic<bool>& stop, std::string& reason);
   absl::StatusOr<std::optional<std::vector<ReadyGroup>>> AwaitBatch(const std::atomic<bool>& stop);
   absl::Status TakeStep(std::vector<ReadyGroup> batch);
-  absl::Status JournalBatch(const std::vector<ReadyGroup>& batch);
-  absl::Status JournalDrops(bool durable);
-  void RetireJournalled();
   absl::Status Checkpoint();
   void Offer();
   void StartSweep();
@@ -112,7 +111,6 @@ class RunLoop::Impl {
   const TrainerSection& trainer_;
   Trainable& trainable_;
   WeightPublisher& publisher_;
-  std::unique_ptr<Journal> journal_;
   const BlobStore blobs_;
   RecoveryPlan plan_;
   const int64_t epoch_;
@@ -128,9 +126,9 @@ class RunLoop::Impl {
   StepRecorder recorder_;
   Dispatcher dispatcher_;
   Collector collector_;
+  LoopJournal journal_;
   PublishThread publish_;
-  BlobJanitor janitor_;
-  Histogram checkpoint_seconds_, journal_seconds_;
+  Histogram checkpoint_seconds_;
   Gauge checkpoint_time_;
 
   // The learner's thread only.
@@ -138,9 +136,6 @@ class RunLoop::Impl {
   int64_t checkpoint_step_ = -1;
   int consecutive_skips_ = 0;
   double batch_wait_s_ = 0;
-  std::vector<DroppedGroup> dropped_since_step_;
-  std::map<Terminal, std::vector<std::string>> journalled_;  // to be retired after the next fsync
-  SteadyClock::time_point last_drop_flush_ = SteadyClock::now();
 
   const SteadyClock::time_point created_ = SteadyClock::now();
   mutable std::mutex state_mutex_;
@@ -176,7 +171,6 @@ RunLoop::Impl::Impl(Options options, Parts parts, Trainable& trainable, std::vec
       trainer_(options_.config.trainer),
       trainable_(trainable),
       publisher_(publisher),
-      journal_(std::move(parts.journal)),
       blobs_(std::move(parts.blobs)),
       plan_(std::move(parts.plan)),
       epoch_(parts.epoch),
@@ -211,9 +205,10 @@ RunLoop::Impl::Impl(Options options, Parts parts, Trainable& trainable, std::vec
                   .filter = options_.config.algorithm.filter},
                  std::move(parts.collector_queue), blobs_, book_, evaluation_, dispatcher_, window_, health_,
                  failure_, metrics),
+      journal_(std::move(parts.journal), epoch_, options_.config.rollout.samples_per_group, book_, dispatcher_,
+               window_, metrics),
       publish_(publisher),
       checkpoint_seconds_(metrics.MakeHistogram("tramontane_checkpoint_seconds")),
-      journal_seconds_(metrics.MakeHistogram("tramontane_journal_append_seconds")),
       checkpoint_time_(metrics.MakeGauge("tramontane_checkpoint_timestamp_seconds")),
       step_(plan_.step) {
   if (options_.restored) checkpoint_step_ = plan_.step;
@@ -257,18 +252,13 @@ absl::Status RunLoop::Impl::Replay(const std::atomic<bool>& stop) {
     if (!groups.ok()) {
       // Nobody can tell any more what was trained on: that part of the lineage is void.
       LogError("replay_stopped", {{"step", batch.step}, {"status", groups.status()}});
-      JournalRecord rollback;
-      rollback.kind = "rollback";
-      rollback.epoch = epoch_;
-      rollback.step = step_;
-      rollback.detail = {{"reason", std::string(groups.status().message())}};
-      RETURN_IF_ERROR(journal_->Append(rollback, /*durable=*/true));
+      RETURN_IF_ERROR(journal_.AppendRollback(step_, std::string(groups.status().message())));
       break;
     }
     RETURN_IF_ERROR(trainable_.Step(*groups, batch.step).status());
     step_ = batch.step;
     ++replayed;
-    janitor_.Ended(batch.blobs);
+    journal_.KeepUntilCheckpoint(batch.blobs);
     SetPhase("replaying");
   }
   book_.StepDone(step_);
@@ -348,17 +338,14 @@ absl::StatusOr<std::optional<std::vector<ReadyGroup>>> RunLoop::Impl::AwaitBatch
     if (failure_.failed()) return failure_.Get();
     if (stop || !StopReason(stop).empty()) return std::optional<std::vector<ReadyGroup>>();
     const bool starved =
-        static_cast<int64_t>(dropped_since_step_.size()) >= kStarvedSteps * trainer_.groups_per_step;
+        journal_.dropped() >= kStarvedSteps * trainer_.groups_per_step;
     std::optional<std::vector<ReadyGroup>> batch = book_.TakeBatch(starved);
     const double waited = SecondsSince(start);
     if (batch) {
       batch_wait_s_ = waited;
       return batch;
     }
-    if (SecondsSince(last_drop_flush_) >= kDropFlushS) {
-      RETURN_IF_ERROR(JournalDrops(/*durable=*/true));
-      RetireJournalled();
-    }
+    if (journal_.seconds_since_append() >= kDropFlushS) RETURN_IF_ERROR(journal_.AppendDrops(step_));
     TakeEvalResults();
     SetPhase("waiting", WhoWaitsOnWhom(), waited);
     if (waited >= next_event_s) {
@@ -380,7 +367,7 @@ std::string RunLoop::Impl::WhoWaitsOnWhom() const {
   std::string text = "groups (" + std::to_string(counts.ready) + " of " +
                      std::to_string(trainer_.groups_per_step) + " ready, " + std::to_string(counts.running) +
                      " running";
-  if (!dropped_since_step_.empty()) text += ", " + std::to_string(dropped_since_step_.size()) + " dropped";
+  if (journal_.dropped() > 0) text += ", " + std::to_string(journal_.dropped()) + " dropped";
   if (stats.leased > 0) {
     text += "; oldest lease " + OneDecimal(stats.oldest_lease_s) + " s by " + stats.oldest_lease_worker;
   } else if (stats.waiting > 0) {
@@ -389,66 +376,10 @@ std::string RunLoop::Impl::WhoWaitsOnWhom() const {
   return text + ")";
 }
 
-absl::Status RunLoop::Impl::JournalDrops(bool durable) {
-  last_drop_flush_ = SteadyClock::now();
-  std::vector<DroppedGroup> dropped = book_.TakeDropped();
-  if (dropped.empty()) return absl::OkStatus();
-  std::map<std::string, JournalRecord> by_reason;
-  for (const DroppedGroup& group : dropped) {
-    JournalRecord& record = by_reason[group.reason];
-    record.kind = "drop";
-    record.epoch = epoch_;
-    record.step = step_;
-    record.detail = {{"reason", group.reason}};
-    record.gids.push_back(group.gid);
-    record.cursors.push_back(group.cursor);
-  }
-  for (auto it = by_reason.begin(); it != by_reason.end(); ++it) {
-    RETURN_IF_ERROR(journal_->Append(it->second, durable && std::next(it) == by_reason.end()));
-    janitor_.Ended(book_.SetEnded(it->second.cursors));
-  }
-  for (DroppedGroup& group : dropped) {
-    journalled_[group.terminal].push_back(group.gid);
-    if (!group.blob.empty()) janitor_.Ended({group.blob});
-    window_.AddDropped(group.reason, group.group ? static_cast<int64_t>(group.group->rollouts.size())
-                                                 : options_.config.rollout.samples_per_group);
-    dropped_since_step_.push_back(std::move(group));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status RunLoop::Impl::JournalBatch(const std::vector<ReadyGroup>& batch) {
-  const auto start = SteadyClock::now();
-  RETURN_IF_ERROR(JournalDrops(/*durable=*/false));
-  JournalRecord record;
-  record.kind = "batch";
-  record.epoch = epoch_;
-  record.step = step_ + 1;
-  for (const ReadyGroup& ready : batch) {
-    record.gids.push_back(ready.group.task.gid);
-    record.blobs.push_back(ready.blob);
-    record.cursors.push_back(ready.cursor);
-  }
-  RETURN_IF_ERROR(journal_->Append(record, /*durable=*/true));
-  journal_seconds_.Observe(SecondsSince(start));
-  janitor_.Ended(book_.SetEnded(record.cursors));
-  janitor_.Ended(record.blobs);
-  std::vector<std::string>& trained = journalled_[Terminal::kTrained];
-  trained.insert(trained.end(), record.gids.begin(), record.gids.end());
-  return absl::OkStatus();
-}
-
-void RunLoop::Impl::RetireJournalled() {
-  for (auto& [terminal, gids] : journalled_) {
-    if (!gids.empty()) dispatcher_.Retire(terminal, std::move(gids));
-  }
-  journalled_.clear();
-}
-
 absl::Status RunLoop::Impl::TakeStep(std::vector<ReadyGroup> batch) {
   SetPhase("training");
-  RETURN_IF_ERROR(Annotate(JournalBatch(batch), "journalling step " + std::to_string(step_ + 1)));
-  RetireJournalled();
+  RETURN_IF_ERROR(
+      Annotate(journal_.AppendBatch(step_ + 1, batch), "journalling step " + std::to_string(step_ + 1)));
   // The learner reads whole groups; they are moved there and back, not copied.
   std::vector<Group> groups;
   groups.reserve(batch.size());
@@ -463,15 +394,16 @@ absl::Status RunLoop::Impl::TakeStep(std::vector<ReadyGroup> batch) {
   consecutive_skips_ = report.skipped ? consecutive_skips_ + 1 : 0;
   const std::string skip_reason = report.skip_reason;
   TakeEvalResults();
+  std::vector<DroppedGroup> dropped = journal_.TakeDropped();
   {
     std::lock_guard lock(state_mutex_);
     state_.busy_seconds += report.seconds;
     state_.trained += batch.size();
-    state_.dropped += dropped_since_step_.size();
+    state_.dropped += dropped.size();
   }
   recorder_.Record({.report = std::move(report),
                     .batch = std::move(batch),
-                    .dropped = std::exchange(dropped_since_step_, {}),
+                    .dropped = std::move(dropped),
                     .window = window_.Take(),
                     .counts = book_.counts(),
                     .version_before = version_before,
@@ -494,18 +426,17 @@ absl::Status RunLoop::Impl::TakeStep(std::vector<ReadyGroup> batch) {
 
 absl::Status RunLoop::Impl::Checkpoint() {
   const auto start = SteadyClock::now();
-  RETURN_IF_ERROR(JournalDrops(/*durable=*/true));
-  RetireJournalled();
+  RETURN_IF_ERROR(journal_.AppendDrops(step_));
   LedgerState ledger;
-  ledger.journal_size = journal_->size();
-  ledger.journal_head = journal_->head();
+  ledger.journal_size = journal_.size();
+  ledger.journal_head = journal_.head();
   ledger.frontier = book_.frontier();
   ledger.elapsed_s = recorder_.elapsed_s();
   ledger.generated_tokens = recorder_.generated_tokens();
   ledger.recent_rewards = recorder_.recent_rewards();
   RETURN_IF_ERROR(trainable_.SaveCheckpoint({step_, epoch_, ToJson(ledger)}));
   checkpoint_step_ = step_;
-  writer_.Do("removal of old blobs", [this, removable = janitor_.CheckpointDurable()] {
+  writer_.Do("removal of old blobs", [this, removable = journal_.CheckpointDurable()] {
     for (const std::string& address : removable) RETURN_IF_ERROR(blobs_.Remove(address));
     return absl::OkStatus();
   });
@@ -552,8 +483,7 @@ absl::Status RunLoop::Impl::Finish(const std::atomic<bool>& stop, const std::str
   const bool finished = !stop && !reason.empty();
   // A finished run leaves nothing outstanding; a stopped one will go on with what it issued.
   if (finished) book_.DropAll("run_finished");
-  RETURN_IF_ERROR(JournalDrops(/*durable=*/true));
-  RetireJournalled();
+  RETURN_IF_ERROR(journal_.AppendDrops(step_));
   dispatcher_.Drain();
   if (checkpoint_step_ != step_ || finished) RETURN_IF_ERROR(Checkpoint());
   SetPhase(finished ? "finished" : "stopped");

@@ -38,7 +38,7 @@ void Evaluation::Start(int64_t step) {
   round.started_ms = SystemClock().NowMonotonicMs();
   for (size_t i = 0; i < rows_.size(); ++i) {
     GroupTask task;
-    task.cursor = static_cast<uint64_t>(step) * rows_.size() + i;
+    task.cursor = rounds_started_ * rows_.size() + i;
     task.gid = MakeGid(id_space_, ToString(Purpose::kEval), task.cursor);
     task.purpose = Purpose::kEval;
     task.samples = 1;
@@ -49,6 +49,7 @@ void Evaluation::Start(int64_t step) {
     round_of_[task.gid] = &round;
     tasks_.push_back(std::move(task));
   }
+  ++rounds_started_;
 }
 
 bool Evaluation::active() const {

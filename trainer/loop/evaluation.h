@@ -63,7 +63,8 @@ class Evaluation {
   const std::vector<PromptRow> rows_;
   const std::string id_space_;
   const SamplingParams sampling_;
-  mutable std::mutex mutex_;
+  mutable std::mutex mutex_;  // guards what follows
+  uint64_t rounds_started_ = 0;
   std::list<Round> rounds_;
   std::map<std::string, Round*> round_of_;
   std::deque<GroupTask> tasks_;

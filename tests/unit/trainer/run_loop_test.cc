@@ -1,0 +1,329 @@
+// The loop in one process: fake learner and generators, real Redis, journal and disk.
+#include "trainer/run_loop.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <mutex>
+#include <set>
+#include <sstream>
+#include <thread>
+
+#include "common/clock.h"
+#include "common/files.h"
+#include "tests/support/redis_server.h"
+#include "tests/unit/trainer/loop_fakes.h"
+#include "trainer/ledger/lineage.h"
+
+namespace tramontane {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class RunLoopTest : public testing::Test {
+ protected:
+  void SetUp() override { server_ = RedisServer::Start().value(); }
+
+  struct Outcome {
+    absl::Status status;
+    std::vector<Json> events;
+    LoopState state;
+  };
+
+  RunConfig Config(int64_t max_steps) { return LoopConfig(server_->config(), max_steps); }
+
+  // Runs the loop to its end, at most `limit_s`. `during` runs beside it.
+  Outcome Run(const RunConfig& config, FakeTrainable& trainable, bool resume = false,
+              std::optional<CheckpointState> restored = {}, std::function<void()> during = {},
+              double limit_s = 60) {
+    Outcome outcome;
+    std::mutex mutex;
+    RunLoop::Options options;
+    options.config = config;
+    options.run_dir = dir_.path();
+    options.run_id = "run";
+    options.resume = resume;
+    options.restored = std::move(restored);
+    options.emit = [&](const Json& event) {
+      std::lock_guard lock(mutex);
+      outcome.events.push_back(event);
+    };
+    FilePublisher publisher(dir_.path());
+    MetricsRegistry metrics;
+    auto loop = RunLoop::Create(options, trainable, LoopRows(40), LoopRows(7), publisher, metrics);
+    if (!loop.ok()) {
+      outcome.status = loop.status();
+      return outcome;
+    }
+    stop_ = false;
+    std::atomic<bool> done = false;
+    std::jthread watchdog([&] {
+      const auto start = std::chrono::steady_clock::now();
+      while (!done && SecondsSince(start) < limit_s) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      stop_ = true;
+    });
+    std::jthread side;
+    if (during) side = std::jthread(during);
+    outcome.status = (*loop)->Run(stop_);
+    done = true;
+    outcome.state = (*loop)->state();
+    metrics_text_ = metrics.Render();
+    return outcome;
+  }
+
+  void StartGenerator(FakeGeneratorOptions options = {}) {
+    options.redis = server_->config();
+    options.run_id = "run";
+    options.run_dir = dir_.path();
+    options.worker = "generator-" + std::to_string(generators_.size());
+    options.seed = generators_.size() + 1;
+    generators_.emplace_back([options](std::stop_token stop) {
+      RunFakeGenerator(options, [&] { return stop.stop_requested(); });
+    });
+  }
+
+  std::vector<Json> Of(const Outcome& outcome, const std::string& kind) {
+    std::vector<Json> out;
+    for (const Json& event : outcome.events) {
+      if (event.value("event", "") == kind) out.push_back(event);
+    }
+    return out;
+  }
+  Lineage CheckedLineage() {
+    Lineage lineage = VerifyLineage(Journal::Read(dir_.path() + "/journal.jsonl").value());
+    EXPECT_THAT(lineage.problems, ElementsAre());
+    return lineage;
+  }
+  int Blobs() {
+    int count = 0;
+    for (const auto& item : std::filesystem::recursive_directory_iterator(dir_.path() + "/blobs")) {
+      count += item.is_regular_file() ? 1 : 0;
+    }
+    return count;
+  }
+
+  TempDir dir_;
+  std::unique_ptr<RedisServer> server_;
+  std::vector<std::jthread> generators_;
+  std::atomic<bool> stop_ = false;
+  std::string metrics_text_;
+};
+
+TEST_F(RunLoopTest, TrainsToItsLastStepAndLeavesNothingOutstanding) {
+  StartGenerator();
+  StartGenerator();
+  FakeTrainable trainable(dir_.path(), 2, 2);
+  const Outcome outcome = Run(Config(20), trainable);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  const Lineage lineage = CheckedLineage();
+  EXPECT_EQ(lineage.last_step, 20);
+  EXPECT_EQ(lineage.trained_groups, 80);
+  EXPECT_GT(lineage.dropped_groups.at("zero_variance"), 0);
+  EXPECT_EQ(ReadFakeCheckpoint(dir_.path()).value().state.step, 20);
+
+  const std::vector<Json> steps = Of(outcome, "step");
+  ASSERT_EQ(steps.size(), 20u);
+  EXPECT_EQ(steps[19]["step"], 20);
+  EXPECT_LE(steps[19]["staleness_mean"], 2.0);
+  // Groups that were dropped for being all right count in the sampled reward: it is above one half.
+  double reward = 0;
+  for (const Json& step : steps) reward += step["reward_mean"].get<double>() / 20;
+  EXPECT_GT(reward, 0.51);
+  const Json finished = Of(outcome, "finished").at(0);
+  EXPECT_EQ(finished["reason"], "max_steps");
+  EXPECT_EQ(finished["accuracy_after"], 1.0);
+  EXPECT_THAT(metrics_text_, HasSubstr("tramontane_trainer_step 20"));
+
+  // First, in between, and after the last step, each over all rows.
+  std::set<int64_t> evaluated;
+  for (const Json& eval : Of(outcome, "eval")) {
+    evaluated.insert(eval["step"].get<int64_t>());
+    EXPECT_EQ(eval["rows"], 7);
+    EXPECT_EQ(eval["accuracy"], 1.0);
+  }
+  EXPECT_THAT(evaluated, testing::IsSupersetOf({0, 20}));
+  auto queue = WorkQueue::Connect(server_->config(), "run").value();
+  const QueueStats stats = queue->Stats().value();
+  EXPECT_EQ(stats.waiting + stats.leased + stats.completed + stats.dead, 0);
+}
+
+TEST_F(RunLoopTest, WritesMetricsAndEveryRollout) {
+  StartGenerator();
+  FakeTrainable trainable(dir_.path(), 2, 2);
+  ASSERT_TRUE(Run(Config(4), trainable).status.ok());
+  std::istringstream lines(ReadFile(dir_.path() + "/metrics.jsonl").value());
+  std::vector<int64_t> steps;
+  for (std::string line; std::getline(lines, line);) {
+    const Json json = Json::parse(line);
+    if (json["event"] == "step") steps.push_back(json["step"]);
+  }
+  EXPECT_THAT(steps, ElementsAre(1, 2, 3, 4));
+  std::istringstream rollouts(ReadFile(dir_.path() + "/rollouts/step_2/train.jsonl").value());
+  int trained = 0;
+  for (std::string line; std::getline(rollouts, line);) trained += Json::parse(line)["fate"] == "trained" ? 1 : 0;
+  EXPECT_EQ(trained, 16);
+  EXPECT_TRUE(std::filesystem::exists(dir_.path() + "/rollouts/step_0/eval.jsonl"));
+}
+
+TEST_F(RunLoopTest, StopsOnRequestAndGoesOnWhereItWas) {
+  StartGenerator();
+  {
+    FakeTrainable trainable(dir_.path(), 2, 10);
+    const Outcome outcome = Run(Config(1000), trainable, false, {}, {}, /*limit_s=*/0.7);
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_EQ(Of(outcome, "stopped").size(), 1u);
+  }
+  const FakeCheckpoint stopped = ReadFakeCheckpoint(dir_.path()).value();
+  ASSERT_GT(stopped.state.step, 0);
+  FakeTrainable trainable(dir_.path(), 2, 1);
+  auto restored = trainable.Restore();
+  const Outcome outcome = Run(Config(stopped.state.step + 5), trainable, true, restored);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Of(outcome, "resumed").at(0)["step"], stopped.state.step);
+  EXPECT_EQ(Of(outcome, "resumed").at(0)["replayed"], 0);
+  EXPECT_EQ(trainable.steps_taken(), 5);
+  EXPECT_EQ(CheckedLineage().last_step, stopped.state.step + 5);
+}
+
+TEST_F(RunLoopTest, RefusesToStartAfreshInAUsedRunDirectory) {
+  StartGenerator();
+  FakeTrainable trainable(dir_.path(), 2, 1);
+  ASSERT_TRUE(Run(Config(1), trainable).status.ok());
+  EXPECT_EQ(Run(Config(2), trainable).status.code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(RunLoopTest, AnUnreachableRedisIsNamed) {
+  FakeTrainable trainable(dir_.path(), 2, 1);
+  server_->Kill();
+  const Outcome outcome = Run(Config(1), trainable);
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(outcome.status.message()), HasSubstr("redis.sock"));
+}
+
+TEST_F(RunLoopTest, FailuresOfGeneratorsAndVerifiersCostGroupsNotTheRun) {
+  StartGenerator({.fail = 20, .release = 10, .infra = 30});
+  FakeTrainable trainable(dir_.path(), 2, 1);
+  const Outcome outcome = Run(Config(15), trainable);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(CheckedLineage().last_step, 15);
+  EXPECT_THAT(metrics_text_, HasSubstr("reason=\"infra_failure\""));
+}
+
+TEST_F(RunLoopTest, AGroupThatAlwaysFailsIsGivenUpWithItsReason) {
+  StartGenerator({.fail = 60});
+  FakeTrainable trainable(dir_.path(), 2, 1);
+  ASSERT_TRUE(Run(Config(10), trainable).status.ok());
+  const Lineage lineage = CheckedLineage();
+  EXPECT_GT(lineage.dropped_groups.count("dead: made to fail"), 0u);
+}
+
+TEST_F(RunLoopTest, WaitsOutARedisThatIsSilent) {
+  StartGenerator();
+  FakeTrainable trainable(dir_.path(), 2, 5);
+  const Outcome outcome = Run(Config(150), trainable, false, {}, [this] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    server_->Pause();
+    std::this_thread::sleep_for(std::chrono::seconds(4));
+    server_->Resume();
+  });
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  const Lineage lineage = CheckedLineage();
+  EXPECT_EQ(lineage.last_step, 150);
+  EXPECT_EQ(lineage.trained_groups, 600);
+  bool said_so = false;
+  for (const Json& event : Of(outcome, "waiting")) {
+    said_so = said_so || event["waiting_for"].get<std::string>().find("redis, unavailable") != std::string::npos;
+  }
+  EXPECT_TRUE(said_so);
+}
+
+TEST_F(RunLoopTest, GoesOnAfterRedisWasKilledAndAfterItLostItsData) {
+  StartGenerator();
+  FakeTrainable trainable(dir_.path(), 2, 5);
+  const Outcome outcome = Run(Config(200), trainable, false, {}, [this] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    ASSERT_TRUE(server_->Restart().ok());
+    std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    ASSERT_TRUE(server_->RestartEmpty().ok());
+  });
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(CheckedLineage().last_step, 200);
+  EXPECT_THAT(metrics_text_, HasSubstr("tramontane_queue_alarms_total{kind=\"data_lost\"} 1"));
+}
+
+TEST_F(RunLoopTest, ANewTrainerEndsTheOldOne) {
+  StartGenerator();
+  FakeTrainable trainable(dir_.path(), 2, 5);
+  const Outcome outcome = Run(Config(100000), trainable, false, {}, [this] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    ASSERT_TRUE(WorkQueue::Connect(server_->config(), "run").value()->Fence().ok());
+  });
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kAborted);
+}
+
+TEST_F(RunLoopTest, StopsAfterTooManyStepsThatAreNotFinite) {
+  StartGenerator();
+  FakeTrainable trainable(dir_.path(), 2, 1);
+  trainable.skip = [](int64_t step) { return step >= 5; };
+  const Outcome outcome = Run(Config(50), trainable);
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(outcome.status.message()), HasSubstr("not finite"));
+  EXPECT_EQ(CheckedLineage().last_step, 8);
+}
+
+TEST_F(RunLoopTest, StopsAtTheRewardAskedFor) {
+  StartGenerator();
+  FakeTrainable trainable(dir_.path(), 2, 1);
+  RunConfig config = Config(1000);
+  config.run.stop_reward = 0.4;
+  const Outcome outcome = Run(config, trainable);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Of(outcome, "finished").at(0)["reason"], "stop_reward");
+  EXPECT_EQ(CheckedLineage().last_step, 10);
+}
+
+TEST_F(RunLoopTest, TrainsOnShortBatchesWhenAlmostEverythingIsAlike) {
+  StartGenerator({.same_reward = 93});
+  FakeTrainable trainable(dir_.path(), 2, 1);
+  const Outcome outcome = Run(Config(6), trainable);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(CheckedLineage().last_step, 6);
+}
+
+TEST_F(RunLoopTest, KeepsBlobsBoundedByTheCheckpointInterval) {
+  StartGenerator();
+  FakeTrainable trainable(dir_.path(), 2, 1);
+  ASSERT_TRUE(Run(Config(60), trainable).status.ok());
+  // 300 groups and more went through; those of the last two intervals and of the end may stay.
+  EXPECT_LT(Blobs(), 2 * (2 * 5 + 3) * 4 * 2);
+}
+
+TEST_F(RunLoopTest, AMissingBlobRollsTheLineageBack) {
+  StartGenerator();
+  RunConfig config = Config(12);
+  config.trainer.checkpoint_interval_steps = 100;  // only the first, at step 0, and the last
+  {
+    FakeTrainable trainable(dir_.path(), 2, 1);
+    ASSERT_TRUE(Run(config, trainable).status.ok());
+  }
+  // As if the last checkpoint had been lost together with a blob of step 9.
+  const std::vector<JournalRecord> records = Journal::Read(dir_.path() + "/journal.jsonl").value();
+  for (const JournalRecord& record : records) {
+    if (record.kind == "batch" && record.step == 9) {
+      std::filesystem::remove(dir_.path() + "/blobs/" + record.blobs[0].substr(0, 2) + "/" + record.blobs[0]);
+    }
+  }
+  std::filesystem::remove(dir_.path() + "/fake_checkpoint.json");
+  FakeTrainable trainable(dir_.path(), 2, 1);
+  const Outcome outcome = Run(config, trainable, true);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Of(outcome, "resumed").at(0)["replayed"], 8);
+  const Lineage lineage = CheckedLineage();
+  EXPECT_EQ(lineage.last_step, 12);
+  EXPECT_EQ(lineage.rolled_back_groups, 16);
+}
+
+}  // namespace
+}  // namespace tramontane
