@@ -178,7 +178,8 @@ int Main(int argc, char** argv) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     context.json |= std::any_of(argv, argv + argc, [](const char* arg) { return std::string(arg) == "--json"; });
     const std::string command = argc > 1 ? argv[1] : "";
-    const bool unknown = !command.empty() && command[0] != '-' && !app.get_subcommand_no_throw(command);
+    const bool unknown = !command.empty() && command[0] != '-' &&
+                         app.get_subcommands([&](const CLI::App* c) { return c->get_name() == command; }).empty();
     return Fail(context, command, absl::InvalidArgumentError(
                                       unknown ? "there is no command '" + command + "'; see --help" : error.what()));
   }

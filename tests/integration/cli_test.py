@@ -216,7 +216,8 @@ class BadSurroundings(TestCase):
         if mounted:
             self.addCleanup(subprocess.run, ["umount", "-l", runs], check=False)
             self.assert_error(["run", self.write_config()], "disk full", timeout=180)
-            self.assertEqual(list(runs.glob("test/checkpoints/*/manifest.json")), [])
+            for checkpoint in runs.glob("test/checkpoints/step_*"):  # whole ones or none
+                self.assertTrue((checkpoint / "manifest.json").exists(), checkpoint)
             return
         # Without the right to mount: no file may grow past 64 KiB, which is as good as a full disk.
         def limit():
