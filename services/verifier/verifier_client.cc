@@ -75,7 +75,7 @@ VerifierClient::~VerifierClient() {
   {
     std::unique_lock lock(mutex_);
     stopping_ = true;
-    for (const std::shared_ptr<Call>& call : calls_) call->context.TryCancel();
+    for (const auto& [key, call] : calls_) call->context.TryCancel();
     wake_.notify_all();
     ready_.notify_all();
     ready_.wait(lock, [this] { return calls_.empty(); });
@@ -184,7 +184,8 @@ bool VerifierClient::CanSend() const {
 }
 
 void VerifierClient::Send(std::unique_lock<std::mutex>& lock) {
-  auto call = std::make_shared<Call>();
+  auto owned = std::make_unique<Call>();
+  Call* const call = owned.get();
   call->job = std::move(pending_.front());
   pending_.pop_front();
   call->ticket = circuit_.OnSent();
@@ -192,7 +193,7 @@ void VerifierClient::Send(std::unique_lock<std::mutex>& lock) {
   const double queue_deadline_s = kQueueShare * section_.request_timeout_s;
   call->job.request.set_queue_deadline_s(queue_deadline_s);
   SetDeadline(call->context, queue_deadline_s + section_.request_timeout_s + kProbeTimeoutS);
-  calls_.insert(call);
+  calls_[call] = std::move(owned);
   in_flight_gauge_.Set(static_cast<double>(calls_.size()));
   lock.unlock();
   stub_->async()->Verify(&call->context, &call->job.request, &call->result,
@@ -200,7 +201,7 @@ void VerifierClient::Send(std::unique_lock<std::mutex>& lock) {
   lock.lock();
 }
 
-void VerifierClient::OnReply(const std::shared_ptr<Call>& call, const grpc::Status& status) {
+void VerifierClient::OnReply(Call* call, const grpc::Status& status) {
   std::optional<Answer> answer;
   {
     std::lock_guard lock(mutex_);

@@ -7,12 +7,10 @@
 #include <chrono>
 #include <condition_variable>
 #include <deque>
-#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <queue>
-#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -49,7 +47,9 @@ class VerifierClient {
     int32_t refusals = 0;  // because the service was full
     int64_t due_ms = 0;
   };
-  struct Call {  // one attempt under way
+  // One attempt under way. Owned by calls_ alone: its context holds on to the channel, and a channel
+  // that is let go of last by one of gRPC's own threads makes that thread wait for itself.
+  struct Call {
     grpc::ClientContext context;
     v1::VerifyResult result;
     Job job;
@@ -72,7 +72,7 @@ class VerifierClient {
   absl::StatusOr<v1::VerifierDescription> AskWhoItIs();
   void Describe(const v1::VerifierDescription& description);  // mutex held
   void NoteDigest(const v1::VerifyResult& result);            // mutex held
-  void OnReply(const std::shared_ptr<Call>& call, const grpc::Status& status);
+  void OnReply(Call* call, const grpc::Status& status);
   std::optional<Answer> Settle(Call& call, const grpc::Status& status);  // mutex held
   // Back into the queue, with one more in `count`; or given up. Mutex held.
   std::optional<Answer> Fail(Job job, const std::string& reason, int32_t Job::*count);
@@ -98,7 +98,7 @@ class VerifierClient {
   CircuitBreaker circuit_;
   std::deque<Job> pending_;     // may be sent now, in order
   std::vector<Job> backing_off_;  // heap by due_ms
-  std::set<std::shared_ptr<Call>> calls_;
+  std::map<const Call*, std::unique_ptr<Call>> calls_;
   int32_t max_in_flight_ = 1;
   std::optional<v1::VerifierDescription> description_;
   absl::Status last_error_ = absl::UnavailableError("not asked yet");
