@@ -383,12 +383,17 @@ local function stats(keys, args)
   return out
 end
 
--- blobs() → addresses that groups in the queue still need
-local function blobs(keys, args)
+-- live() → flat list of gid, state and payload address of every group still in the queue
+local function live(keys, args)
   local out = {}
-  for _, raw in ipairs(redis.call('HVALS', keys[STATE])) do
-    local st = cjson.decode(raw)
-    if is_live(st) then out[#out + 1] = st.b end
+  local all = redis.call('HGETALL', keys[STATE])
+  for i = 1, #all, 2 do
+    local st = cjson.decode(all[i + 1])
+    if is_live(st) then
+      out[#out + 1] = all[i]
+      out[#out + 1] = st.s
+      out[#out + 1] = st.b
+    end
   end
   return out
 end
@@ -407,4 +412,4 @@ redis.register_function{function_name = 'tramontane_fail', callback = fail, flag
 redis.register_function{function_name = 'tramontane_reap', callback = reap, flags = FULL_OK}
 redis.register_function{function_name = 'tramontane_retire', callback = retire, flags = FULL_OK}
 redis.register_function{function_name = 'tramontane_stats', callback = stats, flags = FULL_OK}
-redis.register_function{function_name = 'tramontane_blobs', callback = blobs, flags = FULL_OK}
+redis.register_function{function_name = 'tramontane_live', callback = live, flags = FULL_OK}

@@ -187,11 +187,14 @@ absl::StatusOr<std::vector<DeadGroup>> WorkQueue::ListDead(int max_groups) {
   return groups;
 }
 
-absl::StatusOr<std::vector<std::string>> WorkQueue::LiveBlobs() {
-  ASSIGN_OR_RETURN(RedisReply reply, impl_->Call("blobs", {}));
-  std::vector<std::string> addresses;
-  for (RedisReply& item : reply.array) addresses.push_back(std::move(item.string));
-  return addresses;
+absl::StatusOr<std::vector<LiveGroup>> WorkQueue::ListLive() {
+  ASSIGN_OR_RETURN(RedisReply reply, impl_->Call("live", {}));
+  std::vector<LiveGroup> groups;
+  for (size_t i = 0; i + 2 < reply.array.size(); i += 3) {
+    groups.push_back({std::move(reply.array[i].string), std::move(reply.array[i + 2].string),
+                      reply.array[i + 1].string == "completed"});
+  }
+  return groups;
 }
 
 absl::StatusOr<std::optional<Lease>> WorkQueue::Claim(const std::string& worker, int block_ms) {

@@ -26,6 +26,12 @@
 
 namespace tramontane {
 
+struct LiveGroup {
+  std::string gid;
+  std::string blob;        // of the task, or of the finished group
+  bool completed = false;  // blob is the finished group's
+};
+
 // kEnded: retired before. kForgotten: Redis lost its data, see Restore().
 enum class AdmitResult { kAdmitted, kKnown, kBusy, kEnded, kFenced, kForgotten };
 
@@ -73,7 +79,8 @@ class WorkQueue {
   ~WorkQueue();
 
   // --- trainer ---
-  // Forgets groups that an earlier run of this name left behind; the epoch stays.
+  // Empties the queue (left behind by an earlier run of this name, or at the end of a run); the
+  // epoch stays.
   absl::Status Reset();
   // Starts a new epoch, above the current one and `at_least`; writes of lower ones are refused.
   absl::StatusOr<int64_t> Fence(int64_t at_least = 0);
@@ -92,7 +99,7 @@ class WorkQueue {
   // Returns expired leases to the queue; at `max_deliveries` failures a group goes to the dead stream.
   absl::StatusOr<int64_t> Reap(double lease_s, int max_deliveries);
   absl::StatusOr<std::vector<DeadGroup>> ListDead(int max_groups);  // oldest first, until retired
-  absl::StatusOr<std::vector<std::string>> LiveBlobs();  // addresses that queued groups still need
+  absl::StatusOr<std::vector<LiveGroup>> ListLive();  // what is not retired, in no order
 
   // --- generator ---
   // Waits up to `block_ms` for work. A lease lasts `generator.lease_s` from its claim or last renewal.

@@ -275,9 +275,9 @@ void RunLoop::Impl::StartSweep() {
     absl::StatusOr<std::unique_ptr<WorkQueue>> queue =
         WorkQueue::Connect(options_.config.redis, options_.run_id);
     RETURN_IF_ERROR(queue.status());
-    ASSIGN_OR_RETURN(const std::vector<std::string> queued, (*queue)->LiveBlobs());
-    std::set<std::string> keep(queued.begin(), queued.end());
-    keep.insert(plan_.needed_blobs.begin(), plan_.needed_blobs.end());
+    ASSIGN_OR_RETURN(const std::vector<LiveGroup> queued, (*queue)->ListLive());
+    std::set<std::string> keep(plan_.needed_blobs.begin(), plan_.needed_blobs.end());
+    for (const LiveGroup& group : queued) keep.insert(group.blob);
     ASSIGN_OR_RETURN(const int64_t removed, blobs_.Sweep(keep, kOrphanBlobS));
     if (removed > 0) LogInfo("orphaned_blobs_removed", {{"blobs", removed}});
     return absl::OkStatus();
@@ -484,7 +484,7 @@ absl::Status RunLoop::Impl::Finish(const std::atomic<bool>& stop, const std::str
   // A finished run leaves nothing outstanding; a stopped one will go on with what it issued.
   if (finished) book_.DropAll("run_finished");
   RETURN_IF_ERROR(journal_.AppendDrops(step_));
-  dispatcher_.Drain();
+  dispatcher_.Drain(/*empty=*/finished);
   if (checkpoint_step_ != step_ || finished) RETURN_IF_ERROR(Checkpoint());
   SetPhase(finished ? "finished" : "stopped");
   Json event = {{"event", finished ? "finished" : "stopped"},

@@ -1,5 +1,6 @@
 // A real redis-server of a test's own: unix socket and append-only file in a temporary folder.
-// Bounded in memory, stops with the test (also when the test is killed), ended by pid only.
+// Bounded in memory, stops with the test (also when the test is killed), ended by pid only. The
+// thread that starts it must outlive it: the kernel ends the child together with that thread.
 #pragma once
 
 #include <sys/types.h>

@@ -42,6 +42,7 @@ Dispatcher::Dispatcher(Options options, const std::vector<PromptRow>& rows, Prom
 void Dispatcher::Run(std::stop_token stop) {
   stop_ = std::move(stop);
   last_reconcile_ = std::chrono::steady_clock::now();
+  AdoptOutstanding();
   while (!stopping()) {
     FlushRetirements();
     IssueEvaluation();
@@ -63,7 +64,37 @@ void Dispatcher::Retire(Terminal terminal, std::vector<std::string> gids, std::v
   book_.Wake();
 }
 
-void Dispatcher::Drain() { FlushRetirements(); }
+void Dispatcher::Drain(bool empty) {
+  FlushRetirements();
+  if (!empty) return;
+  if (absl::Status status = queue_->Reset(); !status.ok()) LogWarn("queue_not_emptied", {{"status", status}});
+}
+
+void Dispatcher::AdoptOutstanding() {
+  absl::StatusOr<std::vector<LiveGroup>> live = Patiently(health_, stopping_fn_, [&] { return queue_->ListLive(); });
+  if (!live.ok()) {
+    if (!absl::IsCancelled(live.status())) failure_.Set(Annotate(live.status(), "listing the queue"));
+    return;
+  }
+  std::vector<std::string> not_ours;
+  for (const LiveGroup& group : *live) {
+    std::optional<GroupTask> task;
+    if (absl::StatusOr<std::string> bytes = blobs_.Get(group.blob); bytes.ok() && group.completed) {
+      if (absl::StatusOr<Group> decoded = DecodeGroup(*bytes); decoded.ok()) task = std::move(decoded->task);
+    } else if (bytes.ok()) {
+      if (absl::StatusOr<GroupTask> decoded = DecodeTask(*bytes); decoded.ok()) task = std::move(*decoded);
+    }
+    const bool wanted = task && task->purpose == Purpose::kTrain && task->gid == group.gid &&
+                        book_.Adopt(task->cursor, group.gid);
+    if (!wanted) {
+      not_ours.push_back(group.gid);
+    } else if (!group.completed) {
+      book_.SetIssued(task->cursor, group.gid, group.blob);
+    }
+  }
+  LogInfo("queue_taken_over", {{"groups", live->size() - not_ours.size()}, {"retired", not_ours.size()}});
+  if (!not_ours.empty()) Retire(Terminal::kDropped, std::move(not_ours));
+}
 
 void Dispatcher::FlushRetirements() {
   while (true) {

@@ -47,7 +47,8 @@ class Dispatcher {
 
   // Any thread. The groups' end is durable; their blobs `remove` are not needed by anybody.
   void Retire(Terminal terminal, std::vector<std::string> gids, std::vector<std::string> remove = {});
-  void Drain();  // after Run has returned: one more try to retire what is left
+  // After Run has returned: one more try to retire what is left; with `empty`, nothing stays in Redis.
+  void Drain(bool empty);
   // Train groups are issued from now on (evaluation always is).
   void AllowTraining(bool allowed) { training_allowed_ = allowed; }
   // Times that the queue was rebuilt after Redis lost its data; the collector then starts over.
@@ -58,6 +59,9 @@ class Dispatcher {
     Terminal terminal;
     std::vector<std::string> gids, remove;
   };
+  // What an earlier process of this run left in the queue: train groups count as running from now
+  // on, evaluations are given up.
+  void AdoptOutstanding();
   void FlushRetirements();
   void IssueEvaluation();
   void IssueTraining();

@@ -16,16 +16,16 @@ absl::Status Failure::Get() const {
   return status_;
 }
 
-void RedisHealth::Down() {
+void RedisHealth::Down(const absl::Status& why) {
   const auto now = std::chrono::steady_clock::now();
   std::lock_guard lock(mutex_);
   if (!down_) {
     down_ = true;
     since_ = last_log_ = now;
-    LogWarn("redis_unavailable", {{"seconds", 0}});
+    LogWarn("redis_unavailable", {{"seconds", 0}, {"status", why}});
   } else if (now - last_log_ >= std::chrono::seconds(2)) {
     last_log_ = now;
-    LogWarn("redis_unavailable", {{"seconds", SecondsSince(since_)}});
+    LogWarn("redis_unavailable", {{"seconds", SecondsSince(since_)}, {"status", why}});
   }
 }
 

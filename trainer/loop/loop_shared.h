@@ -37,7 +37,7 @@ class Failure {
 class RedisHealth {
  public:
   explicit RedisHealth(Counter unavailable_seconds) : unavailable_seconds_(unavailable_seconds) {}
-  void Down();  // a call failed
+  void Down(const absl::Status& why);  // a call failed; logs it, and again every two seconds
   void Up();    // a call succeeded; logs how long it was away
   double SecondsDown() const;        // 0 while it answers
   // Counts the times it came back; whoever sees it grow looks whether anything was lost.
@@ -71,8 +71,7 @@ std::invoke_result_t<Call> Patiently(RedisHealth& health, const std::function<bo
       health.Up();
       return result;
     }
-    LogDebug("redis_call_failed", {{"status", status}});
-    health.Down();
+    health.Down(status);
     // Slept in short pieces, so that a stop is not kept waiting.
     for (auto slept = std::chrono::milliseconds(0); slept < pause; slept += std::chrono::milliseconds(20)) {
       if (stopping()) return absl::CancelledError("stopping");

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <set>
 #include <thread>
+#include <tuple>
 
 #include "common/clock.h"
 #include "queue/redis.h"
@@ -317,14 +318,22 @@ TEST_F(WorkQueueTest, StatsNameTheOldestLeaseAndItsHolder) {
   EXPECT_LT(stats.oldest_lease_s, 30);
 }
 
-TEST_F(WorkQueueTest, LiveBlobsAreThoseOfGroupsStillQueued) {
+TEST_F(WorkQueueTest, ListsGroupsUntilTheyAreRetired) {
   Admit(0);
-  Admit(1);
+  Admit(1, Purpose::kEval);
   auto generator = Connect();
   ASSERT_TRUE(generator->Complete(generator->Claim("g", 0).value().value(), Blob(5)).ok());
-  EXPECT_THAT(trainer_->LiveBlobs().value(), testing::UnorderedElementsAre(Blob(1), Blob(5)));
-  ASSERT_TRUE(trainer_->Retire({Gid(0)}, Terminal::kTrained, epoch_).ok());
-  EXPECT_THAT(trainer_->LiveBlobs().value(), ElementsAre(Blob(1)));
+  const auto list = [&] {
+    std::set<std::tuple<std::string, std::string, bool>> out;
+    const std::vector<LiveGroup> groups = trainer_->ListLive().value();
+    for (const LiveGroup& group : groups) {
+      out.insert({group.gid, group.blob, group.completed});
+    }
+    return out;
+  };
+  EXPECT_THAT(list(), ElementsAre(std::tuple(Gid(0), Blob(0), false), std::tuple(Gid(1), Blob(5), true)));
+  ASSERT_TRUE(trainer_->Retire({Gid(1)}, Terminal::kTrained, epoch_).ok());
+  EXPECT_THAT(list(), ElementsAre(std::tuple(Gid(0), Blob(0), false)));
 }
 
 TEST_F(WorkQueueTest, PayloadsDoNotFitIntoTheStream) {

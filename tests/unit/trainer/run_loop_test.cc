@@ -65,7 +65,12 @@ class RunLoopTest : public testing::Test {
       stop_ = true;
     });
     std::jthread side;
-    if (during) side = std::jthread(during);
+    if (during) {
+      side = std::jthread([&] {
+        during();
+        while (!done) std::this_thread::sleep_for(std::chrono::milliseconds(10));  // redis_server.h
+      });
+    }
     outcome.status = (*loop)->Run(stop_);
     done = true;
     outcome.state = (*loop)->state();
