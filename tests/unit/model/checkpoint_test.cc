@@ -69,7 +69,7 @@ TEST_F(Checkpoint, ComesBackFromShardsAndNamesAMissingOne) {
 }
 
 TEST_F(Checkpoint, SaysWhichTensorDoesNotFit) {
-  fs::copy(Golden("llama"), dir_, fs::copy_options::overwrite_existing);
+  fs::copy(Golden("llama"), dir_, fs::copy_options::recursive);
   nlohmann::json config = nlohmann::json::parse(std::ifstream(dir_ / "config.json"));
   const auto load_with = [&](const char* key, nlohmann::json value) {
     nlohmann::json changed = config;
@@ -89,7 +89,7 @@ TEST_F(Checkpoint, SaysWhichTensorDoesNotFit) {
 }
 
 TEST_F(Checkpoint, IndexMayNotLeaveItsFolder) {
-  fs::copy(Golden("llama"), dir_, fs::copy_options::overwrite_existing);
+  fs::copy(Golden("llama"), dir_, fs::copy_options::recursive);
   std::ofstream(dir_ / "model.safetensors.index.json")
       << R"({"weight_map": {"model.norm.weight": "../model.safetensors"}})";
   EXPECT_EQ(LoadTransformer(dir_.string()).status().code(), absl::StatusCode::kDataLoss);

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <cmath>
+#include <numeric>
 #include <random>
 
 #include "model/packed_attention.h"
@@ -10,7 +12,7 @@
 namespace tramontane {
 namespace {
 
-struct Setup {
+struct Shape {
   int64_t heads = 4, kv_heads = 2, dim = 32, block_tokens = 16, window = 0, blocks = 64;
   double scale = 0.2;
   at::ScalarType dtype = at::kFloat;
@@ -19,7 +21,7 @@ struct Setup {
 // Sequences of these lengths, their blocks scattered over the cache.
 class Paged {
  public:
-  Paged(const Setup& setup, const std::vector<int64_t>& lengths) : s_(setup), lengths_(lengths) {
+  Paged(const Shape& shape, const std::vector<int64_t>& lengths) : s_(shape), lengths_(lengths) {
     torch::manual_seed(3);
     const auto options = torch::TensorOptions().dtype(s_.dtype);
     for (int64_t length : lengths) {
@@ -89,7 +91,7 @@ class Paged {
   const at::Tensor& out(size_t i) const { return out_[i]; }
 
  private:
-  Setup s_;
+  Shape s_;
   std::vector<int64_t> lengths_;
   std::vector<at::Tensor> q_, k_, v_, out_;
   at::Tensor k_cache_, v_cache_;
@@ -110,12 +112,12 @@ TEST(PagedAttention, EqualsPackedForMixedSteps) {
     for (int64_t dim : {32, 20, 64, 128}) {
       for (int64_t window : {0, 6}) {
         for (int64_t kv_heads : {1, 2, 4}) {
-          Setup setup;
-          setup.block_tokens = block_tokens;
-          setup.dim = dim;
-          setup.window = window;
-          setup.kv_heads = kv_heads;
-          Paged paged(setup, {50, 75, 14});
+          Shape shape;
+          shape.block_tokens = block_tokens;
+          shape.dim = dim;
+          shape.window = window;
+          shape.kv_heads = kv_heads;
+          Paged paged(shape, {50, 75, 14});
           RunMixed(paged, 1, false);
           EXPECT_LT(paged.WorstGapToPacked(), 1e-5)
               << "block " << block_tokens << " dim " << dim << " window " << window << " kv heads " << kv_heads;
@@ -126,14 +128,14 @@ TEST(PagedAttention, EqualsPackedForMixedSteps) {
 }
 
 TEST(PagedAttention, ThreadsAndFloat64AndOperatorsAgree) {
-  Setup setup;
-  Paged one(setup, {50, 75, 14}), two(setup, {50, 75, 14});
+  Shape shape;
+  Paged one(shape, {50, 75, 14}), two(shape, {50, 75, 14});
   RunMixed(one, 1, false);
   RunMixed(two, 2, false);
   for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(torch::equal(one.out(i), two.out(i)));
-  setup.dtype = at::kDouble;
-  setup.window = 9;
-  Paged wide(setup, {50, 75, 14}), aten(setup, {50, 75, 14});
+  shape.dtype = at::kDouble;
+  shape.window = 9;
+  Paged wide(shape, {50, 75, 14}), aten(shape, {50, 75, 14});
   RunMixed(wide, 1, false);
   EXPECT_LT(wide.WorstGapToPacked(), 1e-12);
   // The operator path masks by adding, so its cache must not hold NaN: it reads only written blocks.
@@ -142,8 +144,8 @@ TEST(PagedAttention, ThreadsAndFloat64AndOperatorsAgree) {
 }
 
 TEST(PagedAttention, ResultsDoNotDependOnTheRestOfTheBatch) {
-  Setup setup;
-  Paged alone(setup, {40, 40, 40}), together(setup, {40, 40, 40});
+  Shape shape;
+  Paged alone(shape, {40, 40, 40}), together(shape, {40, 40, 40});
   alone.Step({{0, 0, 39}});
   alone.Step({{0, 39, 40}});
   together.Step({{1, 0, 39}, {0, 0, 39}, {2, 0, 12}});
