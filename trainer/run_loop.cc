@@ -8,12 +8,10 @@
 #include <utility>
 
 #include "common/clock.h"
-#include "common/files.h"
 #include "common/log.h"
 #include "common/status.h"
 #include "queue/blob_store.h"
 #include "queue/work_queue.h"
-#include "trainer/ledger/journal.h"
 #include "trainer/loop/background_writer.h"
 #include "trainer/loop/collection_window.h"
 #include "trainer/loop/collector.h"
@@ -24,6 +22,7 @@
 #include "trainer/loop/loop_shared.h"
 #include "trainer/loop/publish_thread.h"
 #include "trainer/loop/recovery.h"
+#include "trainer/loop/startup.h"
 #include "trainer/loop/step_recorder.h"
 
 namespace tramontane {
@@ -32,7 +31,6 @@ namespace {
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kTick(100);
-constexpr double kRedisStartPatienceS = 10;
 constexpr double kFirstWaitingS = 2, kNextWaitingS = 5;
 // Dropped groups are journalled with the next batch, or when so many or so old without one.
 constexpr double kDropFlushS = 1;
@@ -53,16 +51,6 @@ SamplingParams TrainSampling(const RolloutSection& rollout) {
   return sampling;
 }
 
-// Redis may be starting beside us.
-absl::StatusOr<std::unique_ptr<WorkQueue>> ConnectPatiently(const RedisSection& redis, const std::string& run_id) {
-  const auto start = SteadyClock::now();
-  while (true) {
-    absl::StatusOr<std::unique_ptr<WorkQueue>> queue = WorkQueue::Connect(redis, run_id);
-    if (!absl::IsUnavailable(queue.status()) || SecondsSince(start) > kRedisStartPatienceS) return queue;
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
-  }
-}
-
 std::string OneDecimal(double value) {
   char text[32];
   std::snprintf(text, sizeof text, "%.1f", value);
@@ -74,17 +62,7 @@ std::string OneDecimal(double value) {
 // The order of members is the order of construction; threads are started by Run and end in it.
 class RunLoop::Impl {
  public:
-  struct Parts {
-    std::unique_ptr<Journal> journal;
-    BlobStore blobs;
-    RecoveryPlan plan;
-    std::unique_ptr<WorkQueue> dispatcher_queue, collector_queue;
-    int64_t epoch = 0;
-    bool fresh = false;
-  };
-  static absl::StatusOr<Parts> Prepare(const Options& options);
-
-  Impl(Options options, Parts parts, Trainable& trainable, std::vector<PromptRow> train_rows,
+  Impl(Options options, LoopParts parts, Trainable& trainable, std::vector<PromptRow> train_rows,
        std::vector<PromptRow> eval_rows, WeightPublisher& publisher, MetricsRegistry& metrics);
 
   absl::Status Run(const std::atomic<bool>& stop);
@@ -142,30 +120,7 @@ class RunLoop::Impl {
   LoopState state_;  // guarded by state_mutex_
 };
 
-absl::StatusOr<RunLoop::Impl::Parts> RunLoop::Impl::Prepare(const Options& options) {
-  RETURN_IF_ERROR(MakeDirs(options.run_dir));
-  std::unique_ptr<Journal> journal;
-  ASSIGN_OR_RETURN(journal, Journal::Open(options.run_dir + "/journal.jsonl"));
-  ASSIGN_OR_RETURN(BlobStore blobs, BlobStore::Open(options.run_dir + "/blobs"));
-  Parts parts{std::move(journal), std::move(blobs), {}, nullptr, nullptr, 0, false};
-  ASSIGN_OR_RETURN(parts.plan, PlanRecovery(*parts.journal, options.resume, options.restored,
-                                            options.config.trainer.checkpoint_interval_steps));
-  ASSIGN_OR_RETURN(parts.dispatcher_queue, ConnectPatiently(options.config.redis, options.run_id));
-  ASSIGN_OR_RETURN(parts.collector_queue, ConnectPatiently(options.config.redis, options.run_id));
-  parts.fresh = parts.journal->records().empty();
-  ASSIGN_OR_RETURN(parts.epoch, parts.dispatcher_queue->Fence(parts.plan.last_epoch));
-  // Whatever an earlier run of this name left in Redis has nothing to do with this journal.
-  if (parts.fresh) RETURN_IF_ERROR(parts.dispatcher_queue->Reset());
-  JournalRecord record;
-  record.kind = "epoch";
-  record.epoch = parts.epoch;
-  record.step = parts.plan.step;
-  record.detail = {{"run_id", options.run_id}};
-  RETURN_IF_ERROR(parts.journal->Append(record, /*durable=*/true));
-  return parts;
-}
-
-RunLoop::Impl::Impl(Options options, Parts parts, Trainable& trainable, std::vector<PromptRow> train_rows,
+RunLoop::Impl::Impl(Options options, LoopParts parts, Trainable& trainable, std::vector<PromptRow> train_rows,
                     std::vector<PromptRow> eval_rows, WeightPublisher& publisher, MetricsRegistry& metrics)
     : options_(std::move(options)),
       trainer_(options_.config.trainer),
@@ -536,7 +491,7 @@ absl::StatusOr<std::unique_ptr<RunLoop>> RunLoop::Create(Options options, Traina
                                                          std::vector<PromptRow> eval_rows,
                                                          WeightPublisher& publisher, MetricsRegistry& metrics) {
   if (train_rows.empty()) return absl::InvalidArgumentError("data.train: no rows");
-  ASSIGN_OR_RETURN(Impl::Parts parts, Impl::Prepare(options));
+  ASSIGN_OR_RETURN(LoopParts parts, PrepareLoop(options));
   return std::unique_ptr<RunLoop>(
       new RunLoop(std::make_unique<Impl>(std::move(options), std::move(parts), trainable, std::move(train_rows),
                                          std::move(eval_rows), publisher, metrics)));
