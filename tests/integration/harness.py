@@ -121,6 +121,10 @@ class Run:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(30)
+        for reader in self.readers:
+            reader.join(10)
+        self.process.stdout.close()
+        self.process.stderr.close()
 
     def read_events(self):
         for line in self.process.stdout:

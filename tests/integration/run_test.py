@@ -70,9 +70,10 @@ class WholeRun(Runs):
         self.assertFalse(json.loads(out)["supervised"])
 
     def test_two_generators_share_the_work(self):
-        with Run(self.write_config({"generator": {"count": 2}})) as run:
-            self.assert_finished(run, 6)
-            workers = {json.loads(line).get("generator_id")
+        config = self.write_config({"run": {"max_steps": 20}, "generator": {"count": 2, "claim_groups": 1}})
+        with Run(config) as run:
+            self.assert_finished(run, 20)
+            workers = {json.loads(line)["generator"]
                        for file in run.run_dir.glob("rollouts/step_*/train.jsonl")
                        for line in file.read_text().splitlines()}
         self.assertEqual(workers, {"generator-0", "generator-1"})

@@ -28,6 +28,8 @@ Json RolloutLine(const Group& group, const Rollout& rollout, const std::string& 
   line["version_max"] = MaxVersion(rollout);
   line["issued_version"] = group.task.issued_version;
   line["reward"] = rollout.verdict.score ? Json(*rollout.verdict.score) : Json();
+  line["verdict"] = ToJson(rollout.verdict);
+  line["generate_seconds"] = rollout.generate_seconds;
   line["fate"] = fate;
   return line;
 }
