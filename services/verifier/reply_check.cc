@@ -31,10 +31,10 @@ CheckedReply CheckReply(const v1::VerifyResult& result, const std::string& expec
   const std::string said = name + (result.feedback().empty() ? "" : ": " + result.feedback());
   switch (result.status()) {
     case v1::VERIFY_STATUS_BAD_INPUT: return Of(ReplyKind::kBadRow, said);
-    case v1::VERIFY_STATUS_OVERLOADED: return Of(ReplyKind::kOverloaded, said);
+    case v1::VERIFY_STATUS_OVERLOADED:
+    case v1::VERIFY_STATUS_CANCELLED: return Of(ReplyKind::kNotTried, said);
     case v1::VERIFY_STATUS_VERIFIER_ERROR:
-    case v1::VERIFY_STATUS_SANDBOX_ERROR:
-    case v1::VERIFY_STATUS_CANCELLED: return Of(ReplyKind::kRetry, said);
+    case v1::VERIFY_STATUS_SANDBOX_ERROR: return Of(ReplyKind::kRetry, said);
     default: break;
   }
   absl::StatusOr<Verdict> verdict = FromProto(result);

@@ -10,10 +10,10 @@
 namespace tramontane {
 
 enum class ReplyKind {
-  kVerdict,     // a score, a policy failure or a timeout: done
-  kRetry,       // the verifier's fault; may go better next time
-  kOverloaded,  // not tried; ask later
-  kBadRow,      // the row's fault (no gold answer, …): no attempt can help
+  kVerdict,   // a score, a policy failure or a timeout: done
+  kRetry,     // the verifier's fault; may go better next time
+  kNotTried,  // overloaded, or stopping; ask later
+  kBadRow,    // the row's fault (no gold answer, …): no attempt can help
 };
 
 struct CheckedReply {

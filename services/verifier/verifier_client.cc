@@ -24,8 +24,10 @@ constexpr int32_t kMaxRefusals = 30;
 constexpr int64_t kFirstBackoffMs = 50, kMaxBackoffMs = 2000;
 constexpr std::chrono::milliseconds kLongestWait(500);
 
+// A server that is stopped ends the calls it holds as CANCELLED: nobody cancels from this side.
 bool Unreachable(const grpc::Status& status) {
-  return status.error_code() == grpc::StatusCode::UNAVAILABLE;
+  return status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+         status.error_code() == grpc::StatusCode::CANCELLED;
 }
 
 struct LaterFirst {
@@ -250,8 +252,8 @@ std::optional<VerifierClient::Answer> VerifierClient::Settle(Call& call, const g
                                   {"reason", reply.reason}});
     return Conclude(call.job, InfraFailure(reply.reason));
   }
-  const bool overloaded = reply.kind == ReplyKind::kOverloaded;
-  return Fail(std::move(call.job), reply.reason, overloaded ? &Job::refusals : &Job::attempts);
+  const bool refused = reply.kind == ReplyKind::kNotTried;
+  return Fail(std::move(call.job), reply.reason, refused ? &Job::refusals : &Job::attempts);
 }
 
 std::optional<VerifierClient::Answer> VerifierClient::Fail(Job job, const std::string& reason,

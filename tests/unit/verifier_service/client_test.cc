@@ -302,6 +302,21 @@ TEST_F(VerifierPoolTest, AVerifierThatRestartsCostsNothingButTime) {
   EXPECT_GE(pool_->State()["v"]["outages"].get<int>(), 1);
 }
 
+TEST_F(VerifierPoolTest, AStoppingVerifierCostsNoAttempt) {
+  StartServer([](const v1::VerifyRequest&, int attempt, v1::VerifyResult* r) {
+    if (attempt == 1) return grpc::Status(grpc::StatusCode::CANCELLED, "server is stopping");
+    if (attempt == 2) {
+      r->clear_reward();
+      r->set_status(v1::VERIFY_STATUS_CANCELLED);
+    }
+    return grpc::Status::OK;
+  });
+  MakePool(/*max_attempts=*/1);
+  Verify(0);
+  EXPECT_EQ(One().status, VerdictStatus::kScored);
+  EXPECT_EQ(service_->calls, 3);
+}
+
 TEST_F(VerifierPoolTest, AnAbsentVerifierIsWaitedForAndNamed) {
   StartServer(Ok);
   server_->Shutdown();

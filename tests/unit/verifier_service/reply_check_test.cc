@@ -74,10 +74,11 @@ TEST(ReplyCheckTest, EveryStatusHasItsMeaning) {
   EXPECT_EQ(CheckReply(result, "g/0", Bounded()).verdict.status, VerdictStatus::kPolicyFailure);
   result.set_status(v1::VERIFY_STATUS_BAD_INPUT);
   EXPECT_EQ(KindOf(result), ReplyKind::kBadRow);
-  result.set_status(v1::VERIFY_STATUS_OVERLOADED);
-  EXPECT_EQ(KindOf(result), ReplyKind::kOverloaded);
-  for (auto status : {v1::VERIFY_STATUS_VERIFIER_ERROR, v1::VERIFY_STATUS_SANDBOX_ERROR,
-                      v1::VERIFY_STATUS_CANCELLED}) {
+  for (auto status : {v1::VERIFY_STATUS_OVERLOADED, v1::VERIFY_STATUS_CANCELLED}) {
+    result.set_status(status);
+    EXPECT_EQ(KindOf(result), ReplyKind::kNotTried);
+  }
+  for (auto status : {v1::VERIFY_STATUS_VERIFIER_ERROR, v1::VERIFY_STATUS_SANDBOX_ERROR}) {
     result.set_status(status);
     EXPECT_EQ(KindOf(result), ReplyKind::kRetry);
   }
