@@ -4,6 +4,8 @@ score_answer gives partial credit to text that merely contains the answer, and f
 answers that are near. A policy learns to collect such credit. So the final answer is taken out
 first, and only full marks (1.0) count as correct.
 """
+import functools
+
 import reasoning_gym
 
 from tramontane_verifier import verifier
@@ -29,6 +31,12 @@ def final_answer(completion):
     return None
 
 
+@functools.cache
+def grader(source_dataset):
+    """Making one reads the task's word lists and the like: once a process is enough."""
+    return reasoning_gym.get_score_answer_fn(source_dataset)
+
+
 @verifier(name="reasoning_gym", version="1.0.0", timeout_s=10, components=("format", "accuracy"))
 def score(completion, entry):
     answer = final_answer(completion)
@@ -36,9 +44,8 @@ def score(completion, entry):
         return {"reward": 0.0, "feedback": "format"}
     if not entry.get("answer"):
         return None  # a task without a gold answer cannot be judged
-    grade = reasoning_gym.get_score_answer_fn(entry["metadata"]["source_dataset"])
     try:
-        marks = grade(answer=answer, entry=entry)
+        marks = grader(entry["metadata"]["source_dataset"])(answer=answer, entry=entry)
     except (ValueError, TypeError, IndexError, KeyError) as e:
         marks = 0.0  # some tasks raise on an answer of the wrong kind, e.g. letters for numbers
         feedback = f"{type(e).__name__} while scoring"
