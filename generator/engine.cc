@@ -23,13 +23,12 @@ constexpr std::chrono::seconds kCommitPatience{60};
 constexpr size_t kMaxStopStringBytes = 1024;
 
 absl::Status CheckOptions(const EngineOptions& options) {
-  for (const auto& [field, value] :
-       {std::pair<const char*, int32_t>{"threads", options.threads},
-        {"max_running_sequences", options.max_running_sequences},
-        {"max_waiting_sequences", options.max_waiting_sequences},
-        {"kv_block_tokens", options.kv_block_tokens},
-        {"kv_blocks", options.kv_blocks},
-        {"prefill_chunk_tokens", options.prefill_chunk_tokens}}) {
+  for (const auto& [field, value] : {std::pair<const char*, int32_t>{"threads", options.threads},
+                                     {"max_running_sequences", options.max_running_sequences},
+                                     {"max_waiting_sequences", options.max_waiting_sequences},
+                                     {"kv_block_tokens", options.kv_block_tokens},
+                                     {"kv_blocks", options.kv_blocks},
+                                     {"prefill_chunk_tokens", options.prefill_chunk_tokens}}) {
     if (value < 1)
       return absl::InvalidArgumentError(std::string(field) + " must be positive, got " +
                                         std::to_string(value));
@@ -58,7 +57,8 @@ absl::Status CheckRequest(const SampleRequest& request, const ModelConfig& confi
         "prompt_tokens: " + std::to_string(request.prompt_tokens.size()) +
         " tokens leave no room to generate; model and cache hold " + std::to_string(size_limit));
   RETURN_IF_ERROR(CheckTokens("prompt_tokens", request.prompt_tokens, config.vocab_size));
-  RETURN_IF_ERROR(CheckTokens("stop_token_ids", request.sampling.stop_token_ids, config.vocab_size));
+  RETURN_IF_ERROR(
+      CheckTokens("stop_token_ids", request.sampling.stop_token_ids, config.vocab_size));
   for (const std::string& stop : request.sampling.stop) {
     if (stop.empty() || stop.size() > kMaxStopStringBytes)
       return absl::InvalidArgumentError("stop: each string must have 1 to " +

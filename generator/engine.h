@@ -46,8 +46,8 @@ struct SampleRequest {
   std::vector<int32_t> prompt_tokens;
   SamplingParams sampling;
   int32_t n = 1;
-  std::function<void(TokenChunk)> on_chunk;    // may be empty: no streaming
-  std::function<void(Rollout)> on_finished;    // once per sample
+  std::function<void(TokenChunk)> on_chunk;  // may be empty: no streaming
+  std::function<void(Rollout)> on_finished;  // once per sample
 };
 
 struct CommitResult {

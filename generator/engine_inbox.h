@@ -44,10 +44,10 @@ class EngineInbox {
 
   // Engine thread. Waits up to `patience` for anything to arrive.
   EngineWork Take(std::chrono::milliseconds patience);
-  void SetWaiting(int32_t samples);           // samples that wait inside the engine
-  void Forget(const std::string& id);         // the request's last sample has finished
+  void SetWaiting(int32_t samples);             // samples that wait inside the engine
+  void Forget(const std::string& id);           // the request's last sample has finished
   void SetServing(const absl::Status& status);  // not OK: Submit answers with it
-  int32_t arrived_samples() const;            // any thread: submitted, not yet taken
+  int32_t arrived_samples() const;              // any thread: submitted, not yet taken
 
  private:
   const int32_t max_waiting_samples_;

@@ -86,9 +86,9 @@ void EngineLoop::Admit(SampleRequest request) {
   if (!request.sampling.ignore_eos)
     shared->stop_tokens.insert(shared->stop_tokens.end(), config.eos_token_ids.begin(),
                                config.eos_token_ids.end());
-  shared->size_limit = static_cast<int32_t>(
-      std::min<int64_t>(size_limit_, static_cast<int64_t>(request.prompt_tokens.size()) +
-                                         request.sampling.max_new_tokens));
+  shared->size_limit = static_cast<int32_t>(std::min<int64_t>(
+      size_limit_,
+      static_cast<int64_t>(request.prompt_tokens.size()) + request.sampling.max_new_tokens));
   shared->tokenizer = tokenizer_;
   shared->request = std::move(request);
   LiveRequest live{shared, {}};
@@ -182,8 +182,8 @@ void EngineLoop::Sample(const StepPlan& plan, const at::Tensor& logits_RV) {
   for (const StepItem& item : plan.items) {
     if (!item.samples) continue;
     ActiveSample& sample = samples_.at(item.sequence->id).sample;
-    const SampledToken token = sampler_.Sample(
-        {row, vocab}, sample.request().request.sampling, sample.NextDraw());
+    const SampledToken token =
+        sampler_.Sample({row, vocab}, sample.request().request.sampling, sample.NextDraw());
     row += vocab;
     if (!token.finite) {
       broken = "non-finite logits at weight version " + std::to_string(stats_.version) +

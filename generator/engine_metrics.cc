@@ -3,12 +3,13 @@
 namespace tramontane {
 
 EngineMetrics::EngineMetrics(MetricsRegistry& registry, int32_t kv_blocks)
-    : generated_(registry.MakeCounter("tramontane_generator_tokens_total", {{"kind", "generated"}})),
+    : generated_(
+          registry.MakeCounter("tramontane_generator_tokens_total", {{"kind", "generated"}})),
       prompt_(registry.MakeCounter("tramontane_generator_tokens_total", {{"kind", "prompt"}})),
       preemptions_(registry.MakeCounter("tramontane_generator_preemptions_total")),
       busy_(registry.MakeCounter("tramontane_generator_busy_seconds_total")),
-      wait_work_(registry.MakeCounter("tramontane_generator_wait_seconds_total",
-                                      {{"reason", "work"}})),
+      wait_work_(
+          registry.MakeCounter("tramontane_generator_wait_seconds_total", {{"reason", "work"}})),
       wait_weights_(registry.MakeCounter("tramontane_generator_wait_seconds_total",
                                          {{"reason", "good_weights"}})),
       running_(registry.MakeGauge("tramontane_generator_running_sequences")),
@@ -18,10 +19,10 @@ EngineMetrics::EngineMetrics(MetricsRegistry& registry, int32_t kv_blocks)
       probe_gap_(registry.MakeGauge("tramontane_generator_probe_gap")),
       step_(registry.MakeHistogram("tramontane_generator_step_seconds")),
       pause_(registry.MakeHistogram("tramontane_generator_swap_pause_seconds")) {
-  for (FinishReason reason : {FinishReason::kStop, FinishReason::kLength, FinishReason::kAborted,
-                              FinishReason::kError})
-    finished_[static_cast<size_t>(reason)] = registry.MakeCounter(
-        "tramontane_generator_finished_total", {{"reason", ToString(reason)}});
+  for (FinishReason reason :
+       {FinishReason::kStop, FinishReason::kLength, FinishReason::kAborted, FinishReason::kError})
+    finished_[static_cast<size_t>(reason)] =
+        registry.MakeCounter("tramontane_generator_finished_total", {{"reason", ToString(reason)}});
   registry.MakeGauge("tramontane_generator_kv_blocks", {{"state", "total"}}).Set(kv_blocks);
 }
 

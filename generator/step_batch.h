@@ -34,7 +34,7 @@ class StepBatch final : public Attention {
  private:
   KvCache& cache_;
   const int threads_;
-  const bool own_kernel_;  // paged_attention.h: float32 and float64
+  const bool own_kernel_;                             // paged_attention.h: float32 and float64
   const at::Tensor tokens_, positions_, rows_, out_;  // the buffers
   at::Tensor tokens_T_, positions_T_, rows_R_, out_THD_;
   PagedBatch paged_;

@@ -16,8 +16,8 @@ namespace {
 
 absl::Status CheckKeys(const Json& in) {
   static const std::set<std::string> known = {
-      "prompts", "max_new_tokens", "temperature", "top_p",          "top_k",      "min_p",
-      "seed",    "n",              "stop",        "stop_token_ids", "ignore_eos", "thinking"};
+      "prompts", "max_new_tokens", "temperature",    "top_p",      "top_k",   "min_p", "seed",
+      "n",       "stop",           "stop_token_ids", "ignore_eos", "thinking"};
   if (!in.is_object()) return absl::InvalidArgumentError("the input must be a JSON object");
   for (const auto& [key, value] : in.items()) {
     if (!known.contains(key)) return absl::InvalidArgumentError("unknown key \"" + key + "\"");

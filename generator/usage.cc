@@ -35,8 +35,7 @@ TokenUsage CountUsage(const std::string& prompt_text, const std::vector<int32_t>
   }
   const size_t close = open_end <= text.size() ? text.find(kClose, open_end) : std::string::npos;
   for (size_t i = 0; i < response.size(); ++i) {
-    const bool inside =
-        begins[i] >= open_end && (close == std::string::npos || ends[i] <= close);
+    const bool inside = begins[i] >= open_end && (close == std::string::npos || ends[i] <= close);
     ++(inside ? usage.thinking : usage.answer);
   }
   return usage;

@@ -99,7 +99,8 @@ void Sampler::Truncate(std::span<const float> logits_V, const SamplingParams& sa
   const size_t top_k = sampling.top_k > 0 ? std::min<size_t>(sampling.top_k, vocab) : vocab;
   double mass = 0;  // of what top_k leaves, which top_p is a share of
   size_t ranked = top_k;
-  const double top_p = sampling.top_p < 1 ? sampling.top_p : std::numeric_limits<double>::infinity();
+  const double top_p =
+      sampling.top_p < 1 ? sampling.top_p : std::numeric_limits<double>::infinity();
   if (sampling.top_k == 0 || top_k == vocab) {
     mass = ExpWeights(logits_V, top, scale, weights_, block_sums_);
     ranked = std::min(kFirstRanked, vocab);
@@ -109,8 +110,8 @@ void Sampler::Truncate(std::span<const float> logits_V, const SamplingParams& sa
     if (ranked == top_k) mass = std::accumulate(weights_.begin(), weights_.end(), 0.0);
     size_t keep = 0;
     double sum = 0;
-    while (keep < ranked && (keep == 0 || (sum < top_p * mass &&
-                                           weights_[keep] >= sampling.min_p * weights_[0])))
+    while (keep < ranked &&
+           (keep == 0 || (sum < top_p * mass && weights_[keep] >= sampling.min_p * weights_[0])))
       sum += weights_[keep++];
     if (keep < ranked || ranked == top_k) {
       ranked_.resize(keep);
@@ -132,8 +133,7 @@ void Sampler::RankAtLeast(std::span<const float> logits_V, size_t count, float s
   ranked_.resize(count);
   std::sort(ranked_.begin(), ranked_.end(), likelier);
   weights_.resize(count);
-  for (size_t i = 0; i < count; ++i)
-    weights_[i] = std::exp((logits_V[ranked_[i]] - top) * scale);
+  for (size_t i = 0; i < count; ++i) weights_[i] = std::exp((logits_V[ranked_[i]] - top) * scale);
 }
 
 std::vector<int32_t> Sampler::KeptTokens(std::span<const float> logits_V,

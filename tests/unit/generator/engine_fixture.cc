@@ -31,9 +31,10 @@ nlohmann::json ByteTokenizerJson() {
                            (byte >= 0xAE && byte <= 0xFF);
     vocab[Utf8(printable ? byte : next++)] = byte;
   }
-  const nlohmann::json byte_level = {
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true},
-      {"use_regex", false}};
+  const nlohmann::json byte_level = {{"type", "ByteLevel"},
+                                     {"add_prefix_space", false},
+                                     {"trim_offsets", true},
+                                     {"use_regex", false}};
   return {{"version", "1.0"},
           {"truncation", nullptr},
           {"padding", nullptr},
@@ -175,8 +176,8 @@ std::vector<float> FullForward(Transformer& model, const std::vector<int32_t>& t
   const c10::InferenceMode inference;
   const int64_t size = static_cast<int64_t>(tokens.size());
   PackedAttention attention({0, size});
-  const at::Tensor hidden_TD = model.Forward(at::tensor(tokens, at::kLong),
-                                             at::arange(size, at::kLong), attention);
+  const at::Tensor hidden_TD =
+      model.Forward(at::tensor(tokens, at::kLong), at::arange(size, at::kLong), attention);
   const at::Tensor row =
       model.Logits(hidden_TD.narrow(0, size - 1, 1)).log_softmax(-1).contiguous();
   return {row.const_data_ptr<float>(), row.const_data_ptr<float>() + row.numel()};
@@ -197,8 +198,7 @@ at::Tensor GrowingAttention::Run(int64_t layer, const at::Tensor& q_THD, const a
   const at::Tensor v_HSD = values_[layer].repeat_interleave(group, 1).transpose(0, 1);
   at::Tensor scores_HTS = at::matmul(q_THD.transpose(0, 1), k_HSD.transpose(1, 2)) * scale;
   const int64_t old = k_HSD.size(1) - q_THD.size(0);
-  const at::Tensor future_TS =
-      at::ones({q_THD.size(0), k_HSD.size(1)}, at::kBool).triu(old + 1);
+  const at::Tensor future_TS = at::ones({q_THD.size(0), k_HSD.size(1)}, at::kBool).triu(old + 1);
   scores_HTS = scores_HTS.masked_fill(future_TS, -std::numeric_limits<double>::infinity());
   return at::matmul(scores_HTS.softmax(-1), v_HSD).transpose(0, 1).contiguous();
 }

@@ -206,9 +206,8 @@ TEST_F(EngineRequests, AreRefusedWithTheFieldNamed) {
   empty_stop.stop = {""};
   EXPECT_THAT(refusal({1}, empty_stop), HasSubstr("stop"));
   options.kv_blocks = 0;
-  EXPECT_THAT(
-      std::string(Engine::Create(options, model_, nullptr, metrics_).status().message()),
-      HasSubstr("kv_blocks"));
+  EXPECT_THAT(std::string(Engine::Create(options, model_, nullptr, metrics_).status().message()),
+              HasSubstr("kv_blocks"));
 }
 
 TEST_F(EngineRequests, BeyondTheWaitingBoundAreRefusedUntilThereIsRoom) {
@@ -306,7 +305,8 @@ TEST_F(EngineRequests, StreamedTextEqualsTheFinishedText) {
     const std::string id = std::to_string(seed);
     ASSERT_TRUE(
         engine_->Submit(collector_.Request(id, {70, 71}, Sampling(1, 50, seed), 1, true)).ok());
-    ASSERT_TRUE(engine_->Submit(collector_.Request("q" + id, {70, 71}, Sampling(1, 50, seed))).ok());
+    ASSERT_TRUE(
+        engine_->Submit(collector_.Request("q" + id, {70, 71}, Sampling(1, 50, seed))).ok());
   }
   ASSERT_TRUE(collector_.WaitFinished(16));
   for (uint64_t seed = 0; seed < 8; ++seed) {

@@ -21,9 +21,9 @@ TEST(RowMath, FindsEveryNonFiniteValueWhereverItStands) {
   for (size_t size : {1u, 15u, 16u, 17u, 264u}) {
     std::vector<float> row = RandomRow(size, 3, 1);
     EXPECT_TRUE(AllFinite(row));
-    for (float bad : {std::numeric_limits<float>::quiet_NaN(),
-                      std::numeric_limits<float>::infinity(),
-                      -std::numeric_limits<float>::infinity()}) {
+    for (float bad :
+         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+          -std::numeric_limits<float>::infinity()}) {
       for (size_t i = 0; i < size; ++i) {
         std::vector<float> broken = row;
         broken[i] = bad;

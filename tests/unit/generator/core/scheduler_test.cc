@@ -235,8 +235,7 @@ TEST(Scheduler, PrefillsLongPromptsInChunksWhileOthersDecode) {
 
 TEST(Scheduler, PreemptsTheYoungestAndFinishesEverything) {
   Simulation simulation(Options(8, 2, 12, 64), 1);
-  for (int i = 0; i < 6; ++i)
-    simulation.Arrive({.prompt_size = 3, .samples = 1, .new_tokens = 20});
+  for (int i = 0; i < 6; ++i) simulation.Arrive({.prompt_size = 3, .samples = 1, .new_tokens = 20});
   uint64_t oldest = simulation.oldest();
   while (simulation.live() > 0) {
     simulation.Step();
@@ -276,7 +275,8 @@ TEST_P(RandomArrivals, CacheContentsStayRightAndNobodyStarves) {
   std::mt19937 random(seed);
   const int32_t block_tokens = std::vector<int32_t>{1, 2, 4, 16}[random() % 4];
   const int32_t blocks = 80 / block_tokens + static_cast<int32_t>(random() % 30);
-  const SchedulerOptions options = Options(1 + random() % 12, block_tokens, blocks, 1 + random() % 40);
+  const SchedulerOptions options =
+      Options(1 + random() % 12, block_tokens, blocks, 1 + random() % 40);
   Simulation simulation(options, seed);
   const auto drive = [&](Simulation& target) {
     for (int step = 0; step < 400; ++step) {
