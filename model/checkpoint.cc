@@ -32,11 +32,16 @@ at::ScalarType TypeOf(const std::string& dtype) {
 
 absl::StatusOr<std::string> SafetensorsName(at::ScalarType type) {
   switch (type) {
-    case at::kDouble: return "F64";
-    case at::kFloat: return "F32";
-    case at::kHalf: return "F16";
-    case at::kBFloat16: return "BF16";
-    default: return absl::InvalidArgumentError("model dtype cannot be saved");
+    case at::kDouble:
+      return "F64";
+    case at::kFloat:
+      return "F32";
+    case at::kHalf:
+      return "F16";
+    case at::kBFloat16:
+      return "BF16";
+    default:
+      return absl::InvalidArgumentError("model dtype cannot be saved");
   }
 }
 
@@ -87,14 +92,15 @@ absl::StatusOr<Shards> OpenShards(const std::string& model_dir) {
   }
   for (const auto& [tensor, shard] : index["weight_map"].items()) {
     if (!shards.holder.contains(tensor)) {
-      return absl::DataLossError(model_dir + "/" + shard.get<std::string>() + ": tensor '" + tensor +
-                                 "' is missing, though the index names it");
+      return absl::DataLossError(model_dir + "/" + shard.get<std::string>() + ": tensor '" +
+                                 tensor + "' is missing, though the index names it");
     }
   }
   return shards;
 }
 
-absl::Status CopyTensor(const std::string& where, const std::string& name, const Shards& shards, at::Tensor to) {
+absl::Status CopyTensor(const std::string& where, const std::string& name, const Shards& shards,
+                        at::Tensor to) {
   const auto holder = shards.holder.find(name);
   if (holder == shards.holder.end()) {
     return absl::NotFoundError(where + ": tensor '" + name + "' is missing");
@@ -165,7 +171,8 @@ absl::Status WriteShards(const std::vector<ShardPlan>& shards, const std::string
   for (size_t i = 0; i < shards.size(); ++i) {
     const std::string name = ShardName(i, shards.size());
     RETURN_IF_ERROR(WriteSafetensors(out_dir + "/" + name, shards[i].tensors));
-    for (const SafetensorsTensor& tensor : shards[i].tensors) index["weight_map"][tensor.name] = name;
+    for (const SafetensorsTensor& tensor : shards[i].tensors)
+      index["weight_map"][tensor.name] = name;
     total += shards[i].bytes;
   }
   index["metadata"]["total_size"] = total;
@@ -174,7 +181,8 @@ absl::Status WriteShards(const std::vector<ShardPlan>& shards, const std::string
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<Transformer>> LoadTransformer(const std::string& model_dir, at::Device device,
+absl::StatusOr<std::shared_ptr<Transformer>> LoadTransformer(const std::string& model_dir,
+                                                             at::Device device,
                                                              at::ScalarType dtype) {
   ASSIGN_OR_RETURN(ModelConfig config, LoadModelConfig(model_dir));
   try {
@@ -186,8 +194,8 @@ absl::StatusOr<std::shared_ptr<Transformer>> LoadTransformer(const std::string& 
   }
 }
 
-absl::Status SaveTransformer(const Transformer& model, const std::string& source_dir, const std::string& out_dir,
-                             int64_t max_shard_bytes) {
+absl::Status SaveTransformer(const Transformer& model, const std::string& source_dir,
+                             const std::string& out_dir, int64_t max_shard_bytes) {
   if (max_shard_bytes <= 0) return absl::InvalidArgumentError("max_shard_bytes must be positive");
   try {
     std::vector<at::Tensor> alive;  // what the plans point into
@@ -196,8 +204,10 @@ absl::Status SaveTransformer(const Transformer& model, const std::string& source
       const at::Tensor t = tensor.detach().to(at::kCPU).contiguous();
       ASSIGN_OR_RETURN(const std::string dtype, SafetensorsName(t.scalar_type()));
       const int64_t bytes = static_cast<int64_t>(t.nbytes());
-      if (!shards.back().tensors.empty() && shards.back().bytes + bytes > max_shard_bytes) shards.emplace_back();
-      shards.back().tensors.push_back({name, dtype, t.sizes().vec(), t.const_data_ptr(), t.nbytes()});
+      if (!shards.back().tensors.empty() && shards.back().bytes + bytes > max_shard_bytes)
+        shards.emplace_back();
+      shards.back().tensors.push_back(
+          {name, dtype, t.sizes().vec(), t.const_data_ptr(), t.nbytes()});
       shards.back().bytes += bytes;
       alive.push_back(t);
     }

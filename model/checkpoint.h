@@ -21,6 +21,7 @@ absl::StatusOr<std::shared_ptr<Transformer>> LoadTransformer(const std::string& 
 // weights in the model's dtype, config.json, and the tokenizer side files found in `source_dir`.
 // Shards are cut at `max_shard_bytes`.
 absl::Status SaveTransformer(const Transformer& model, const std::string& source_dir,
-                             const std::string& out_dir, int64_t max_shard_bytes = int64_t{5} << 30);
+                             const std::string& out_dir,
+                             int64_t max_shard_bytes = int64_t{5} << 30);
 
 }  // namespace tramontane

@@ -59,16 +59,17 @@ DecoderLayer::DecoderLayer(const ModelConfig& config, at::Device device, at::Sca
                      {"self_attn.k_proj", config.kv_size()},
                      {"self_attn.v_proj", config.kv_size()}},
                     config.hidden_size, config.attention_qkv_bias, options);
-  o_ = MakeLinear({{"self_attn.o_proj", config.hidden_size}}, config.q_size(), config.attention_out_bias,
-                  options);
+  o_ = MakeLinear({{"self_attn.o_proj", config.hidden_size}}, config.q_size(),
+                  config.attention_out_bias, options);
   if (config.qk_norm) {
     q_norm_ = AddLeaf("self_attn.q_norm.weight", at::empty({head_dim_}, options));
     k_norm_ = AddLeaf("self_attn.k_norm.weight", at::empty({head_dim_}, options));
   }
-  gate_up_ = MakeLinear({{"mlp.gate_proj", config.intermediate_size}, {"mlp.up_proj", config.intermediate_size}},
-                        config.hidden_size, config.mlp_bias, options);
-  down_ = MakeLinear({{"mlp.down_proj", config.hidden_size}}, config.intermediate_size, config.mlp_bias,
-                     options);
+  gate_up_ = MakeLinear(
+      {{"mlp.gate_proj", config.intermediate_size}, {"mlp.up_proj", config.intermediate_size}},
+      config.hidden_size, config.mlp_bias, options);
+  down_ = MakeLinear({{"mlp.down_proj", config.hidden_size}}, config.intermediate_size,
+                     config.mlp_bias, options);
   input_norm_ = AddLeaf("input_layernorm.weight", at::empty({config.hidden_size}, options));
   post_norm_ = AddLeaf("post_attention_layernorm.weight", at::empty({config.hidden_size}, options));
 }
@@ -84,9 +85,11 @@ DecoderLayer::Linear DecoderLayer::MakeLinear(const std::vector<Part>& parts, in
   if (bias) linear.bias = at::empty({out}, options);
   int64_t row = 0;
   for (const Part& part : parts) {
-    linear.leaf_weights.push_back(AddLeaf(part.name + ".weight", linear.weight.narrow(0, row, part.rows)));
+    linear.leaf_weights.push_back(
+        AddLeaf(part.name + ".weight", linear.weight.narrow(0, row, part.rows)));
     if (bias) {
-      linear.leaf_biases.push_back(AddLeaf(part.name + ".bias", linear.bias.narrow(0, row, part.rows)));
+      linear.leaf_biases.push_back(
+          AddLeaf(part.name + ".bias", linear.bias.narrow(0, row, part.rows)));
     }
     row += part.rows;
   }
@@ -112,7 +115,8 @@ at::Tensor DecoderLayer::AfterAttention(const at::Tensor& attended_THD,
 
 namespace reference {
 
-AttentionInput BeforeAttention(const DecoderLayer& layer, const at::Tensor& x_TE, const RopeRows& rope) {
+AttentionInput BeforeAttention(const DecoderLayer& layer, const at::Tensor& x_TE,
+                               const RopeRows& rope) {
   return BeforeAttentionAten(layer, x_TE, rope);
 }
 

@@ -1,9 +1,10 @@
-// One decoder layer: its weights, and its two halves around attention, each one autograd node with a
-// hand-written backward.
+// One decoder layer: its weights, and its two halves around attention, each one autograd node with
+// a hand-written backward.
 //
-// Projections that read the same input (q, k, v; gate, up) lie in one buffer, of which the parameters
-// that checkpoints name are slices: one matrix product serves all, and an in-place update of a
-// parameter is an update of the buffer. So parameters must be changed in place, never replaced.
+// Projections that read the same input (q, k, v; gate, up) lie in one buffer, of which the
+// parameters that checkpoints name are slices: one matrix product serves all, and an in-place
+// update of a parameter is an update of the buffer. So parameters must be changed in place, never
+// replaced.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -32,11 +33,12 @@ class DecoderLayer {
   // output projection + residual -> norm -> SwiGLU + residual. attended [tokens, heads, head_dim].
   at::Tensor AfterAttention(const at::Tensor& attended_THD, const at::Tensor& residual_TE) const;
 
-  // Suffixes of Hugging Face keys ("self_attn.q_proj.weight", …) with the leaf tensors, in the order
-  // transformers writes them.
+  // Suffixes of Hugging Face keys ("self_attn.q_proj.weight", …) with the leaf tensors, in the
+  // order transformers writes them.
   const std::vector<std::pair<std::string, at::Tensor>>& parameters() const { return parameters_; }
 
-  // What the autograd nodes need of a projection: the joint tensors, and the leaves they consist of.
+  // What the autograd nodes need of a projection: the joint tensors, and the leaves they consist
+  // of.
   struct Linear {
     at::Tensor weight, bias;  // [out, in], [out] or undefined
     std::vector<at::Tensor> leaf_weights, leaf_biases;
@@ -59,7 +61,8 @@ class DecoderLayer {
     std::string name;
     int64_t rows;
   };
-  Linear MakeLinear(const std::vector<Part>& parts, int64_t in, bool bias, const at::TensorOptions& options);
+  Linear MakeLinear(const std::vector<Part>& parts, int64_t in, bool bias,
+                    const at::TensorOptions& options);
   at::Tensor AddLeaf(const std::string& name, at::Tensor storage);
 
   int64_t heads_, kv_heads_, head_dim_;

@@ -19,13 +19,15 @@ at::Tensor Project(const at::Tensor& x_RI, const DecoderLayer::Linear& linear) {
 }
 
 // residual + x W^T (+ bias)
-at::Tensor ProjectOnto(const at::Tensor& residual, const at::Tensor& x_RI, const DecoderLayer::Linear& linear) {
+at::Tensor ProjectOnto(const at::Tensor& residual, const at::Tensor& x_RI,
+                       const DecoderLayer::Linear& linear) {
   at::Tensor y = at::addmm(residual, x_RI, linear.weight.t());
   if (linear.bias.defined()) y.add_(linear.bias);
   return y;
 }
 
-at::Tensor Norm(const at::Tensor& x_RD, const at::Tensor& weight_D, double eps, at::Tensor* rstd_R) {
+at::Tensor Norm(const at::Tensor& x_RD, const at::Tensor& weight_D, double eps,
+                at::Tensor* rstd_R) {
   at::Tensor y = at::empty(x_RD.sizes(), x_RD.options());
   if (rstd_R != nullptr) *rstd_R = at::empty({x_RD.size(0)}, x_RD.options());
   DispatchElement(x_RD, [&]<typename T>() {
@@ -48,7 +50,8 @@ at::Tensor NormAgain(const at::Tensor& x_RD, const at::Tensor& weight_D, const a
 
 // Gradient through the norm plus the residual's; d_weight is filled.
 at::Tensor NormBackward(const at::Tensor& dy_RD, const at::Tensor& x_RD, const at::Tensor& weight_D,
-                        const at::Tensor& rstd_R, const at::Tensor& residual_RD, at::Tensor& d_weight) {
+                        const at::Tensor& rstd_R, const at::Tensor& residual_RD,
+                        at::Tensor& d_weight) {
   at::Tensor dx = at::empty(x_RD.sizes(), x_RD.options());
   d_weight = at::zeros_like(weight_D);
   DispatchElement(x_RD, [&]<typename T>() {
@@ -67,8 +70,9 @@ struct HeadShape {
 };
 
 template <typename T>
-kernels::HeadRope<T> HeadArgs(const HeadShape& shape, const at::Tensor& qkv_TC, const at::Tensor& q_norm,
-                              const at::Tensor& k_norm, const RopeRows& rope) {
+kernels::HeadRope<T> HeadArgs(const HeadShape& shape, const at::Tensor& qkv_TC,
+                              const at::Tensor& q_norm, const at::Tensor& k_norm,
+                              const RopeRows& rope) {
   kernels::HeadRope<T> args;
   args.rows = qkv_TC.size(0);
   args.heads = shape.heads;
@@ -90,9 +94,10 @@ struct BeforeResult {
   at::Tensor rstd, qkv, head_rstd;  // for the backward
 };
 
-// With `keep`, what the backward needs stays: then q and k are rotated into a buffer of their own if
-// there is a norm between projection and rotation. Without, all happens in place.
-BeforeResult RunBefore(const DecoderLayer& layer, const at::Tensor& x_TE, const RopeRows& rope, bool keep) {
+// With `keep`, what the backward needs stays: then q and k are rotated into a buffer of their own
+// if there is a norm between projection and rotation. Without, all happens in place.
+BeforeResult RunBefore(const DecoderLayer& layer, const at::Tensor& x_TE, const RopeRows& rope,
+                       bool keep) {
   const HeadShape shape{layer.heads(), layer.kv_heads(), layer.head_dim(), layer.eps()};
   const bool normed = layer.q_norm().defined();
   BeforeResult result;
@@ -106,11 +111,13 @@ BeforeResult RunBefore(const DecoderLayer& layer, const at::Tensor& x_TE, const 
   }
   DispatchElement(x_TE, [&]<typename T>() {
     kernels::Kernels<T>().head_rope(
-        HeadArgs<T>(shape, result.qkv, layer.q_norm(), layer.k_norm(), rope), turned.mutable_data_ptr<T>(),
-        turned.stride(0), result.head_rstd.defined() ? result.head_rstd.mutable_data_ptr<T>() : nullptr);
+        HeadArgs<T>(shape, result.qkv, layer.q_norm(), layer.k_norm(), rope),
+        turned.mutable_data_ptr<T>(), turned.stride(0),
+        result.head_rstd.defined() ? result.head_rstd.mutable_data_ptr<T>() : nullptr);
   });
   const auto heads = [&](const at::Tensor& from, int64_t first, int64_t count) {
-    return from.as_strided({rows, count, shape.dim}, {from.stride(0), shape.dim, 1}, first * shape.dim);
+    return from.as_strided({rows, count, shape.dim}, {from.stride(0), shape.dim, 1},
+                           first * shape.dim);
   };
   result.input = {heads(turned, 0, shape.heads), heads(turned, shape.heads, shape.kv_heads),
                   heads(result.qkv, shape.all(), shape.kv_heads), x_TE};
@@ -130,10 +137,11 @@ struct BeforeFunction : torch::autograd::Function<BeforeFunction> {
   // The leaves are arguments so that autograd has edges to them; the work uses the layer's joint
   // tensors. The layer outlives the graph (both belong to the transformer).
   static variable_list forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& norm,
-                               const at::Tensor& /*wq*/, const at::Tensor& /*wk*/, const at::Tensor& /*wv*/,
-                               const OptionalTensor& /*bq*/, const OptionalTensor& /*bk*/,
-                               const OptionalTensor& /*bv*/, const OptionalTensor& q_norm,
-                               const OptionalTensor& k_norm, const DecoderLayer& layer, const RopeRows& rope) {
+                               const at::Tensor& /*wq*/, const at::Tensor& /*wk*/,
+                               const at::Tensor& /*wv*/, const OptionalTensor& /*bq*/,
+                               const OptionalTensor& /*bk*/, const OptionalTensor& /*bv*/,
+                               const OptionalTensor& q_norm, const OptionalTensor& k_norm,
+                               const DecoderLayer& layer, const RopeRows& rope) {
     at::AutoDispatchBelowADInplaceOrView guard;
     BeforeResult r = RunBefore(layer, x, rope, /*keep=*/true);
     // The projections before the norm are needed again only if there is one.
@@ -154,12 +162,13 @@ struct BeforeFunction : torch::autograd::Function<BeforeFunction> {
     at::AutoDispatchBelowADInplaceOrView guard;
     const variable_list saved = ctx->get_saved_variables();
     const at::Tensor &x = saved[0], &norm = saved[1], &rstd = saved[2], &raw = saved[3];
-    const at::Tensor &head_rstd = saved[4], &q_norm = saved[5], &k_norm = saved[6], &weight = saved[10];
+    const at::Tensor &head_rstd = saved[4], &q_norm = saved[5], &k_norm = saved[6],
+                     &weight = saved[10];
     const RopeRows rope{saved[7], saved[8], saved[9]};
     const at::Tensor &d_q = grads[0], &d_k = grads[1], &d_v = grads[2];
     const int64_t rows = x.size(0), dim = d_q.size(2);
-    const HeadShape shape{ctx->saved_data["heads"].toInt(), ctx->saved_data["kv_heads"].toInt(), dim,
-                          ctx->saved_data["eps"].toDouble()};
+    const HeadShape shape{ctx->saved_data["heads"].toInt(), ctx->saved_data["kv_heads"].toInt(),
+                          dim, ctx->saved_data["eps"].toDouble()};
 
     at::Tensor d_qkv = at::empty({rows, (shape.all() + shape.kv_heads) * dim}, x.options());
     at::Tensor d_q_norm, d_k_norm;
@@ -175,8 +184,8 @@ struct BeforeFunction : torch::autograd::Function<BeforeFunction> {
     DispatchElement(x, [&]<typename T>() {
       auto args = HeadArgs<T>(shape, raw.defined() ? raw : d_qkv, q_norm, k_norm, rope);
       kernels::Kernels<T>().head_rope_backward(
-          args, DataOrNull<T>(head_rstd), dq.const_data_ptr<T>(), dq.stride(0), dk.const_data_ptr<T>(),
-          dk.stride(0), d_qkv.mutable_data_ptr<T>(), d_qkv.stride(0),
+          args, DataOrNull<T>(head_rstd), dq.const_data_ptr<T>(), dq.stride(0),
+          dk.const_data_ptr<T>(), dk.stride(0), d_qkv.mutable_data_ptr<T>(), d_qkv.stride(0),
           d_q_norm.defined() ? d_q_norm.mutable_data_ptr<T>() : nullptr,
           d_k_norm.defined() ? d_k_norm.mutable_data_ptr<T>() : nullptr);
     });
@@ -202,8 +211,8 @@ struct AfterResult {
   at::Tensor y, x, rstd, gate_up;
 };
 
-AfterResult RunAfter(const DecoderLayer& layer, const at::Tensor& attended_TC, const at::Tensor& residual_TE,
-                     bool keep) {
+AfterResult RunAfter(const DecoderLayer& layer, const at::Tensor& attended_TC,
+                     const at::Tensor& residual_TE, bool keep) {
   AfterResult r;
   r.x = ProjectOnto(residual_TE, attended_TC, layer.o());
   const at::Tensor normed = Norm(r.x, layer.post_norm(), layer.eps(), keep ? &r.rstd : nullptr);
@@ -211,15 +220,17 @@ AfterResult RunAfter(const DecoderLayer& layer, const at::Tensor& attended_TC, c
   const int64_t rows = r.x.size(0), width = r.gate_up.size(1) / 2;
   at::Tensor h = at::empty({rows, width}, r.x.options());
   DispatchElement(h, [&]<typename T>() {
-    kernels::Kernels<T>().silu_mul(rows, width, r.gate_up.const_data_ptr<T>(), h.mutable_data_ptr<T>());
+    kernels::Kernels<T>().silu_mul(rows, width, r.gate_up.const_data_ptr<T>(),
+                                   h.mutable_data_ptr<T>());
   });
   r.y = ProjectOnto(r.x, h, layer.down());
   return r;
 }
 
 struct AfterFunction : torch::autograd::Function<AfterFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& attended_THD, const at::Tensor& residual,
-                            const at::Tensor& /*wo*/, const OptionalTensor& /*bo*/, const at::Tensor& norm,
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& attended_THD,
+                            const at::Tensor& residual, const at::Tensor& /*wo*/,
+                            const OptionalTensor& /*bo*/, const at::Tensor& norm,
                             const at::Tensor& /*w_gate*/, const at::Tensor& /*w_up*/,
                             const OptionalTensor& /*b_gate*/, const OptionalTensor& /*b_up*/,
                             const at::Tensor& /*w_down*/, const OptionalTensor& /*b_down*/,
@@ -227,8 +238,8 @@ struct AfterFunction : torch::autograd::Function<AfterFunction> {
     at::AutoDispatchBelowADInplaceOrView guard;
     const at::Tensor attended = attended_THD.contiguous().flatten(1);
     AfterResult r = RunAfter(layer, attended, residual, /*keep=*/true);
-    ctx->save_for_backward({attended, norm, r.x, r.rstd, r.gate_up, layer.o().weight, layer.gate_up().weight,
-                            layer.down().weight});
+    ctx->save_for_backward({attended, norm, r.x, r.rstd, r.gate_up, layer.o().weight,
+                            layer.gate_up().weight, layer.down().weight});
     ctx->saved_data["heads"] = attended_THD.size(1);
     ctx->saved_data["o_bias"] = layer.o().bias.defined();
     ctx->saved_data["mlp_bias"] = layer.down().bias.defined();
@@ -239,8 +250,10 @@ struct AfterFunction : torch::autograd::Function<AfterFunction> {
     at::AutoDispatchBelowADInplaceOrView guard;
     const variable_list saved = ctx->get_saved_variables();
     const at::Tensor &attended = saved[0], &norm = saved[1], &x = saved[2], &rstd = saved[3];
-    const at::Tensor &gate_up = saved[4], &w_o = saved[5], &w_gate_up = saved[6], &w_down = saved[7];
-    const bool o_bias = ctx->saved_data["o_bias"].toBool(), mlp_bias = ctx->saved_data["mlp_bias"].toBool();
+    const at::Tensor &gate_up = saved[4], &w_o = saved[5], &w_gate_up = saved[6],
+                     &w_down = saved[7];
+    const bool o_bias = ctx->saved_data["o_bias"].toBool(),
+               mlp_bias = ctx->saved_data["mlp_bias"].toBool();
     const at::Tensor dy = grads[0].contiguous();
     const int64_t rows = x.size(0), width = gate_up.size(1) / 2;
 
@@ -248,9 +261,9 @@ struct AfterFunction : torch::autograd::Function<AfterFunction> {
     at::Tensor d_gate_up = at::empty(gate_up.sizes(), gate_up.options());
     at::Tensor h = at::empty(dh.sizes(), dh.options());
     DispatchElement(h, [&]<typename T>() {
-      kernels::Kernels<T>().silu_mul_backward(rows, width, gate_up.const_data_ptr<T>(),
-                                              dh.const_data_ptr<T>(), d_gate_up.mutable_data_ptr<T>(),
-                                              h.mutable_data_ptr<T>());
+      kernels::Kernels<T>().silu_mul_backward(
+          rows, width, gate_up.const_data_ptr<T>(), dh.const_data_ptr<T>(),
+          d_gate_up.mutable_data_ptr<T>(), h.mutable_data_ptr<T>());
     });
     const at::Tensor d_w_down = at::mm(dy.t(), h);
     const at::Tensor d_b_down = mlp_bias ? dy.sum(0) : at::Tensor();
@@ -261,7 +274,8 @@ struct AfterFunction : torch::autograd::Function<AfterFunction> {
 
     const at::Tensor d_w_o = at::mm(dx.t(), attended);
     const at::Tensor d_b_o = o_bias ? dx.sum(0) : at::Tensor();
-    const at::Tensor d_attended = at::mm(dx, w_o).unflatten(1, {ctx->saved_data["heads"].toInt(), -1});
+    const at::Tensor d_attended =
+        at::mm(dx, w_o).unflatten(1, {ctx->saved_data["heads"].toInt(), -1});
     variable_list result = {d_attended, dx, d_w_o, d_b_o, d_norm};
     Split(d_w_gate_up, {width, width}, result);
     Split(d_b_gate_up, {width, width}, result);
@@ -276,14 +290,17 @@ OptionalTensor Leaf(const std::vector<at::Tensor>& leaves, size_t part) {
 
 }  // namespace
 
-AttentionInput BeforeAttention(const DecoderLayer& layer, const at::Tensor& x_TE, const RopeRows& rope) {
+AttentionInput BeforeAttention(const DecoderLayer& layer, const at::Tensor& x_TE,
+                               const RopeRows& rope) {
   const at::Tensor x = x_TE.contiguous();
   // All leaves of a layer are trained, or none.
   if (!at::GradMode::is_enabled() || !(x.requires_grad() || layer.input_norm().requires_grad())) {
     at::AutoDispatchBelowADInplaceOrView guard;
     return RunBefore(layer, x, rope, /*keep=*/false).input;
   }
-  const auto optional = [](const at::Tensor& t) { return t.defined() ? OptionalTensor(t) : std::nullopt; };
+  const auto optional = [](const at::Tensor& t) {
+    return t.defined() ? OptionalTensor(t) : std::nullopt;
+  };
   const auto& weights = layer.qkv().leaf_weights;
   const auto& biases = layer.qkv().leaf_biases;
   const variable_list out = BeforeFunction::apply(
@@ -294,16 +311,18 @@ AttentionInput BeforeAttention(const DecoderLayer& layer, const at::Tensor& x_TE
 
 at::Tensor AfterAttention(const DecoderLayer& layer, const at::Tensor& attended_THD,
                           const at::Tensor& residual_TE) {
-  if (!at::GradMode::is_enabled() || !(residual_TE.requires_grad() || attended_THD.requires_grad() ||
-                                       layer.input_norm().requires_grad())) {
+  if (!at::GradMode::is_enabled() ||
+      !(residual_TE.requires_grad() || attended_THD.requires_grad() ||
+        layer.input_norm().requires_grad())) {
     at::AutoDispatchBelowADInplaceOrView guard;
     return RunAfter(layer, attended_THD.contiguous().flatten(1), residual_TE, /*keep=*/false).y;
   }
   const auto& mlp = layer.gate_up();
   return AfterFunction::apply(attended_THD, residual_TE, layer.o().leaf_weights[0],
-                              Leaf(layer.o().leaf_biases, 0), layer.post_norm(), mlp.leaf_weights[0],
-                              mlp.leaf_weights[1], Leaf(mlp.leaf_biases, 0), Leaf(mlp.leaf_biases, 1),
-                              layer.down().leaf_weights[0], Leaf(layer.down().leaf_biases, 0), layer);
+                              Leaf(layer.o().leaf_biases, 0), layer.post_norm(),
+                              mlp.leaf_weights[0], mlp.leaf_weights[1], Leaf(mlp.leaf_biases, 0),
+                              Leaf(mlp.leaf_biases, 1), layer.down().leaf_weights[0],
+                              Leaf(layer.down().leaf_biases, 0), layer);
 }
 
 }  // namespace tramontane::cpu

@@ -8,13 +8,15 @@ namespace tramontane {
 
 // Differentiable when grad mode is on and anything involved requires it; otherwise nothing is kept.
 namespace cpu {
-AttentionInput BeforeAttention(const DecoderLayer& layer, const at::Tensor& x_TE, const RopeRows& rope);
+AttentionInput BeforeAttention(const DecoderLayer& layer, const at::Tensor& x_TE,
+                               const RopeRows& rope);
 at::Tensor AfterAttention(const DecoderLayer& layer, const at::Tensor& attended_THD,
                           const at::Tensor& residual_TE);
 }  // namespace cpu
 
 namespace reference {
-AttentionInput BeforeAttention(const DecoderLayer& layer, const at::Tensor& x_TE, const RopeRows& rope);
+AttentionInput BeforeAttention(const DecoderLayer& layer, const at::Tensor& x_TE,
+                               const RopeRows& rope);
 at::Tensor AfterAttention(const DecoderLayer& layer, const at::Tensor& attended_THD,
                           const at::Tensor& residual_TE);
 }  // namespace reference

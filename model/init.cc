@@ -46,7 +46,8 @@ const char* ArchitectureOf(const std::string& family) {
 
 absl::StatusOr<int64_t> InitModel(const Json& config_fields, const std::string& tokenizer_dir,
                                   const std::string& out_dir, uint64_t seed) {
-  if (!config_fields.is_object()) return absl::InvalidArgumentError("model config: must be an object");
+  if (!config_fields.is_object())
+    return absl::InvalidArgumentError("model config: must be an object");
   Json config = config_fields;
   if (!config.contains("vocab_size") && !tokenizer_dir.empty()) {
     ASSIGN_OR_RETURN(config["vocab_size"], TokenizerVocabSize(tokenizer_dir));

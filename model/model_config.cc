@@ -95,7 +95,8 @@ const std::map<std::string, FamilyDefaults>& Families() {
   return families;
 }
 
-absl::Status ParseSizes(Fields& fields, const FamilyDefaults& defaults, const Json& json, ModelConfig& c) {
+absl::Status ParseSizes(Fields& fields, const FamilyDefaults& defaults, const Json& json,
+                        ModelConfig& c) {
   constexpr int64_t kMost = int64_t{1} << 24;
   c.vocab_size = fields.RequiredInt("vocab_size", 1, kMost);
   c.hidden_size = fields.RequiredInt("hidden_size", 1, kMost);
@@ -104,9 +105,11 @@ absl::Status ParseSizes(Fields& fields, const FamilyDefaults& defaults, const Js
   c.num_heads = fields.RequiredInt("num_attention_heads", 1, 1 << 14);
   // null means "as many as heads"; an absent key means the family's default.
   const bool null_kv = json.contains("num_key_value_heads") || defaults.num_kv_heads == 0;
-  c.num_kv_heads = fields.Int("num_key_value_heads", null_kv ? c.num_heads : defaults.num_kv_heads, 1, 1 << 14);
+  c.num_kv_heads =
+      fields.Int("num_key_value_heads", null_kv ? c.num_heads : defaults.num_kv_heads, 1, 1 << 14);
   const bool null_dim = json.contains("head_dim") || defaults.head_dim == 0;
-  c.head_dim = fields.Int("head_dim", null_dim ? c.hidden_size / c.num_heads : defaults.head_dim, 1, 1 << 14);
+  c.head_dim = fields.Int("head_dim", null_dim ? c.hidden_size / c.num_heads : defaults.head_dim, 1,
+                          1 << 14);
   c.max_position_embeddings =
       fields.Int("max_position_embeddings", defaults.max_position_embeddings, 1, int64_t{1} << 32);
   RETURN_IF_ERROR(fields.status());
@@ -139,11 +142,13 @@ absl::Status ParseSwitches(Fields& fields, ModelConfig& c) {
   return absl::OkStatus();
 }
 
-absl::Status ParseWindows(Fields& fields, const FamilyDefaults& defaults, const Json& json, ModelConfig& c) {
+absl::Status ParseWindows(Fields& fields, const FamilyDefaults& defaults, const Json& json,
+                          ModelConfig& c) {
   c.sliding_window.assign(c.num_layers, 0);
   if (c.family == "llama") return absl::OkStatus();
   const bool absent = !json.contains("sliding_window");
-  int64_t window = fields.Int("sliding_window", absent ? defaults.sliding_window : 0, 1, int64_t{1} << 32);
+  int64_t window =
+      fields.Int("sliding_window", absent ? defaults.sliding_window : 0, 1, int64_t{1} << 32);
   if (c.family == "mistral") {
     RETURN_IF_ERROR(fields.status());
     c.sliding_window.assign(c.num_layers, window);
@@ -162,8 +167,10 @@ absl::Status ParseWindows(Fields& fields, const FamilyDefaults& defaults, const 
   }
   for (int64_t l = 0; l < c.num_layers; ++l) {
     if (types[l] == "full_attention") continue;
-    if (types[l] != "sliding_attention") return Bad("layer_types", "unknown kind " + types[l].dump());
-    if (window == 0) return Bad("layer_types", "sliding_attention needs sliding_window and use_sliding_window");
+    if (types[l] != "sliding_attention")
+      return Bad("layer_types", "unknown kind " + types[l].dump());
+    if (window == 0)
+      return Bad("layer_types", "sliding_attention needs sliding_window and use_sliding_window");
     c.sliding_window[l] = window;
   }
   return absl::OkStatus();
@@ -173,15 +180,18 @@ absl::Status ParseScaling(Fields& fields, Fields& top, ModelConfig& c) {
   RopeScaling& s = c.rope_scaling;
   s.kind = fields.String("rope_type", fields.String("type", "default"));
   static constexpr const char* kKinds[] = {"default", "linear", "dynamic", "llama3", "yarn"};
-  if (std::none_of(std::begin(kKinds), std::end(kKinds), [&](const char* k) { return s.kind == k; })) {
+  if (std::none_of(std::begin(kKinds), std::end(kKinds),
+                   [&](const char* k) { return s.kind == k; })) {
     return Bad("rope_parameters.rope_type", "unsupported kind '" + s.kind + "'");
   }
   if (fields.Number("partial_rotary_factor", top.Number("partial_rotary_factor", 1)) != 1) {
     return Bad("partial_rotary_factor", "only whole heads can be rotated");
   }
   c.rope_theta = fields.Number("rope_theta", top.Number("rope_theta", 10000.0));
-  const int64_t inner = fields.Int("original_max_position_embeddings", c.max_position_embeddings, 1, int64_t{1} << 32);
-  s.original_max_position_embeddings = top.Int("original_max_position_embeddings", inner, 1, int64_t{1} << 32);
+  const int64_t inner = fields.Int("original_max_position_embeddings", c.max_position_embeddings, 1,
+                                   int64_t{1} << 32);
+  s.original_max_position_embeddings =
+      top.Int("original_max_position_embeddings", inner, 1, int64_t{1} << 32);
   if (s.kind == "yarn" && !fields.Has("factor")) {
     s.factor = static_cast<double>(c.max_position_embeddings) /
                static_cast<double>(s.original_max_position_embeddings);
@@ -222,7 +232,8 @@ absl::Status ParseRope(Fields& top, const Json& json, ModelConfig& c) {
   const Json parameters = top.Has(key) ? json[key] : Json::object();
   if (!parameters.is_object()) return Bad(key, "must be an object");
   for (const char* kind : {"full_attention", "sliding_attention"}) {
-    if (parameters.contains(kind)) return Bad(key, "a rope of its own for each kind of layer is not supported");
+    if (parameters.contains(kind))
+      return Bad(key, "a rope of its own for each kind of layer is not supported");
   }
   Fields fields(parameters, std::string(key) + ".");
   return ParseScaling(fields, top, c);
@@ -261,7 +272,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const Json& config) {
   if (c.family.empty()) return Bad("model_type", "missing");
   const auto family = Families().find(c.family);
   if (family == Families().end()) {
-    return Bad("model_type", "unsupported family '" + c.family + "' (llama, mistral, qwen2, qwen3)");
+    return Bad("model_type",
+               "unsupported family '" + c.family + "' (llama, mistral, qwen2, qwen3)");
   }
   RETURN_IF_ERROR(ParseSizes(fields, family->second, config, c));
   RETURN_IF_ERROR(ParseSwitches(fields, c));

@@ -15,10 +15,10 @@ namespace tramontane {
 struct RopeScaling {
   std::string kind = "default";  // default | linear | dynamic | llama3 | yarn
   double factor = 1.0;
-  double low_freq_factor = 1.0, high_freq_factor = 4.0;   // llama3
-  double beta_fast = 32, beta_slow = 1;                   // yarn
+  double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
+  double beta_fast = 32, beta_slow = 1;                  // yarn
   std::optional<double> attention_factor, mscale, mscale_all_dim;
-  bool truncate = true;                                   // yarn: whole dimensions at the ramp's ends
+  bool truncate = true;  // yarn: whole dimensions at the ramp's ends
   int64_t original_max_position_embeddings = 0;
 };
 
@@ -30,7 +30,7 @@ struct ModelConfig {
   double rms_norm_eps = 1e-6, rope_theta = 10000.0;
   RopeScaling rope_scaling;
   bool tie_word_embeddings = false;
-  bool qk_norm = false;           // Qwen3
+  bool qk_norm = false;             // Qwen3
   bool attention_qkv_bias = false;  // Qwen2; Llama's attention_bias
   bool attention_out_bias = false;
   bool mlp_bias = false;

@@ -17,7 +17,7 @@ absl::StatusOr<std::shared_ptr<Transformer>> LoadModelDir(const std::string& mod
 }
 
 absl::Status SaveModelDir(const Transformer& model, const std::string& tokenizer_source_dir,
-                       const std::string& out_dir) {
+                          const std::string& out_dir) {
   namespace fs = std::filesystem;
   std::error_code error;
   if (fs::exists(out_dir, error)) return absl::AlreadyExistsError(out_dir + " exists");

@@ -18,6 +18,6 @@ absl::StatusOr<std::shared_ptr<Transformer>> LoadModelDir(const std::string& mod
 // `out_dir` that exists is complete. AlreadyExists when it does. Tokenizer files come from
 // `tokenizer_source_dir`.
 absl::Status SaveModelDir(const Transformer& model, const std::string& tokenizer_source_dir,
-                       const std::string& out_dir);
+                          const std::string& out_dir);
 
 }  // namespace tramontane

@@ -109,8 +109,9 @@ at::Tensor RunAten(const std::vector<int64_t>& offsets, const at::Tensor& q_THD,
       const auto options = at::TensorOptions().dtype(at::kBool).device(q_THD.device());
       mask = at::ones({length, length}, options).tril().triu(-(window - 1));
     }
-    outs.push_back(at::scaled_dot_product_attention(segment(q_THD), segment(k_TKD), segment(v_TKD), mask,
-                                                    0.0, !mask.has_value(), scale, /*enable_gqa=*/true)
+    outs.push_back(at::scaled_dot_product_attention(segment(q_THD), segment(k_TKD), segment(v_TKD),
+                                                    mask, 0.0, !mask.has_value(), scale,
+                                                    /*enable_gqa=*/true)
                        .squeeze(0)
                        .transpose(0, 1));
   }
@@ -120,7 +121,8 @@ at::Tensor RunAten(const std::vector<int64_t>& offsets, const at::Tensor& q_THD,
 }  // namespace
 
 PackedAttention::PackedAttention(std::vector<int64_t> offsets) : offsets_(std::move(offsets)) {
-  TORCH_CHECK(!offsets_.empty() && offsets_.front() == 0, "packed attention: offsets must start at 0");
+  TORCH_CHECK(!offsets_.empty() && offsets_.front() == 0,
+              "packed attention: offsets must start at 0");
   for (size_t s = 0; s + 1 < offsets_.size(); ++s) {
     TORCH_CHECK(offsets_[s] <= offsets_[s + 1], "packed attention: offsets must not decrease");
   }
@@ -128,8 +130,8 @@ PackedAttention::PackedAttention(std::vector<int64_t> offsets) : offsets_(std::m
 
 at::Tensor PackedAttention::Run(int64_t /*layer*/, const at::Tensor& q_THD, const at::Tensor& k_TKD,
                                 const at::Tensor& v_TKD, double scale, int64_t window_tokens) {
-  TORCH_CHECK(offsets_.back() == q_THD.size(0), "packed attention: offsets end at ", offsets_.back(),
-              ", tokens at ", q_THD.size(0));
+  TORCH_CHECK(offsets_.back() == q_THD.size(0), "packed attention: offsets end at ",
+              offsets_.back(), ", tokens at ", q_THD.size(0));
   if (!HasCpuKernels(q_THD)) return RunAten(offsets_, q_THD, k_TKD, v_TKD, scale, window_tokens);
   const at::Tensor q = RowContiguous(q_THD), k = RowContiguous(k_TKD), v = RowContiguous(v_TKD);
   const bool needs_grad =
@@ -141,7 +143,8 @@ at::Tensor PackedAttention::Run(int64_t /*layer*/, const at::Tensor& q_THD, cons
 std::vector<int64_t> PackedAttention::RopeLengths(const std::vector<int64_t>& positions) const {
   std::vector<int64_t> lengths(positions.size());
   for (size_t s = 0; s + 1 < offsets_.size(); ++s) {
-    for (int64_t t = offsets_[s]; t < offsets_[s + 1]; ++t) lengths[t] = offsets_[s + 1] - offsets_[s];
+    for (int64_t t = offsets_[s]; t < offsets_[s + 1]; ++t)
+      lengths[t] = offsets_[s + 1] - offsets_[s];
   }
   return lengths;
 }

@@ -11,8 +11,8 @@ class PackedAttention final : public Attention {
  public:
   // offsets: n + 1 increasing token offsets; sequence i is tokens [offsets[i], offsets[i+1]).
   explicit PackedAttention(std::vector<int64_t> offsets);
-  at::Tensor Run(int64_t layer, const at::Tensor& q_THD, const at::Tensor& k_TKD, const at::Tensor& v_TKD,
-                 double scale, int64_t window_tokens) override;
+  at::Tensor Run(int64_t layer, const at::Tensor& q_THD, const at::Tensor& k_TKD,
+                 const at::Tensor& v_TKD, double scale, int64_t window_tokens) override;
   std::vector<int64_t> RopeLengths(const std::vector<int64_t>& positions) const override;
 
  private:

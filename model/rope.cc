@@ -14,7 +14,8 @@ namespace {
 constexpr int64_t kMostTablePositions = 16384;
 
 at::Tensor Exponents(int64_t dim) {
-  return at::arange(0, dim, 2, at::TensorOptions().dtype(at::kLong)).to(at::kFloat) / static_cast<double>(dim);
+  return at::arange(0, dim, 2, at::TensorOptions().dtype(at::kLong)).to(at::kFloat) /
+         static_cast<double>(dim);
 }
 
 at::Tensor InverseFrequencies(double base, int64_t dim) {
@@ -41,7 +42,8 @@ at::Tensor Llama3Frequencies(const ModelConfig& config) {
   const at::Tensor smooth =
       (old_length / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
   const at::Tensor smoothed = (1 - smooth) * scaled / s.factor + smooth * scaled;
-  const at::Tensor medium = at::logical_and(wavelength >= high_wavelength, wavelength <= low_wavelength);
+  const at::Tensor medium =
+      at::logical_and(wavelength >= high_wavelength, wavelength <= low_wavelength);
   return at::where(medium, smoothed, scaled);
 }
 
@@ -76,7 +78,9 @@ at::Tensor YarnFrequencies(const ModelConfig& config) {
   high = std::min(high, dim - 1);
   if (low == high) high += 0.001;
   const at::Tensor ramp =
-      ((at::arange(config.head_dim / 2, at::TensorOptions().dtype(at::kFloat)) - low) / (high - low)).clamp(0, 1);
+      ((at::arange(config.head_dim / 2, at::TensorOptions().dtype(at::kFloat)) - low) /
+       (high - low))
+          .clamp(0, 1);
   const at::Tensor frequency = at::pow(config.rope_theta, Exponents(config.head_dim));
   const at::Tensor keep = 1 - ramp;
   return 1.0 / (s.factor * frequency) * (1 - keep) + 1.0 / frequency * keep;
@@ -104,8 +108,10 @@ RopeTable::RopeTable(const ModelConfig& config, at::Device device, at::ScalarTyp
       device_(device),
       dtype_(dtype),
       inv_freq_H_(FrequenciesOf(config)),
-      attention_scaling_(config.rope_scaling.kind == "yarn" ? YarnAttentionFactor(config.rope_scaling) : 1.0),
-      table_positions_(std::clamp<int64_t>(config.max_position_embeddings, 1, kMostTablePositions)) {
+      attention_scaling_(
+          config.rope_scaling.kind == "yarn" ? YarnAttentionFactor(config.rope_scaling) : 1.0),
+      table_positions_(
+          std::clamp<int64_t>(config.max_position_embeddings, 1, kMostTablePositions)) {
   const RopeRows all =
       Compute(at::arange(table_positions_, at::TensorOptions().dtype(at::kLong)), inv_freq_H_);
   cos_PH_ = all.cos_PH;
@@ -126,7 +132,8 @@ RopeRows RopeTable::For(const at::Tensor& positions_T, const Attention& attentio
   const bool dynamic = config_.rope_scaling.kind == "dynamic";
   if (dynamic) {
     const int64_t* p = positions.const_data_ptr<int64_t>();
-    const std::vector<int64_t> lengths = attention.RopeLengths(std::vector<int64_t>(p, p + positions.numel()));
+    const std::vector<int64_t> lengths =
+        attention.RopeLengths(std::vector<int64_t>(p, p + positions.numel()));
     const int64_t most = config_.max_position_embeddings;
     if (std::any_of(lengths.begin(), lengths.end(), [&](int64_t n) { return n > most; })) {
       std::vector<at::Tensor> rows;

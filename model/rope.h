@@ -1,5 +1,6 @@
 // Rotary position embedding: the cosines and sines of every position, for all the scalings that the
-// supported families use. Frequencies are computed in float32, in transformers' order of operations.
+// supported families use. Frequencies are computed in float32, in transformers' order of
+// operations.
 #pragma once
 
 #include <ATen/core/Tensor.h>

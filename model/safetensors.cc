@@ -20,11 +20,14 @@ namespace {
 
 using Json = nlohmann::json;
 
-static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "safetensors are little-endian, and read in place");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+              "safetensors are little-endian, and read in place");
 
 constexpr uint64_t kLengthBytes = 8;
 
-absl::Status Damaged(const std::string& what) { return absl::DataLossError("safetensors: " + what); }
+absl::Status Damaged(const std::string& what) {
+  return absl::DataLossError("safetensors: " + what);
+}
 
 // nlohmann keeps the last of two equal keys; a file that has two is refused instead.
 absl::StatusOr<Json> ParseWithoutDuplicates(std::string_view text) {
@@ -33,7 +36,8 @@ absl::StatusOr<Json> ParseWithoutDuplicates(std::string_view text) {
   const auto callback = [&](int /*depth*/, Json::parse_event_t event, Json& parsed) {
     if (event == Json::parse_event_t::object_start) open_objects.emplace_back();
     if (event == Json::parse_event_t::object_end) open_objects.pop_back();
-    if (event == Json::parse_event_t::key && !open_objects.back().insert(parsed.get<std::string>()).second) {
+    if (event == Json::parse_event_t::key &&
+        !open_objects.back().insert(parsed.get<std::string>()).second) {
       duplicate = parsed.get<std::string>();
     }
     return true;
@@ -92,14 +96,17 @@ absl::Status CheckCoverage(const SafetensorsHeader& header, uint64_t data_bytes)
   uint64_t end = 0;
   for (const auto& [offset, name] : order) {
     if (offset != end) {
-      return Damaged("tensor '" + *name + "' " + (offset < end ? "overlaps another" : "leaves a hole before it"));
+      return Damaged("tensor '" + *name + "' " +
+                     (offset < end ? "overlaps another" : "leaves a hole before it"));
     }
-    if (__builtin_add_overflow(end, header.tensors.at(*name).size_bytes, &end) || end > data_bytes) {
+    if (__builtin_add_overflow(end, header.tensors.at(*name).size_bytes, &end) ||
+        end > data_bytes) {
       return Damaged("tensor '" + *name + "' reaches beyond the end of the file");
     }
   }
   if (end != data_bytes) {
-    return Damaged("the tensors cover " + std::to_string(end) + " of " + std::to_string(data_bytes) + " data bytes");
+    return Damaged("the tensors cover " + std::to_string(end) + " of " +
+                   std::to_string(data_bytes) + " data bytes");
   }
   return absl::OkStatus();
 }
@@ -113,8 +120,10 @@ uint64_t SafetensorsElementBytes(const std::string& dtype) {
   return 0;
 }
 
-absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::string_view prefix, uint64_t file_bytes) {
-  if (file_bytes < kLengthBytes || prefix.size() < kLengthBytes) return Damaged("too short for a header");
+absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::string_view prefix,
+                                                         uint64_t file_bytes) {
+  if (file_bytes < kLengthBytes || prefix.size() < kLengthBytes)
+    return Damaged("too short for a header");
   uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, prefix.data(), kLengthBytes);
   if (header_bytes > kMostSafetensorsHeaderBytes) {
@@ -123,7 +132,8 @@ absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::string_view prefix
   if (header_bytes > file_bytes - kLengthBytes || header_bytes > prefix.size() - kLengthBytes) {
     return Damaged("the file ends inside its header");
   }
-  ASSIGN_OR_RETURN(const Json json, ParseWithoutDuplicates(prefix.substr(kLengthBytes, header_bytes)));
+  ASSIGN_OR_RETURN(const Json json,
+                   ParseWithoutDuplicates(prefix.substr(kLengthBytes, header_bytes)));
   SafetensorsHeader header;
   header.data_offset_bytes = kLengthBytes + header_bytes;
   for (const auto& [name, value] : json.items()) {
@@ -161,7 +171,8 @@ absl::StatusOr<std::unique_ptr<SafetensorsFile>> SafetensorsFile::Open(const std
   ::close(fd);
   if (mapping == MAP_FAILED) return ErrnoStatus(error, path);
   std::unique_ptr<SafetensorsFile> file(new SafetensorsFile(mapping, bytes));
-  auto header = ParseSafetensorsHeader(std::string_view(static_cast<const char*>(mapping), bytes), bytes);
+  auto header =
+      ParseSafetensorsHeader(std::string_view(static_cast<const char*>(mapping), bytes), bytes);
   if (!header.ok()) return Annotate(header.status(), path);
   file->header_ = *std::move(header);
   return file;
@@ -173,7 +184,8 @@ const void* SafetensorsFile::Data(const SafetensorsEntry& entry) const {
   return static_cast<const char*>(mapping_) + header_.data_offset_bytes + entry.offset_bytes;
 }
 
-absl::Status WriteSafetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors) {
+absl::Status WriteSafetensors(const std::string& path,
+                              const std::vector<SafetensorsTensor>& tensors) {
   nlohmann::ordered_json header;
   header["__metadata__"] = {{"format", "pt"}};
   uint64_t offset = 0;

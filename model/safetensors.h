@@ -34,7 +34,8 @@ uint64_t SafetensorsElementBytes(const std::string& dtype);
 
 // `prefix` holds at least the 8-byte length and the header; `file_bytes` is the whole file's size.
 // The tensors must cover the data section exactly: no hole, no overlap, no excess. DataLoss.
-absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::string_view prefix, uint64_t file_bytes);
+absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::string_view prefix,
+                                                         uint64_t file_bytes);
 
 // A mapped file, read-only; immutable, any thread. Errors name the file. A file that is cut short
 // while it is mapped ends the process by SIGBUS: checkpoints are written aside and renamed.
@@ -63,6 +64,7 @@ struct SafetensorsTensor {
 };
 
 // Writes atomically and durably (common/files.h), in the order given, header padded to 8 bytes.
-absl::Status WriteSafetensors(const std::string& path, const std::vector<SafetensorsTensor>& tensors);
+absl::Status WriteSafetensors(const std::string& path,
+                              const std::vector<SafetensorsTensor>& tensors);
 
 }  // namespace tramontane

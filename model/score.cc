@@ -26,11 +26,13 @@ at::Tensor HiddenOf(Transformer& model, const std::vector<int32_t>& tokens) {
 }
 
 // [length - 1], in float32 or the model's float64.
-at::Tensor LogprobsOf(Transformer& model, const at::Tensor& hidden, const std::vector<int32_t>& tokens) {
+at::Tensor LogprobsOf(Transformer& model, const at::Tensor& hidden,
+                      const std::vector<int32_t>& tokens) {
   const int64_t scored = static_cast<int64_t>(tokens.size()) - 1;
   at::Tensor targets = at::empty({scored}, at::kLong);
   std::copy(tokens.begin() + 1, tokens.end(), targets.mutable_data_ptr<int64_t>());
-  return ChunkedLogprob(hidden.narrow(0, 0, scored), model.lm_head_weight(), targets.to(hidden.device()), 1.0,
+  return ChunkedLogprob(hidden.narrow(0, 0, scored), model.lm_head_weight(),
+                        targets.to(hidden.device()), 1.0,
                         /*want_entropy=*/false)
       .logprob.to(at::kCPU);
 }
@@ -41,7 +43,8 @@ Json Number(double x) { return std::isfinite(x) ? Json(x) : Json(); }
 Json Row(const at::Tensor& logprobs) {
   const at::Tensor wide = logprobs.to(at::kDouble);
   Json row = Json::array();
-  for (int64_t t = 0; t < wide.numel(); ++t) row.push_back(Number(wide.const_data_ptr<double>()[t]));
+  for (int64_t t = 0; t < wide.numel(); ++t)
+    row.push_back(Number(wide.const_data_ptr<double>()[t]));
   return row;
 }
 
@@ -63,15 +66,16 @@ Json TopRow(Transformer& model, const at::Tensor& hidden, int top_k) {
 }
 
 absl::StatusOr<std::vector<std::vector<int32_t>>> TokensOf(const Json& in, int64_t vocab_size) {
-  const absl::Status bad = absl::InvalidArgumentError("tokens: must be a list of lists of token ids below " +
-                                                      std::to_string(vocab_size));
+  const absl::Status bad = absl::InvalidArgumentError(
+      "tokens: must be a list of lists of token ids below " + std::to_string(vocab_size));
   if (!in.is_object() || !in.contains("tokens") || !in["tokens"].is_array()) return bad;
   std::vector<std::vector<int32_t>> rows;
   for (const Json& row : in["tokens"]) {
     if (!row.is_array()) return bad;
     std::vector<int32_t> ids;
     for (const Json& id : row) {
-      if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= vocab_size) return bad;
+      if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() >= vocab_size)
+        return bad;
       ids.push_back(id.get<int32_t>());
     }
     rows.push_back(std::move(ids));
@@ -83,7 +87,8 @@ absl::StatusOr<at::ScalarType> DtypeOf(const std::string& dtype) {
   if (dtype == "float32") return at::kFloat;
   if (dtype == "float64") return at::kDouble;
   if (dtype == "bfloat16") return at::kBFloat16;
-  return absl::InvalidArgumentError("dtype: must be float32, float64 or bfloat16, not '" + dtype + "'");
+  return absl::InvalidArgumentError("dtype: must be float32, float64 or bfloat16, not '" + dtype +
+                                    "'");
 }
 
 }  // namespace
@@ -91,7 +96,8 @@ absl::StatusOr<at::ScalarType> DtypeOf(const std::string& dtype) {
 std::vector<float> ScoreTokens(Transformer& model, const std::vector<int32_t>& tokens) {
   if (tokens.size() < 2) return {};
   at::NoGradGuard no_grad;
-  const at::Tensor logprobs = LogprobsOf(model, HiddenOf(model, tokens), tokens).to(at::kFloat).contiguous();
+  const at::Tensor logprobs =
+      LogprobsOf(model, HiddenOf(model, tokens), tokens).to(at::kFloat).contiguous();
   const float* data = logprobs.const_data_ptr<float>();
   return std::vector<float>(data, data + logprobs.numel());
 }
@@ -100,7 +106,8 @@ absl::StatusOr<Json> ScoreTool(const std::string& model_dir, const Json& in, int
                                const std::string& dtype) {
   ASSIGN_OR_RETURN(const at::ScalarType type, DtypeOf(dtype));
   if (top_k < 0) return absl::InvalidArgumentError("top: must not be negative");
-  ASSIGN_OR_RETURN(const std::shared_ptr<Transformer> model, LoadTransformer(model_dir, at::kCPU, type));
+  ASSIGN_OR_RETURN(const std::shared_ptr<Transformer> model,
+                   LoadTransformer(model_dir, at::kCPU, type));
   ASSIGN_OR_RETURN(const auto rows, TokensOf(in, model->config().vocab_size));
   Json out = {{"logprobs", Json::array()}};
   if (top_k > 0) out["top"] = Json::array();
@@ -113,7 +120,8 @@ absl::StatusOr<Json> ScoreTool(const std::string& model_dir, const Json& in, int
         continue;
       }
       const at::Tensor hidden = HiddenOf(*model, tokens);
-      out["logprobs"].push_back(tokens.size() < 2 ? Json::array() : Row(LogprobsOf(*model, hidden, tokens)));
+      out["logprobs"].push_back(tokens.size() < 2 ? Json::array()
+                                                  : Row(LogprobsOf(*model, hidden, tokens)));
       if (top_k > 0) out["top"].push_back(TopRow(*model, hidden, top_k));
     }
   } catch (const std::exception& error) {

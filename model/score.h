@@ -1,5 +1,5 @@
-// Log-probabilities of given tokens under a model: the probe of weight versions. The `score` tool is in
-// model/score_tool.h.
+// Log-probabilities of given tokens under a model: the probe of weight versions. The `score` tool
+// is in model/score_tool.h.
 #pragma once
 
 #include <cstdint>

@@ -13,7 +13,7 @@ namespace tramontane {
 // {"top": [[[[token, logprob], …], …], …]}: at each position t of a row (the last included) the
 // top_k most likely next tokens, best first. dtype: float32 | float64 | bfloat16.
 // InvalidArgument names the field.
-absl::StatusOr<nlohmann::json> ScoreTool(const std::string& model_dir, const nlohmann::json& in, int top_k,
-                                         const std::string& dtype);
+absl::StatusOr<nlohmann::json> ScoreTool(const std::string& model_dir, const nlohmann::json& in,
+                                         int top_k, const std::string& dtype);
 
 }  // namespace tramontane

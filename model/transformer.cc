@@ -23,7 +23,8 @@ void RegisterByPath(torch::nn::Module& root, const std::string& path, const at::
     const std::string name = path.substr(begin, dot - begin);
     const auto children = node->named_children();
     const auto* child = children.find(name);
-    node = child != nullptr ? child->get() : node->register_module(name, std::make_shared<Node>(name)).get();
+    node = child != nullptr ? child->get()
+                            : node->register_module(name, std::make_shared<Node>(name)).get();
     begin = dot + 1;
   }
   node->register_parameter(path.substr(begin), tensor);
@@ -36,9 +37,11 @@ bool EndsWith(const std::string& s, const std::string& end) {
 }  // namespace
 
 struct Transformer::Layers {
-  Layers(const ModelConfig& config, at::Device device, at::ScalarType dtype) : rope(config, device, dtype) {
+  Layers(const ModelConfig& config, at::Device device, at::ScalarType dtype)
+      : rope(config, device, dtype) {
     const auto leaf = [&](at::IntArrayRef shape) {
-      return at::empty(shape, at::TensorOptions().device(device).dtype(dtype)).set_requires_grad(true);
+      return at::empty(shape, at::TensorOptions().device(device).dtype(dtype))
+          .set_requires_grad(true);
     };
     embedding_VE = leaf({config.vocab_size, config.hidden_size});
     norm_E = leaf({config.hidden_size});

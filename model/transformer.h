@@ -26,7 +26,8 @@ class Transformer : public torch::nn::Module {
 
   // tokens_T, positions_T: int64 [tokens]. Returns final-normed hidden states [tokens, hidden].
   // Differentiable unless a NoGrad or Inference guard is active.
-  at::Tensor Forward(const at::Tensor& tokens_T, const at::Tensor& positions_T, Attention& attention);
+  at::Tensor Forward(const at::Tensor& tokens_T, const at::Tensor& positions_T,
+                     Attention& attention);
 
   // hidden [rows, hidden] → float32 logits [rows, vocab].
   at::Tensor Logits(const at::Tensor& hidden_RD);

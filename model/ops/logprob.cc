@@ -13,7 +13,9 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 // float32 at least: a bfloat16 head is widened before the product.
-at::Tensor Wide(const at::Tensor& t) { return t.scalar_type() == at::kDouble ? t : t.to(at::kFloat); }
+at::Tensor Wide(const at::Tensor& t) {
+  return t.scalar_type() == at::kDouble ? t : t.to(at::kFloat);
+}
 
 struct Chunk {
   int64_t first, rows;
@@ -33,7 +35,8 @@ void GatherChunk(const at::Tensor& logits_RV, double inv_temperature, const at::
     DispatchElement(logits_RV, [&]<typename T>() {
       kernels::Kernels<T>().log_softmax_gather(
           logits_RV.size(0), logits_RV.size(1), logits_RV.const_data_ptr<T>(), inv_temperature,
-          targets_R.const_data_ptr<int64_t>(), logprob_R.mutable_data_ptr<T>(), lse_R.mutable_data_ptr<T>(),
+          targets_R.const_data_ptr<int64_t>(), logprob_R.mutable_data_ptr<T>(),
+          lse_R.mutable_data_ptr<T>(),
           entropy_R.defined() ? entropy_R.mutable_data_ptr<T>() : nullptr);
     });
     return;
@@ -46,14 +49,14 @@ void GatherChunk(const at::Tensor& logits_RV, double inv_temperature, const at::
 
 // Logits become their gradient.
 void BackwardChunk(at::Tensor& logits_RV, double inv_temperature, const at::Tensor& targets_R,
-                   const at::Tensor& lse_R, const at::Tensor& d_logprob_R, const at::Tensor& entropy_R,
-                   const at::Tensor& d_entropy_R) {
+                   const at::Tensor& lse_R, const at::Tensor& d_logprob_R,
+                   const at::Tensor& entropy_R, const at::Tensor& d_entropy_R) {
   if (HasCpuKernels(logits_RV)) {
     DispatchElement(logits_RV, [&]<typename T>() {
       kernels::Kernels<T>().log_softmax_backward(
           logits_RV.size(0), logits_RV.size(1), logits_RV.mutable_data_ptr<T>(), inv_temperature,
-          targets_R.const_data_ptr<int64_t>(), lse_R.const_data_ptr<T>(), d_logprob_R.const_data_ptr<T>(),
-          DataOrNull<T>(entropy_R), DataOrNull<T>(d_entropy_R));
+          targets_R.const_data_ptr<int64_t>(), lse_R.const_data_ptr<T>(),
+          d_logprob_R.const_data_ptr<T>(), DataOrNull<T>(entropy_R), DataOrNull<T>(d_entropy_R));
     });
     return;
   }
@@ -81,16 +84,16 @@ Result RunForward(const at::Tensor& hidden, const at::Tensor& weight, const at::
     const auto part = [&](const at::Tensor& t) {
       return t.defined() ? t.narrow(0, c.first, c.rows) : t;
     };
-    GatherChunk(at::mm(Wide(part(hidden)), wide_weight.t()), inv_temperature, part(targets), part(r.logprob),
-                part(r.lse), part(r.entropy));
+    GatherChunk(at::mm(Wide(part(hidden)), wide_weight.t()), inv_temperature, part(targets),
+                part(r.logprob), part(r.lse), part(r.entropy));
   }
   return r;
 }
 
 struct LogprobFunction : torch::autograd::Function<LogprobFunction> {
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& weight,
-                               const at::Tensor& targets, double inv_temperature, bool want_entropy,
-                               int64_t chunk_rows) {
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& hidden,
+                               const at::Tensor& weight, const at::Tensor& targets,
+                               double inv_temperature, bool want_entropy, int64_t chunk_rows) {
     at::AutoDispatchBelowADInplaceOrView guard;
     const Result r = RunForward(hidden, weight, targets, inv_temperature, want_entropy, chunk_rows);
     ctx->save_for_backward({hidden, weight, targets, r.lse, r.entropy});
@@ -115,8 +118,8 @@ struct LogprobFunction : torch::autograd::Function<LogprobFunction> {
       };
       const at::Tensor h = Wide(part(hidden));
       at::Tensor logits = at::mm(h, wide_weight.t());
-      BackwardChunk(logits, inv_temperature, part(targets), part(lse), part(d_logprob), part(entropy),
-                    part(d_entropy));
+      BackwardChunk(logits, inv_temperature, part(targets), part(lse), part(d_logprob),
+                    part(entropy), part(d_entropy));
       at::Tensor d_part = part(d_hidden);
       if (d_part.scalar_type() == logits.scalar_type()) {
         at::mm_out(d_part, logits, wide_weight);
@@ -135,17 +138,19 @@ LogprobResult ChunkedLogprob(const at::Tensor& hidden_RD, const at::Tensor& weig
                              const at::Tensor& targets_R, double temperature, bool want_entropy,
                              int64_t chunk_rows) {
   TORCH_CHECK(temperature > 0, "log-probability: temperature must be positive");
-  TORCH_CHECK(chunk_rows > 0 && targets_R.numel() == hidden_RD.size(0), "log-probability: one target a row");
+  TORCH_CHECK(chunk_rows > 0 && targets_R.numel() == hidden_RD.size(0),
+              "log-probability: one target a row");
   TORCH_CHECK(targets_R.numel() == 0 || (targets_R.min().item<int64_t>() >= 0 &&
                                          targets_R.max().item<int64_t>() < weight_VD.size(0)),
               "log-probability: a target lies outside the vocabulary");
   const at::Tensor hidden = hidden_RD.contiguous(), targets = targets_R.contiguous();
   if (at::GradMode::is_enabled() && (hidden.requires_grad() || weight_VD.requires_grad())) {
-    const variable_list out =
-        LogprobFunction::apply(hidden, weight_VD, targets, 1 / temperature, want_entropy, chunk_rows);
+    const variable_list out = LogprobFunction::apply(hidden, weight_VD, targets, 1 / temperature,
+                                                     want_entropy, chunk_rows);
     return {out[0], want_entropy ? out[1] : at::Tensor()};
   }
-  const Result r = RunForward(hidden, weight_VD, targets, 1 / temperature, want_entropy, chunk_rows);
+  const Result r =
+      RunForward(hidden, weight_VD, targets, 1 / temperature, want_entropy, chunk_rows);
   return {r.logprob, r.entropy};
 }
 

@@ -1,6 +1,6 @@
 // LM head → log-softmax → chosen log-probability and entropy, by chunks of rows, so that
-// [tokens, vocab] never exists at once. float32 throughout (float64 for a float64 model); backward is
-// written by hand.
+// [tokens, vocab] never exists at once. float32 throughout (float64 for a float64 model); backward
+// is written by hand.
 #pragma once
 
 #include <ATen/core/Tensor.h>

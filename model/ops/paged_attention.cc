@@ -76,12 +76,13 @@ void CheckArguments(const at::Tensor& q_THD, const at::Tensor& k_TKD, const at::
               "paged attention: output must be contiguous and shaped like q");
   const int64_t kv_heads = k_TKD.size(1), dim = q_THD.size(2);
   TORCH_CHECK(q_THD.size(1) % kv_heads == 0, "paged attention: heads must divide by kv heads");
-  TORCH_CHECK(k_cache.is_contiguous() && v_cache.is_contiguous() &&
-                  k_cache.sizes() == at::IntArrayRef(KeyCacheShape(k_cache.size(0), kv_heads, dim,
-                                                                   batch.block_tokens)) &&
-                  v_cache.sizes() == at::IntArrayRef(ValueCacheShape(k_cache.size(0), kv_heads, dim,
-                                                                     batch.block_tokens)),
-              "paged attention: cache shapes do not match");
+  TORCH_CHECK(
+      k_cache.is_contiguous() && v_cache.is_contiguous() &&
+          k_cache.sizes() ==
+              at::IntArrayRef(KeyCacheShape(k_cache.size(0), kv_heads, dim, batch.block_tokens)) &&
+          v_cache.sizes() ==
+              at::IntArrayRef(ValueCacheShape(k_cache.size(0), kv_heads, dim, batch.block_tokens)),
+      "paged attention: cache shapes do not match");
   const auto dtype = q_THD.scalar_type();
   TORCH_CHECK(k_TKD.scalar_type() == dtype && v_TKD.scalar_type() == dtype &&
                   k_cache.scalar_type() == dtype && v_cache.scalar_type() == dtype &&
@@ -145,15 +146,22 @@ void PagedAttentionAten(const at::Tensor& q_THD, const at::Tensor& k_TKD, const 
     const at::Tensor positions = positions_of(s);
     const at::Tensor block = table_of(s).index_select(0, positions.div(bt, "floor"));
     const at::Tensor slot = positions.remainder(bt);
-    // k_cache[block, :, :, slot] = k, v_cache[block, :, slot] = v; both index as [rows, kv heads, dim].
-    k_cache.permute({0, 3, 1, 2}).index_put_({block, slot}, k_TKD.narrow(0, s.first_row, s.num_rows));
-    v_cache.permute({0, 2, 1, 3}).index_put_({block, slot}, v_TKD.narrow(0, s.first_row, s.num_rows));
+    // k_cache[block, :, :, slot] = k, v_cache[block, :, slot] = v; both index as [rows, kv heads,
+    // dim].
+    k_cache.permute({0, 3, 1, 2})
+        .index_put_({block, slot}, k_TKD.narrow(0, s.first_row, s.num_rows));
+    v_cache.permute({0, 2, 1, 3})
+        .index_put_({block, slot}, v_TKD.narrow(0, s.first_row, s.num_rows));
   }
   for (const PagedSequence& s : batch.sequences) {
     const at::Tensor table = table_of(s);
     const int64_t keys = s.first_position + s.num_rows;
     const auto gather = [&](const at::Tensor& cache_BTKD) {  // -> [1, kv heads, keys, dim]
-      return cache_BTKD.index_select(0, table).flatten(0, 1).narrow(0, 0, keys).transpose(0, 1).unsqueeze(0);
+      return cache_BTKD.index_select(0, table)
+          .flatten(0, 1)
+          .narrow(0, 0, keys)
+          .transpose(0, 1)
+          .unsqueeze(0);
     };
     const at::Tensor distance =
         positions_of(s).unsqueeze(1) -

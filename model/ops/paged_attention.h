@@ -21,10 +21,10 @@ std::vector<int64_t> ValueCacheShape(int64_t blocks, int64_t kv_heads, int64_t h
 
 // Writes the step's keys and values into the cache, then attends each token to its sequence's
 // positions <= its own (and > its own - window_tokens, when that is not 0).
-// q_THD [tokens, heads, head_dim]; k_TKD, v_TKD [tokens, kv heads, head_dim]; the last two dimensions
-// contiguous, token stride free. out_THD: contiguous [tokens, heads, head_dim]; rows that no sequence
-// names are left alone. All of one dtype: float32 or float64.
-// `threads` > 1 splits sequences over ATen's pool. Safe from several threads on distinct caches.
+// q_THD [tokens, heads, head_dim]; k_TKD, v_TKD [tokens, kv heads, head_dim]; the last two
+// dimensions contiguous, token stride free. out_THD: contiguous [tokens, heads, head_dim]; rows
+// that no sequence names are left alone. All of one dtype: float32 or float64. `threads` > 1 splits
+// sequences over ATen's pool. Safe from several threads on distinct caches.
 void PagedAttentionCpu(const at::Tensor& q_THD, const at::Tensor& k_TKD, const at::Tensor& v_TKD,
                        at::Tensor& k_cache, at::Tensor& v_cache, const PagedBatch& batch,
                        double scale, int64_t window_tokens, at::Tensor& out_THD, int threads = 1);

@@ -41,8 +41,9 @@ struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
     at::Tensor dx = at::empty(x.sizes(), x.options()), d_weight = at::zeros_like(weight);
     DispatchElement(x, [&]<typename T>() {
       kernels::Kernels<T>().rms_norm_backward(
-          x.size(0), x.size(1), dy.const_data_ptr<T>(), x.const_data_ptr<T>(), weight.const_data_ptr<T>(),
-          rstd.const_data_ptr<T>(), nullptr, dx.mutable_data_ptr<T>(), d_weight.mutable_data_ptr<T>());
+          x.size(0), x.size(1), dy.const_data_ptr<T>(), x.const_data_ptr<T>(),
+          weight.const_data_ptr<T>(), rstd.const_data_ptr<T>(), nullptr, dx.mutable_data_ptr<T>(),
+          d_weight.mutable_data_ptr<T>());
     });
     return {dx, d_weight, {}};
   }

@@ -26,7 +26,8 @@ at::Tensor AsPayload(const at::Tensor& t) {
 
 }  // namespace
 
-WeightManifest FlattenWeights(const Transformer& model, int64_t version, std::vector<char>& payload) {
+WeightManifest FlattenWeights(const Transformer& model, int64_t version,
+                              std::vector<char>& payload) {
   WeightManifest manifest;
   manifest.version = version;
   uint64_t end = 0;
@@ -65,8 +66,9 @@ absl::Status CheckManifestAgainst(const Transformer& model, const WeightManifest
       return absl::InvalidArgumentError("weight manifest: tensor '" + name + "' has another shape");
     }
     if (found->second->dtype != DtypeName(tensor)) {
-      return absl::InvalidArgumentError("weight manifest: tensor '" + name + "' is " + found->second->dtype +
-                                        ", the model holds " + DtypeName(tensor));
+      return absl::InvalidArgumentError("weight manifest: tensor '" + name + "' is " +
+                                        found->second->dtype + ", the model holds " +
+                                        DtypeName(tensor));
     }
     entries.erase(found);
   }

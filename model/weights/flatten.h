@@ -11,7 +11,8 @@ namespace tramontane {
 
 // Copies the weights into `payload` (resized, each tensor 64-byte aligned) and fills the manifest,
 // hashes included. Probe fields are left to the caller.
-WeightManifest FlattenWeights(const Transformer& model, int64_t version, std::vector<char>& payload);
+WeightManifest FlattenWeights(const Transformer& model, int64_t version,
+                              std::vector<char>& payload);
 
 // Every name, shape and dtype must match the model's; missing and extra tensors are errors.
 absl::Status CheckManifestAgainst(const Transformer& model, const WeightManifest& manifest);

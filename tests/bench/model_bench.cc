@@ -1,5 +1,5 @@
-// Prints tokens per second of the transformer alone: forward and backward over packed sequences, and
-// decode steps. Usage: model_bench [train|decode|both] [train_tokens=12032] [segment_tokens=47]
+// Prints tokens per second of the transformer alone: forward and backward over packed sequences,
+// and decode steps. Usage: model_bench [train|decode|both] [train_tokens=12032] [segment_tokens=47]
 // [layers=4] [hidden=128]
 #include <malloc.h>
 #include <torch/torch.h>
@@ -24,11 +24,16 @@ double Seconds() {
 }
 
 ModelConfig BenchConfig(int64_t layers, int64_t hidden) {
-  nlohmann::json json = {{"model_type", "qwen3"},        {"vocab_size", 264},
-                         {"hidden_size", hidden},        {"intermediate_size", 3 * hidden},
-                         {"num_hidden_layers", layers},  {"num_attention_heads", hidden / 32},
-                         {"num_key_value_heads", hidden / 64}, {"head_dim", 32},
-                         {"max_position_embeddings", 4096},    {"tie_word_embeddings", true}};
+  nlohmann::json json = {{"model_type", "qwen3"},
+                         {"vocab_size", 264},
+                         {"hidden_size", hidden},
+                         {"intermediate_size", 3 * hidden},
+                         {"num_hidden_layers", layers},
+                         {"num_attention_heads", hidden / 32},
+                         {"num_key_value_heads", hidden / 64},
+                         {"head_dim", 32},
+                         {"max_position_embeddings", 4096},
+                         {"tie_word_embeddings", true}};
   return *ParseModelConfig(json);
 }
 
@@ -81,8 +86,9 @@ void BenchTraining(Transformer& model, int64_t total, int64_t segment) {
         pass();
         best = std::min(best, Seconds() - start);
       }
-      std::printf("train  micro %6ld threads %d: %7.1f ms for %ld tokens, %8.0f tok/s, %.3f core-s\n", micro,
-                  threads, best * 1e3, total, static_cast<double>(total) / best, best * threads);
+      std::printf(
+          "train  micro %6ld threads %d: %7.1f ms for %ld tokens, %8.0f tok/s, %.3f core-s\n",
+          micro, threads, best * 1e3, total, static_cast<double>(total) / best, best * threads);
     }
   }
 }
@@ -96,8 +102,8 @@ class BenchPaged final : public Attention {
       v_.push_back(at::zeros(ValueCacheShape(blocks, config.num_kv_heads, config.head_dim, 16)));
     }
   }
-  at::Tensor Run(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
-                 int64_t window) override {
+  at::Tensor Run(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                 double scale, int64_t window) override {
     at::Tensor out = at::empty(q.sizes(), q.options());
     PagedAttentionCpu(q, k, v, k_[layer], v_[layer], batch_, scale, window, out, threads_);
     return out;
@@ -117,8 +123,10 @@ void BenchDecode(Transformer& model, int64_t context) {
       PagedBatch batch;
       const int64_t blocks = context / 16 + 1;
       for (int64_t r = 0; r < rows; ++r) {
-        batch.sequences.push_back({static_cast<int32_t>(r), 1, context, static_cast<int32_t>(r * blocks)});
-        for (int64_t b = 0; b < blocks; ++b) batch.block_tables.push_back(static_cast<int32_t>(r * blocks + b));
+        batch.sequences.push_back(
+            {static_cast<int32_t>(r), 1, context, static_cast<int32_t>(r * blocks)});
+        for (int64_t b = 0; b < blocks; ++b)
+          batch.block_tables.push_back(static_cast<int32_t>(r * blocks + b));
       }
       BenchPaged attention(model.config(), rows * blocks, batch, threads);
       const at::Tensor tokens = at::randint(264, {rows}, at::kLong);
@@ -129,8 +137,8 @@ void BenchDecode(Transformer& model, int64_t context) {
       const double start = Seconds();
       for (int i = 0; i < steps; ++i) step();
       const double each = (Seconds() - start) / steps;
-      std::printf("decode rows %4ld context %4ld threads %d: %7.3f ms, %8.0f tok/s\n", rows, context, threads,
-                  each * 1e3, static_cast<double>(rows) / each);
+      std::printf("decode rows %4ld context %4ld threads %d: %7.3f ms, %8.0f tok/s\n", rows,
+                  context, threads, each * 1e3, static_cast<double>(rows) / each);
     }
   }
 }
@@ -150,5 +158,6 @@ int main(int argc, char** argv) {
   model.InitRandom(1);
   const std::string what = argc > 1 ? argv[1] : "both";
   if (what != "train") BenchDecode(model, 40);
-  if (what != "decode") BenchTraining(model, Argument(argc, argv, 2, 12032), Argument(argc, argv, 3, 47));
+  if (what != "decode")
+    BenchTraining(model, Argument(argc, argv, 2, 12032), Argument(argc, argv, 3, 47));
 }

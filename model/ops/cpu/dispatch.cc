@@ -32,7 +32,7 @@ int RunnableKernels(const KernelTable<T>* tables[3]) {
 
 template <typename T>
 const KernelTable<T>& Kernels() {
-  static const KernelTable<T>& best = [] () -> const KernelTable<T>& {
+  static const KernelTable<T>& best = []() -> const KernelTable<T>& {
     const KernelTable<T>* tables[3];
     RunnableKernels(tables);
     return *tables[0];

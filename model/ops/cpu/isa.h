@@ -21,7 +21,8 @@ void HeadRopeBackward(const HeadRope<T>& args, const T* rstd, const T* d_q, int6
 template <typename T>
 void SiluMul(int64_t rows, int64_t width, const T* gate_up, T* y);
 template <typename T>
-void SiluMulBackward(int64_t rows, int64_t width, const T* gate_up, const T* dy, T* d_gate_up, T* y);
+void SiluMulBackward(int64_t rows, int64_t width, const T* gate_up, const T* dy, T* d_gate_up,
+                     T* y);
 template <typename T>
 void PackedForward(const PackedHeads<T>& args, T* out, T* lse);
 template <typename T>

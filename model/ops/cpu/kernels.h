@@ -2,8 +2,8 @@
 // compiled for several instruction sets; Kernels<T>() returns the best table for this machine.
 //
 // All functions are single-threaded, hold no state and may run in several threads at once. NaN and
-// infinity pass through. T is float or double. Buffers need no alignment; rows are contiguous unless
-// a stride (in elements) is given.
+// infinity pass through. T is float or double. Buffers need no alignment; rows are contiguous
+// unless a stride (in elements) is given.
 #pragma once
 
 #include <cstdint>
@@ -62,9 +62,11 @@ struct KernelTable {
   const char* isa;
 
   // y = x / rms(x) * weight; rstd [rows] may be null.
-  void (*rms_norm)(int64_t rows, int64_t dim, const T* x, const T* weight, double eps, T* y, T* rstd);
+  void (*rms_norm)(int64_t rows, int64_t dim, const T* x, const T* weight, double eps, T* y,
+                   T* rstd);
   // y again from a kept rstd.
-  void (*rms_norm_apply)(int64_t rows, int64_t dim, const T* x, const T* weight, const T* rstd, T* y);
+  void (*rms_norm_apply)(int64_t rows, int64_t dim, const T* x, const T* weight, const T* rstd,
+                         T* y);
   // dx = gradient through the norm + residual (null: none); d_weight [dim] is added to.
   void (*rms_norm_backward)(int64_t rows, int64_t dim, const T* dy, const T* x, const T* weight,
                             const T* rstd, const T* residual, T* dx, T* d_weight);
@@ -74,15 +76,15 @@ struct KernelTable {
   void (*head_rope)(const HeadRope<T>& args, T* y, int64_t y_stride, T* rstd);
   // From d_q, d_k (rotated side) to dx; d_q_weight, d_k_weight [head_dim] are added to. args.x and
   // rstd are read only when there is a norm.
-  void (*head_rope_backward)(const HeadRope<T>& args, const T* rstd, const T* d_q, int64_t dq_stride,
-                             const T* d_k, int64_t dk_stride, T* dx, int64_t dx_stride,
-                             T* d_q_weight, T* d_k_weight);
+  void (*head_rope_backward)(const HeadRope<T>& args, const T* rstd, const T* d_q,
+                             int64_t dq_stride, const T* d_k, int64_t dk_stride, T* dx,
+                             int64_t dx_stride, T* d_q_weight, T* d_k_weight);
 
   // gate_up [rows, 2 width]: y = silu(gate) * up, [rows, width].
   void (*silu_mul)(int64_t rows, int64_t width, const T* gate_up, T* y);
   // d_gate_up from dy; y [rows, width] is computed again for the weight gradient.
-  void (*silu_mul_backward)(int64_t rows, int64_t width, const T* gate_up, const T* dy, T* d_gate_up,
-                            T* y);
+  void (*silu_mul_backward)(int64_t rows, int64_t width, const T* gate_up, const T* dy,
+                            T* d_gate_up, T* y);
 
   // out contiguous [rows, heads, head_dim]; lse [rows, heads] may be null.
   void (*packed_attention)(const PackedHeads<T>& args, T* out, T* lse);

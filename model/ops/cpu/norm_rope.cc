@@ -109,7 +109,8 @@ void HeadRopeBackward(const HeadRope<T>& args, const T* rstd, const T* d_q, int6
     const T* sin = args.sin + args.table_row[r] * half;
     for (int64_t h = 0; h < all; ++h) {
       const bool is_q = h < args.heads;
-      const T* dy = is_q ? d_q + r * dq_stride + h * dim : d_k + r * dk_stride + (h - args.heads) * dim;
+      const T* dy =
+          is_q ? d_q + r * dq_stride + h * dim : d_k + r * dk_stride + (h - args.heads) * dim;
       T* out = dx + r * dx_stride + h * dim;
       if (args.q_weight == nullptr) {
         Rotate(half, dy, cos, sin, T(-1), out);
@@ -123,13 +124,13 @@ void HeadRopeBackward(const HeadRope<T>& args, const T* rstd, const T* d_q, int6
   }
 }
 
-#define INSTANTIATE(T)                                                                             \
-  template void RmsNorm<T>(int64_t, int64_t, const T*, const T*, double, T*, T*);                  \
-  template void RmsNormApply<T>(int64_t, int64_t, const T*, const T*, const T*, T*);               \
-  template void RmsNormBackward<T>(int64_t, int64_t, const T*, const T*, const T*, const T*,       \
-                                   const T*, T*, T*);                                              \
-  template void HeadRopeForward<T>(const HeadRope<T>&, T*, int64_t, T*);                           \
-  template void HeadRopeBackward<T>(const HeadRope<T>&, const T*, const T*, int64_t, const T*,     \
+#define INSTANTIATE(T)                                                                         \
+  template void RmsNorm<T>(int64_t, int64_t, const T*, const T*, double, T*, T*);              \
+  template void RmsNormApply<T>(int64_t, int64_t, const T*, const T*, const T*, T*);           \
+  template void RmsNormBackward<T>(int64_t, int64_t, const T*, const T*, const T*, const T*,   \
+                                   const T*, T*, T*);                                          \
+  template void HeadRopeForward<T>(const HeadRope<T>&, T*, int64_t, T*);                       \
+  template void HeadRopeBackward<T>(const HeadRope<T>&, const T*, const T*, int64_t, const T*, \
                                     int64_t, T*, int64_t, T*, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)

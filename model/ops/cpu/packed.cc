@@ -37,8 +37,8 @@ void StoreRow(const T* x, int64_t dim, T* y) {
 
 // Scores of R rows against keys [begin, end), begin and end multiples of the width.
 template <typename T, int R>
-void Scores(const T* q, int64_t q_stride, const T* kt, int64_t kt_stride, int64_t dim, int64_t begin,
-            int64_t end, T* s, int64_t s_stride) {
+void Scores(const T* q, int64_t q_stride, const T* kt, int64_t kt_stride, int64_t dim,
+            int64_t begin, int64_t end, T* s, int64_t s_stride) {
   int64_t j = begin;
   for (; j + 2 * kWidth<T> <= end; j += 2 * kWidth<T>) {
     ScoreTile<T, R, 2>(q, q_stride, kt + j, kt_stride, dim, s + j, s_stride);
@@ -74,8 +74,8 @@ void WeightedRows(const T* p, int64_t p_stride, const T* v, int64_t padded_dim, 
 }
 
 template <typename T, int R>
-void OuterRows(const T* p, int64_t p_stride, const T* rows, T* dst, int64_t padded_dim, int64_t begin,
-               int64_t end) {
+void OuterRows(const T* p, int64_t p_stride, const T* rows, T* dst, int64_t padded_dim,
+               int64_t begin, int64_t end) {
   int64_t c = 0;
   for (; c + 2 * kWidth<T> <= padded_dim; c += 2 * kWidth<T>) {
     AddOuter<T, R, 2>(p, p_stride, rows + c, padded_dim, dst + c, padded_dim, begin, end);
@@ -96,7 +96,9 @@ struct KeyRange {
   int64_t low, begin, high, end;
 };
 
-inline int64_t FirstKey(int64_t i, int64_t window) { return window > 0 ? Max(0, i - window + 1) : 0; }
+inline int64_t FirstKey(int64_t i, int64_t window) {
+  return window > 0 ? Max(0, i - window + 1) : 0;
+}
 
 template <typename T, int R>
 void ForwardRows(const PackedHeads<T>& a, int64_t start, int64_t i, int64_t head, const T* kt,
@@ -121,9 +123,9 @@ void ForwardRows(const PackedHeads<T>& a, int64_t start, int64_t i, int64_t head
 
 template <typename T>
 struct BackwardScratch {
-  const T *kt, *vt, *k;      // [dim, padded] twice, [length, padded_dim]
-  T *dk, *dv;                // [length, padded_dim]
-  T *s, *dp, *q, *d_out;     // [kRows, padded] twice, [kRows, padded_dim] twice
+  const T *kt, *vt, *k;   // [dim, padded] twice, [length, padded_dim]
+  T *dk, *dv;             // [length, padded_dim]
+  T *s, *dp, *q, *d_out;  // [kRows, padded] twice, [kRows, padded_dim] twice
   int64_t padded, padded_dim;
 };
 
@@ -192,15 +194,17 @@ void PackedForward(const PackedHeads<T>& a, T* out, T* lse) {
     for (int64_t h = 0; h < a.kv_heads; ++h) {
       const int64_t at = h * a.head_dim;
       Transpose(a.k + start * a.k_stride + at, a.k_stride, length, a.head_dim, kt.get(), padded);
-      CopyPadded(a.v + start * a.v_stride + at, a.v_stride, length, a.head_dim, v.get(), padded_dim);
+      CopyPadded(a.v + start * a.v_stride + at, a.v_stride, length, a.head_dim, v.get(),
+                 padded_dim);
       for (int64_t head = h * group; head < (h + 1) * group; ++head) {
         int64_t i = 0;
         for (; i + kRows <= length; i += kRows) {
-          ForwardRows<T, kRows>(a, start, i, head, kt.get(), padded, v.get(), padded_dim, s.get(), out,
-                                lse);
+          ForwardRows<T, kRows>(a, start, i, head, kt.get(), padded, v.get(), padded_dim, s.get(),
+                                out, lse);
         }
         for (; i < length; ++i) {
-          ForwardRows<T, 1>(a, start, i, head, kt.get(), padded, v.get(), padded_dim, s.get(), out, lse);
+          ForwardRows<T, 1>(a, start, i, head, kt.get(), padded, v.get(), padded_dim, s.get(), out,
+                            lse);
         }
       }
     }
@@ -216,13 +220,15 @@ void PackedBackward(const PackedHeads<T>& a, const PackedHeadsGrad<T>& g) {
   Scratch<T> q(kRows * padded_dim), d_out(kRows * padded_dim);
   for (int64_t seg = 0; seg < a.segments; ++seg) {
     const int64_t start = a.offsets[seg], length = a.offsets[seg + 1] - start;
-    const BackwardScratch<T> w{kt.get(), vt.get(), k.get(), dk.get(),    dv.get(),           s.get(),
-                               dp.get(), q.get(),  d_out.get(), RoundUp<T>(length), padded_dim};
+    const BackwardScratch<T> w{kt.get(),  vt.get(), k.get(), dk.get(),    dv.get(),
+                               s.get(),   dp.get(), q.get(), d_out.get(), RoundUp<T>(length),
+                               padded_dim};
     for (int64_t h = 0; h < a.kv_heads; ++h) {
       const int64_t at = h * a.head_dim;
       Transpose(a.k + start * a.k_stride + at, a.k_stride, length, a.head_dim, kt.get(), w.padded);
       Transpose(a.v + start * a.v_stride + at, a.v_stride, length, a.head_dim, vt.get(), w.padded);
-      CopyPadded(a.k + start * a.k_stride + at, a.k_stride, length, a.head_dim, k.get(), padded_dim);
+      CopyPadded(a.k + start * a.k_stride + at, a.k_stride, length, a.head_dim, k.get(),
+                 padded_dim);
       Zero(dk.get(), length * padded_dim);
       Zero(dv.get(), length * padded_dim);
       for (int64_t head = h * group; head < (h + 1) * group; ++head) {
@@ -238,7 +244,7 @@ void PackedBackward(const PackedHeads<T>& a, const PackedHeadsGrad<T>& g) {
   }
 }
 
-#define INSTANTIATE(T)                                         \
+#define INSTANTIATE(T)                                           \
   template void PackedForward<T>(const PackedHeads<T>&, T*, T*); \
   template void PackedBackward<T>(const PackedHeads<T>&, const PackedHeadsGrad<T>&);
 INSTANTIATE(float)

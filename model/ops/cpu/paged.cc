@@ -22,7 +22,8 @@ void BlockScores(const PagedRows<T>& a, const T* q, const T* kt, T* s, int64_t s
   for (; t < a.block_tokens; ++t) {
     for (int r = 0; r < R; ++r) {
       T dot = 0;
-      for (int64_t d = 0; d < a.head_dim; ++d) dot += q[r * a.head_dim + d] * kt[d * a.block_tokens + t];
+      for (int64_t d = 0; d < a.head_dim; ++d)
+        dot += q[r * a.head_dim + d] * kt[d * a.block_tokens + t];
       s[r * s_stride + t] = dot;
     }
   }
@@ -30,7 +31,8 @@ void BlockScores(const PagedRows<T>& a, const T* q, const T* kt, T* s, int64_t s
 
 // One tile: rows `first`.. of the flattened (token, head of the group) list of one kv head.
 template <typename T, int R>
-void AttendTile(const PagedRows<T>& a, int64_t kv_head, int64_t first, T* q, T* s, int64_t s_stride) {
+void AttendTile(const PagedRows<T>& a, int64_t kv_head, int64_t first, T* q, T* s,
+                int64_t s_stride) {
   const int64_t group = a.heads / a.kv_heads, bt = a.block_tokens;
   int64_t position[R];
   T* out[R];
@@ -51,9 +53,9 @@ void AttendTile(const PagedRows<T>& a, int64_t kv_head, int64_t first, T* q, T* 
   for (int r = 0; r < R; ++r) {
     const int64_t low = a.window > 0 ? Max(0, position[r] - a.window + 1) : 0;
     T top;
-    inverse[r] = T(1) / SoftmaxRow<T>(s + r * s_stride, low - base, position[r] + 1 - base,
-                                      RoundUp<T>(position[R - 1] + 1 - base),
-                                      static_cast<T>(a.scale), &top);
+    inverse[r] =
+        T(1) / SoftmaxRow<T>(s + r * s_stride, low - base, position[r] + 1 - base,
+                             RoundUp<T>(position[R - 1] + 1 - base), static_cast<T>(a.scale), &top);
   }
   // The range is the tile's widest; keys outside a row's own have probability 0.
   const auto sum_values = [&]<int C>(int64_t c, Vec<T>(&acc)[R][C]) {
@@ -81,7 +83,8 @@ void AttendTile(const PagedRows<T>& a, int64_t kv_head, int64_t first, T* q, T* 
     for (int r = 0; r < R; ++r) {
       T sum = 0;
       for (int64_t j = lowest; j <= position[R - 1]; ++j) {
-        sum += s[r * s_stride + j - base] * Block<T>(a.v_cache, a, j / bt, kv_head)[j % bt * a.head_dim + c];
+        sum += s[r * s_stride + j - base] *
+               Block<T>(a.v_cache, a, j / bt, kv_head)[j % bt * a.head_dim + c];
       }
       out[r][c] = sum * inverse[r];
     }
@@ -100,7 +103,8 @@ void PagedWrite(const PagedRows<T>& a) {
       for (int64_t d = 0; d < a.head_dim; ++d) {
         k[d * a.block_tokens] = a.k[r * a.k_stride + h * a.head_dim + d];
       }
-      std::memcpy(v, a.v + r * a.v_stride + h * a.head_dim, static_cast<size_t>(a.head_dim) * sizeof(T));
+      std::memcpy(v, a.v + r * a.v_stride + h * a.head_dim,
+                  static_cast<size_t>(a.head_dim) * sizeof(T));
     }
   }
 }

@@ -18,7 +18,8 @@ void SiluMul(int64_t rows, int64_t width, const T* gate_up, T* y) {
 }
 
 template <typename T>
-void SiluMulBackward(int64_t rows, int64_t width, const T* gate_up, const T* dy, T* d_gate_up, T* y) {
+void SiluMulBackward(int64_t rows, int64_t width, const T* gate_up, const T* dy, T* d_gate_up,
+                     T* y) {
   for (int64_t r = 0; r < rows; ++r) {
     const T* gate = gate_up + r * 2 * width;
     const T* up = gate + width;
@@ -109,13 +110,13 @@ void ExpAll(int64_t n, const T* x, T* y) {
   ForChunks<T>(n, [&](int64_t c, auto lanes) { Store<T>(y + c, Exp(Load(x + c, lanes)), lanes); });
 }
 
-#define INSTANTIATE(T)                                                                            \
-  template void SiluMul<T>(int64_t, int64_t, const T*, T*);                                       \
-  template void SiluMulBackward<T>(int64_t, int64_t, const T*, const T*, T*, T*);                 \
-  template void LogSoftmaxGather<T>(int64_t, int64_t, const T*, double, const int64_t*, T*, T*,   \
-                                    T*);                                                          \
-  template void LogSoftmaxBackward<T>(int64_t, int64_t, T*, double, const int64_t*, const T*,     \
-                                      const T*, const T*, const T*);                              \
+#define INSTANTIATE(T)                                                                          \
+  template void SiluMul<T>(int64_t, int64_t, const T*, T*);                                     \
+  template void SiluMulBackward<T>(int64_t, int64_t, const T*, const T*, T*, T*);               \
+  template void LogSoftmaxGather<T>(int64_t, int64_t, const T*, double, const int64_t*, T*, T*, \
+                                    T*);                                                        \
+  template void LogSoftmaxBackward<T>(int64_t, int64_t, T*, double, const int64_t*, const T*,   \
+                                      const T*, const T*, const T*);                            \
   template void ExpAll<T>(int64_t, const T*, T*);
 INSTANTIATE(float)
 INSTANTIATE(double)

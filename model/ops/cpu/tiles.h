@@ -8,8 +8,8 @@ namespace tramontane::kernels::TRAMONTANE_ISA {
 
 // s[r][c] = q[r] . kt[:, c]
 template <typename T, int R, int C>
-inline void ScoreTile(const T* q, int64_t q_stride, const T* kt, int64_t kt_stride, int64_t dim, T* s,
-                      int64_t s_stride) {
+inline void ScoreTile(const T* q, int64_t q_stride, const T* kt, int64_t kt_stride, int64_t dim,
+                      T* s, int64_t s_stride) {
   Vec<T> acc[R][C] = {};
   for (int64_t d = 0; d < dim; ++d) {
     Vec<T> k[C];
@@ -26,8 +26,8 @@ inline void ScoreTile(const T* q, int64_t q_stride, const T* kt, int64_t kt_stri
 
 // acc[r][c] += sum over j in [begin, end) of p[r][j] v[j][c]
 template <typename T, int R, int C>
-inline void AddValues(Vec<T> (&acc)[R][C], const T* p, int64_t p_stride, const T* v, int64_t v_stride,
-                      int64_t begin, int64_t end) {
+inline void AddValues(Vec<T> (&acc)[R][C], const T* p, int64_t p_stride, const T* v,
+                      int64_t v_stride, int64_t begin, int64_t end) {
   for (int64_t j = begin; j < end; ++j) {
     Vec<T> row[C];
     for (int c = 0; c < C; ++c) row[c] = Load(v + j * v_stride + c * kWidth<T>);

@@ -3,7 +3,8 @@
 Usage: model_parity.py SCORE…   where SCORE is the command that answers `--model DIR --json` with
 scores, e.g.  model_parity.py build/release/bin/tramontane-generator score
 Prints the largest difference of each checkpoint, in the config form of transformers 5 and of 4;
-exits 1 if one is above 1e-4.
+with --init BINARY (tramontane-trainer) also of models that we made and transformers loads.
+Exits 1 if one is above 1e-4.
 """
 
 import argparse
@@ -58,15 +59,38 @@ def peer_logprobs(model, rows):
 
 
 def our_logprobs(command, folder, rows):
-    result = subprocess.run([*command, "--model", str(folder), "--json"], input=json.dumps({"tokens": rows}),
-                            capture_output=True, text=True, timeout=300)
+    result = subprocess.run([*command, "--model", str(folder), "--json"],
+                            input=json.dumps({"tokens": rows}), capture_output=True, text=True,
+                            timeout=300)
     if result.returncode != 0:
         sys.exit(f"{command} failed on {folder}: {result.stderr}")
     return torch.tensor([x for row in json.loads(result.stdout)["logprobs"] for x in row])
 
 
+def made_by_us(command, init, rows):
+    """Largest difference over fresh models of ours, loaded by transformers."""
+    worst = 0.0
+    for family in ("llama", "mistral", "qwen2", "qwen3"):
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder) / "model"
+            fields = {**SIZES, "model_type": family, "tie_word_embeddings": family == "qwen3"}
+            subprocess.run([init, "init", "--out", str(out), "--tokenizer", folder, "--seed", "3"],
+                           input=json.dumps(fields), check=True, timeout=300, capture_output=True,
+                           text=True)
+            model, report = AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
+            if any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")):
+                sys.exit(f"transformers found other tensors in our {family} model: {report}")
+            expected = peer_logprobs(model.eval(), rows)
+            gap = (our_logprobs(command, out, rows) - expected).abs().max().item()
+        print(f"{family + ', ours':22}        largest difference {gap:.2e}")
+        worst = max(worst, gap)
+    return worst
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--init", help="the binary whose `init` makes models")
     parser.add_argument("command", nargs="+", help="the scoring command")
     arguments = parser.parse_args()
     worst = 0.0
@@ -92,6 +116,8 @@ def main():
                 gap = (our_logprobs(arguments.command, folder, rows) - expected).abs().max().item()
             print(f"{name:22} form {form}: largest difference {gap:.2e}")
             worst = max(worst, gap)
+    if arguments.init:
+        worst = max(worst, made_by_us(arguments.command, arguments.init, rows))
     print(f"largest of all {worst:.2e}")
     sys.exit(worst > 1e-4)
 

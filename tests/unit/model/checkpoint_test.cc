@@ -65,7 +65,8 @@ TEST_F(Checkpoint, ComesBackFromShardsAndNamesAMissingOne) {
   fs::remove(second);
   const auto broken = LoadTransformer(dir_.string());
   EXPECT_EQ(broken.status().code(), absl::StatusCode::kNotFound);
-  EXPECT_NE(std::string(broken.status().message()).find(second.filename().string()), std::string::npos);
+  EXPECT_NE(std::string(broken.status().message()).find(second.filename().string()),
+            std::string::npos);
 }
 
 TEST_F(Checkpoint, SaysWhichTensorDoesNotFit) {

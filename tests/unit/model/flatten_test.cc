@@ -10,9 +10,15 @@ namespace tramontane {
 namespace {
 
 ModelConfig Tiny() {
-  return *ParseModelConfig({{"model_type", "qwen3"},      {"vocab_size", 30},         {"hidden_size", 16},
-                            {"intermediate_size", 24},    {"num_hidden_layers", 2},   {"num_attention_heads", 2},
-                            {"num_key_value_heads", 1},   {"head_dim", 8},            {"tie_word_embeddings", true}});
+  return *ParseModelConfig({{"model_type", "qwen3"},
+                            {"vocab_size", 30},
+                            {"hidden_size", 16},
+                            {"intermediate_size", 24},
+                            {"num_hidden_layers", 2},
+                            {"num_attention_heads", 2},
+                            {"num_key_value_heads", 1},
+                            {"head_dim", 8},
+                            {"tie_word_embeddings", true}});
 }
 
 TEST(FlattenWeights, CarriesAModelIntoAnotherInPlace) {
@@ -33,7 +39,8 @@ TEST(FlattenWeights, CarriesAModelIntoAnotherInPlace) {
   // The joint buffers behind the projections moved along with their slices.
   EXPECT_EQ(ScoreTokens(b, probe), before);
   size_t i = 0;
-  for (auto& [name, tensor] : b.NamedWeights()) EXPECT_EQ(tensor.const_data_ptr(), addresses[i++]) << name;
+  for (auto& [name, tensor] : b.NamedWeights())
+    EXPECT_EQ(tensor.const_data_ptr(), addresses[i++]) << name;
 }
 
 TEST(FlattenWeights, RefusesAnotherModelsManifest) {

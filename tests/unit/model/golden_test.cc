@@ -64,21 +64,24 @@ TEST_P(Golden, PackingChangesNothing) {
     offsets.push_back(static_cast<int64_t>(tokens.size()));
   }
   PackedAttention attention(offsets);
-  const at::Tensor hidden = (*model)->Forward(torch::tensor(tokens), torch::tensor(positions), attention);
+  const at::Tensor hidden =
+      (*model)->Forward(torch::tensor(tokens), torch::tensor(positions), attention);
   at::Tensor targets = torch::tensor(tokens).roll(-1);
   const at::Tensor logprob =
       ChunkedLogprob(hidden, (*model)->lm_head_weight(), targets, 1.0, false, 13).logprob;
   for (size_t r = 0; r + 1 < offsets.size(); ++r) {
     for (int64_t t = offsets[r]; t + 1 < offsets[r + 1]; ++t) {
-      EXPECT_NEAR(logprob[t].item<float>(), golden["logprobs"][r][t - offsets[r]].get<double>(), 2e-5);
+      EXPECT_NEAR(logprob[t].item<float>(), golden["logprobs"][r][t - offsets[r]].get<double>(),
+                  2e-5);
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Golden,
-                         ::testing::Values("llama", "llama_biases_tied", "llama_linear", "llama_dynamic",
-                                           "llama_llama3", "qwen3_yarn", "mistral_window", "mistral_head_dim",
-                                           "qwen2", "qwen2_window", "qwen3", "qwen3_bias_untied"),
+                         ::testing::Values("llama", "llama_biases_tied", "llama_linear",
+                                           "llama_dynamic", "llama_llama3", "qwen3_yarn",
+                                           "mistral_window", "mistral_head_dim", "qwen2",
+                                           "qwen2_window", "qwen3", "qwen3_bias_untied"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(Score, ListsTheMostLikelyTokens) {
@@ -103,10 +106,14 @@ TEST(Score, ListsTheMostLikelyTokens) {
 
 TEST(Score, NamesWhatIsWrong) {
   const std::string dir = GoldenDir() + "/llama";
-  EXPECT_EQ(ScoreTool(dir, {{"tokens", {{61}}}}, 0, "float32").status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(ScoreTool(dir, {{"token", 1}}, 0, "float32").status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(ScoreTool(dir, {{"tokens", {{1}}}}, 0, "int8").status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(ScoreTool("/no/such", {{"tokens", {{1}}}}, 0, "float32").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(ScoreTool(dir, {{"tokens", {{61}}}}, 0, "float32").status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ScoreTool(dir, {{"token", 1}}, 0, "float32").status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ScoreTool(dir, {{"tokens", {{1}}}}, 0, "int8").status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ScoreTool("/no/such", {{"tokens", {{1}}}}, 0, "float32").status().code(),
+            absl::StatusCode::kNotFound);
 }
 
 }  // namespace

@@ -14,10 +14,17 @@ namespace tramontane {
 namespace {
 
 nlohmann::json Config(const std::string& family) {
-  nlohmann::json json = {{"model_type", family},      {"vocab_size", 37},        {"hidden_size", 24},
-                         {"intermediate_size", 20},   {"num_hidden_layers", 2},  {"num_attention_heads", 4},
-                         {"num_key_value_heads", 2},  {"head_dim", 6},           {"max_position_embeddings", 64},
-                         {"initializer_range", 0.4},  {"sliding_window", nullptr}};
+  nlohmann::json json = {{"model_type", family},
+                         {"vocab_size", 37},
+                         {"hidden_size", 24},
+                         {"intermediate_size", 20},
+                         {"num_hidden_layers", 2},
+                         {"num_attention_heads", 4},
+                         {"num_key_value_heads", 2},
+                         {"head_dim", 6},
+                         {"max_position_embeddings", 64},
+                         {"initializer_range", 0.4},
+                         {"sliding_window", nullptr}};
   if (family == "mistral") json["sliding_window"] = 4;
   if (family == "llama" || family == "qwen3") json["attention_bias"] = true;
   if (family == "llama") json["mlp_bias"] = true;
@@ -41,16 +48,19 @@ struct Batch {
 // Attention by an explicit mask over all tokens.
 class MaskedAttention final : public Attention {
  public:
-  explicit MaskedAttention(const std::vector<int64_t>& offsets) : segment_(torch::zeros({offsets.back()})) {
-    for (size_t s = 0; s + 1 < offsets.size(); ++s) segment_.slice(0, offsets[s], offsets[s + 1]).fill_(double(s));
+  explicit MaskedAttention(const std::vector<int64_t>& offsets)
+      : segment_(torch::zeros({offsets.back()})) {
+    for (size_t s = 0; s + 1 < offsets.size(); ++s)
+      segment_.slice(0, offsets[s], offsets[s + 1]).fill_(double(s));
   }
-  at::Tensor Run(int64_t, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale,
-                 int64_t window) override {
+  at::Tensor Run(int64_t, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                 double scale, int64_t window) override {
     const int64_t rows = q.size(0), group = q.size(1) / k.size(1);
     const at::Tensor i = torch::arange(rows).unsqueeze(1), j = torch::arange(rows).unsqueeze(0);
     at::Tensor mask = (j <= i) & (segment_.unsqueeze(1) == segment_.unsqueeze(0));
     if (window > 0) mask = mask & (j > i - window);
-    const at::Tensor scores = torch::einsum("ihd,jhd->hij", {q, k.repeat_interleave(group, 1)}) * scale;
+    const at::Tensor scores =
+        torch::einsum("ihd,jhd->hij", {q, k.repeat_interleave(group, 1)}) * scale;
     const at::Tensor p = scores.masked_fill(~mask, -INFINITY).softmax(-1);
     return torch::einsum("hij,jhd->ihd", {p, v.repeat_interleave(group, 1)});
   }
@@ -79,11 +89,13 @@ TEST_P(Gradients, OfTheWholeModelMatchReferenceAutograd) {
   Transformer model(*ParseModelConfig(Config(GetParam())), at::kCPU, at::kDouble);
   model.InitRandom(3);
   RandomiseAll(model);
-  const at::Tensor weights = torch::randn({40}, torch::kDouble), entropy_weights = torch::randn({40}, torch::kDouble);
+  const at::Tensor weights = torch::randn({40}, torch::kDouble),
+                   entropy_weights = torch::randn({40}, torch::kDouble);
 
   PackedAttention attention(batch.offsets);
   const at::Tensor hidden = model.Forward(batch.tokens, batch.positions, attention);
-  const LogprobResult r = ChunkedLogprob(hidden, model.lm_head_weight(), batch.tokens, 0.7, true, 17);
+  const LogprobResult r =
+      ChunkedLogprob(hidden, model.lm_head_weight(), batch.tokens, 0.7, true, 17);
   const at::Tensor loss = (r.logprob * weights).sum() + (r.entropy * entropy_weights).sum();
   const auto grads = torch::autograd::grad({loss}, Parameters(model));
 
@@ -101,8 +113,10 @@ TEST_P(Gradients, OfTheWholeModelMatchReferenceAutograd) {
   RopeTable table(c, at::kCPU, at::kDouble);
   const RopeRows rope = table.For(batch.positions, attention);
   const auto turn = [&](const at::Tensor& x) {
-    const auto cos = torch::cat({rope.cos_PH, rope.cos_PH}, 1).index_select(0, rope.index_T).unsqueeze(1);
-    const auto sin = torch::cat({rope.sin_PH, rope.sin_PH}, 1).index_select(0, rope.index_T).unsqueeze(1);
+    const auto cos =
+        torch::cat({rope.cos_PH, rope.cos_PH}, 1).index_select(0, rope.index_T).unsqueeze(1);
+    const auto sin =
+        torch::cat({rope.sin_PH, rope.sin_PH}, 1).index_select(0, rope.index_T).unsqueeze(1);
     const auto halves = x.chunk(2, -1);
     return x * cos + torch::cat({-halves[1], halves[0]}, -1) * sin;
   };
@@ -111,7 +125,9 @@ TEST_P(Gradients, OfTheWholeModelMatchReferenceAutograd) {
   for (int64_t l = 0; l < c.num_layers; ++l) {
     const std::string p = "model.layers." + std::to_string(l) + ".";
     const at::Tensor y = norm(x, p + "input_layernorm");
-    const auto heads = [&](const char* name) { return linear(y, p + "self_attn." + name).unflatten(1, {-1, c.head_dim}); };
+    const auto heads = [&](const char* name) {
+      return linear(y, p + "self_attn." + name).unflatten(1, {-1, c.head_dim});
+    };
     at::Tensor q = heads("q_proj"), k = heads("k_proj");
     if (c.qk_norm) {
       q = norm(q, p + "self_attn.q_norm");
@@ -121,20 +137,26 @@ TEST_P(Gradients, OfTheWholeModelMatchReferenceAutograd) {
         masked.Run(l, turn(q), turn(k), heads("v_proj"), 1 / std::sqrt(6.0), c.sliding_window[l]);
     x = x + linear(attended.flatten(1), p + "self_attn.o_proj");
     const at::Tensor z = norm(x, p + "post_attention_layernorm");
-    x = x + linear(at::silu(linear(z, p + "mlp.gate_proj")) * linear(z, p + "mlp.up_proj"), p + "mlp.down_proj");
+    x = x + linear(at::silu(linear(z, p + "mlp.gate_proj")) * linear(z, p + "mlp.up_proj"),
+                   p + "mlp.down_proj");
   }
-  const at::Tensor logp = (linear(norm(x, "model.norm"), c.tie_word_embeddings ? "model.embed_tokens" : "lm_head") / 0.7)
-                              .log_softmax(1);
-  const at::Tensor reference = (logp.gather(1, batch.tokens.unsqueeze(1)).squeeze(1) * weights).sum() -
-                               ((logp.exp() * logp).sum(1) * entropy_weights).sum();
+  const at::Tensor logp =
+      (linear(norm(x, "model.norm"), c.tie_word_embeddings ? "model.embed_tokens" : "lm_head") /
+       0.7)
+          .log_softmax(1);
+  const at::Tensor reference =
+      (logp.gather(1, batch.tokens.unsqueeze(1)).squeeze(1) * weights).sum() -
+      ((logp.exp() * logp).sum(1) * entropy_weights).sum();
   const auto expected = torch::autograd::grad({reference}, Parameters(model));
 
-  EXPECT_NEAR(loss.item<double>(), reference.item<double>(), 1e-9 * std::abs(reference.item<double>()) + 1e-9);
+  EXPECT_NEAR(loss.item<double>(), reference.item<double>(),
+              1e-9 * std::abs(reference.item<double>()) + 1e-9);
   const auto names = model.NamedWeights();
   for (size_t i = 0; i < grads.size(); ++i) {
     const double size = expected[i].abs().max().item<double>();
     EXPECT_GT(size, 0) << names[i].first;
-    EXPECT_LT((grads[i] - expected[i]).abs().max().item<double>(), 1e-9 * size + 1e-10) << names[i].first;
+    EXPECT_LT((grads[i] - expected[i]).abs().max().item<double>(), 1e-9 * size + 1e-10)
+        << names[i].first;
   }
 }
 
@@ -148,9 +170,11 @@ TEST_P(Gradients, DoNotDependOnPacking) {
     for (int64_t s = first; s <= last; ++s) offsets.push_back(batch.offsets[s] - begin);
     PackedAttention attention(offsets);
     const at::Tensor tokens = batch.tokens.slice(0, begin, end);
-    const at::Tensor hidden = model.Forward(tokens, batch.positions.slice(0, begin, end), attention);
+    const at::Tensor hidden =
+        model.Forward(tokens, batch.positions.slice(0, begin, end), attention);
     return torch::autograd::grad(
-        {ChunkedLogprob(hidden, model.lm_head_weight(), tokens, 1.0, false).logprob.sum()}, Parameters(model));
+        {ChunkedLogprob(hidden, model.lm_head_weight(), tokens, 1.0, false).logprob.sum()},
+        Parameters(model));
   };
   const auto whole = run(0, 4);
   // Two threads at once, as the learner does.
@@ -169,7 +193,8 @@ TEST_P(Gradients, OfALayerMatchTheOperatorPathInFloat32) {
   DecoderLayer layer(config, at::kCPU, at::kFloat);
   {
     at::NoGradGuard no_grad;
-    for (auto& [name, tensor] : layer.parameters()) const_cast<at::Tensor&>(tensor).normal_(0.3, 0.5);
+    for (auto& [name, tensor] : layer.parameters())
+      const_cast<at::Tensor&>(tensor).normal_(0.3, 0.5);
   }
   const Batch batch;
   PackedAttention attention(batch.offsets);
@@ -180,7 +205,8 @@ TEST_P(Gradients, OfALayerMatchTheOperatorPathInFloat32) {
   const at::Tensor weights = torch::randn({40, 24});
   const auto run = [&](auto before, auto after) {
     const AttentionInput in = before(layer, x, rope);
-    const at::Tensor y = after(layer, attention.Run(0, in.q_THD, in.k_TKD, in.v_TKD, 0.4, 0), in.residual_TE);
+    const at::Tensor y =
+        after(layer, attention.Run(0, in.q_THD, in.k_TKD, in.v_TKD, 0.4, 0), in.residual_TE);
     return std::pair(y, torch::autograd::grad({(y * weights).sum()}, leaves));
   };
   const auto fused = run(cpu::BeforeAttention, cpu::AfterAttention);
@@ -207,7 +233,8 @@ TEST_P(Gradients, WithoutGradTheForwardIsTheSame) {
   EXPECT_TRUE(torch::equal(with, model.Forward(batch.tokens, batch.positions, attention)));
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, Gradients, ::testing::Values("llama", "mistral", "qwen2", "qwen3"),
+INSTANTIATE_TEST_SUITE_P(Families, Gradients,
+                         ::testing::Values("llama", "mistral", "qwen2", "qwen3"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

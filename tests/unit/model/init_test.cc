@@ -22,9 +22,10 @@ class Init : public ::testing::Test {
   void TearDown() override { fs::remove_all(dir_); }
   std::string At(const char* name) const { return (dir_ / name).string(); }
   fs::path dir_;
-  nlohmann::json fields_ = {{"model_type", "qwen3"},      {"hidden_size", 32},        {"intermediate_size", 48},
-                            {"num_hidden_layers", 2},     {"num_attention_heads", 4}, {"num_key_value_heads", 2},
-                            {"head_dim", 8},              {"tie_word_embeddings", true}};
+  nlohmann::json fields_ = {
+      {"model_type", "qwen3"},  {"hidden_size", 32},          {"intermediate_size", 48},
+      {"num_hidden_layers", 2}, {"num_attention_heads", 4},   {"num_key_value_heads", 2},
+      {"head_dim", 8},          {"tie_word_embeddings", true}};
 };
 
 TEST_F(Init, OneSeedIsOneModel) {
@@ -32,7 +33,8 @@ TEST_F(Init, OneSeedIsOneModel) {
   ASSERT_TRUE(InitModel(fields_, "", At("a"), 3).ok());
   ASSERT_TRUE(InitModel(fields_, "", At("b"), 3).ok());
   ASSERT_TRUE(InitModel(fields_, "", At("c"), 4).ok());
-  const auto a = *LoadTransformer(At("a")), b = *LoadTransformer(At("b")), c = *LoadTransformer(At("c"));
+  const auto a = *LoadTransformer(At("a")), b = *LoadTransformer(At("b")),
+             c = *LoadTransformer(At("c"));
   const at::Tensor x = a->NamedWeights()[0].second;
   EXPECT_TRUE(torch::equal(x, b->NamedWeights()[0].second));
   EXPECT_FALSE(torch::equal(x, c->NamedWeights()[0].second));
@@ -50,7 +52,8 @@ TEST_F(Init, TakesVocabularyAndFilesFromTheTokenizer) {
   ASSERT_TRUE(InitModel(fields_, At("tokenizer"), At("a"), 3).ok());
   EXPECT_TRUE(fs::exists(dir_ / "a" / "tokenizer.json"));
   EXPECT_EQ((*LoadTransformer(At("a")))->config().vocab_size, 11);
-  EXPECT_EQ(InitModel(fields_, At("tokenizer"), At("a"), 3).status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(InitModel(fields_, At("tokenizer"), At("a"), 3).status().code(),
+            absl::StatusCode::kAlreadyExists);
 }
 
 TEST_F(Init, NamesABadField) {

@@ -81,7 +81,8 @@ TEST_P(EveryIsa, PackedAttentionMatchesADirectSum) {
       args.q_stride = args.k_stride = args.v_stride = stride;
       args.scale = 0.3;
       args.window = window;
-      std::vector<float> out(static_cast<size_t>(rows * heads * dim)), lse(static_cast<size_t>(rows * heads));
+      std::vector<float> out(static_cast<size_t>(rows * heads * dim)),
+          lse(static_cast<size_t>(rows * heads));
       table_->packed_attention(args, out.data(), lse.data());
       for (size_t s = 0; s + 1 < offsets.size(); ++s) {
         for (int64_t i = offsets[s]; i < offsets[s + 1]; ++i) {
@@ -92,7 +93,8 @@ TEST_P(EveryIsa, PackedAttentionMatchesADirectSum) {
             for (int64_t j = first; j <= i; ++j) {
               double dot = 0;
               for (int64_t d = 0; d < dim; ++d) {
-                dot += args.q[i * stride + h * dim + d] * static_cast<double>(args.k[j * stride + h / 2 * dim + d]);
+                dot += args.q[i * stride + h * dim + d] *
+                       static_cast<double>(args.k[j * stride + h / 2 * dim + d]);
               }
               p.push_back(std::exp(0.3 * dot));
               sum += p.back();
@@ -100,7 +102,8 @@ TEST_P(EveryIsa, PackedAttentionMatchesADirectSum) {
             ASSERT_NEAR(lse[i * heads + h], std::log(sum), 2e-5);
             for (int64_t d = 0; d < dim; ++d) {
               double expected = 0;
-              for (int64_t j = first; j <= i; ++j) expected += p[j - first] / sum * args.v[j * stride + h / 2 * dim + d];
+              for (int64_t j = first; j <= i; ++j)
+                expected += p[j - first] / sum * args.v[j * stride + h / 2 * dim + d];
               ASSERT_NEAR(out[(i * heads + h) * dim + d], expected, 2e-5)
                   << "isa " << table_->isa << " dim " << dim << " row " << i << " head " << h;
             }
@@ -115,7 +118,8 @@ TEST_P(EveryIsa, NotANumberIsNotHidden) {
   std::vector<float> logits = Random(40, 3), logprob(1), lse(1), entropy(1);
   logits[37] = std::nanf("");
   const int64_t target = 2;
-  table_->log_softmax_gather(1, 40, logits.data(), 1.0, &target, logprob.data(), lse.data(), entropy.data());
+  table_->log_softmax_gather(1, 40, logits.data(), 1.0, &target, logprob.data(), lse.data(),
+                             entropy.data());
   EXPECT_TRUE(std::isnan(logprob[0]));
   EXPECT_TRUE(std::isnan(entropy[0]));
 

@@ -11,9 +11,10 @@ namespace {
 using Json = nlohmann::json;
 
 Json Base(const std::string& family = "qwen3") {
-  return {{"model_type", family},       {"vocab_size", 100},        {"hidden_size", 64},
-          {"intermediate_size", 96},    {"num_hidden_layers", 4},   {"num_attention_heads", 4},
-          {"num_key_value_heads", 2},   {"max_position_embeddings", 256}};
+  return {{"model_type", family},     {"vocab_size", 100},
+          {"hidden_size", 64},        {"intermediate_size", 96},
+          {"num_hidden_layers", 4},   {"num_attention_heads", 4},
+          {"num_key_value_heads", 2}, {"max_position_embeddings", 256}};
 }
 
 TEST(ModelConfig, ReadsBothFormsOfRope) {
@@ -57,7 +58,8 @@ TEST(ModelConfig, GivesEachLayerItsWindow) {
   EXPECT_EQ(ParseModelConfig(json)->sliding_window, std::vector<int64_t>(4, 0));
   json["use_sliding_window"] = true;
   EXPECT_EQ(ParseModelConfig(json)->sliding_window, (std::vector<int64_t>{0, 0, 0, 32}));
-  json["layer_types"] = {"sliding_attention", "full_attention", "full_attention", "sliding_attention"};
+  json["layer_types"] = {"sliding_attention", "full_attention", "full_attention",
+                         "sliding_attention"};
   EXPECT_EQ(ParseModelConfig(json)->sliding_window, (std::vector<int64_t>{32, 0, 0, 32}));
   Json mistral = Base("mistral");
   mistral["sliding_window"] = nullptr;
@@ -88,13 +90,27 @@ TEST(ModelConfig, NamesWhatIsWrong) {
       {"hidden_act", [](Json& j) { j["hidden_act"] = "gelu"; }},
       {"rms_norm_eps", [](Json& j) { j["rms_norm_eps"] = "small"; }},
       {"tie_word_embeddings", [](Json& j) { j["tie_word_embeddings"] = 1; }},
-      {"rope_type", [](Json& j) { j["rope_scaling"] = {{"rope_type", "longrope"}}; }},
-      {"factor", [](Json& j) { j["rope_scaling"] = {{"rope_type", "linear"}}; }},
+      {"rope_type",
+       [](Json& j) {
+         j["rope_scaling"] = {{"rope_type", "longrope"}};
+       }},
+      {"factor",
+       [](Json& j) {
+         j["rope_scaling"] = {{"rope_type", "linear"}};
+       }},
       {"high_freq_factor",
-       [](Json& j) { j["rope_scaling"] = {{"rope_type", "llama3"}, {"factor", 2}, {"low_freq_factor", 1}}; }},
-      {"rope_parameters", [](Json& j) { j["rope_parameters"] = {{"full_attention", {{"rope_type", "default"}}}}; }},
+       [](Json& j) {
+         j["rope_scaling"] = {{"rope_type", "llama3"}, {"factor", 2}, {"low_freq_factor", 1}};
+       }},
+      {"rope_parameters",
+       [](Json& j) {
+         j["rope_parameters"] = {{"full_attention", {{"rope_type", "default"}}}};
+       }},
       {"layer_types", [](Json& j) { j["layer_types"] = {"full_attention"}; }},
-      {"layer_types", [](Json& j) { j["layer_types"] = Json::array({"a", "b", "c", "d"}); }},
+      {"layer_types",
+       [](Json& j) {
+         j["layer_types"] = Json::array({"a", "b", "c", "d"});
+       }},
       {"quantization_config", [](Json& j) { j["quantization_config"] = Json::object(); }},
       {"eos_token_id", [](Json& j) { j["eos_token_id"] = "end"; }},
       {"partial_rotary_factor", [](Json& j) { j["partial_rotary_factor"] = 0.5; }},
@@ -105,7 +121,8 @@ TEST(ModelConfig, NamesWhatIsWrong) {
     const auto config = ParseModelConfig(json);
     ASSERT_FALSE(config.ok()) << c.word;
     EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument);
-    EXPECT_NE(std::string(config.status().message()).find(c.word), std::string::npos) << config.status();
+    EXPECT_NE(std::string(config.status().message()).find(c.word), std::string::npos)
+        << config.status();
   }
 }
 

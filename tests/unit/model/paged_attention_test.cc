@@ -31,8 +31,10 @@ class Paged {
       out_.push_back(torch::zeros({length, s_.heads, s_.dim}, options));
     }
     // What was never written must never be read.
-    k_cache_ = torch::full(KeyCacheShape(s_.blocks, s_.kv_heads, s_.dim, s_.block_tokens), NAN, options);
-    v_cache_ = torch::full(ValueCacheShape(s_.blocks, s_.kv_heads, s_.dim, s_.block_tokens), NAN, options);
+    k_cache_ =
+        torch::full(KeyCacheShape(s_.blocks, s_.kv_heads, s_.dim, s_.block_tokens), NAN, options);
+    v_cache_ =
+        torch::full(ValueCacheShape(s_.blocks, s_.kv_heads, s_.dim, s_.block_tokens), NAN, options);
     std::vector<int32_t> ids(s_.blocks);
     std::iota(ids.begin(), ids.end(), 0);
     std::shuffle(ids.begin(), ids.end(), std::mt19937(9));
@@ -56,7 +58,8 @@ class Paged {
     for (const Piece& p : pieces) {
       batch.sequences.push_back({row, static_cast<int32_t>(p.to - p.from), p.from,
                                  static_cast<int32_t>(batch.block_tables.size())});
-      batch.block_tables.insert(batch.block_tables.end(), tables_[p.sequence].begin(), tables_[p.sequence].end());
+      batch.block_tables.insert(batch.block_tables.end(), tables_[p.sequence].begin(),
+                                tables_[p.sequence].end());
       row += static_cast<int32_t>(p.to - p.from);
       q.push_back(q_[p.sequence].slice(0, p.from, p.to));
       k.push_back(k_[p.sequence].slice(0, p.from, p.to));
@@ -64,11 +67,11 @@ class Paged {
     }
     at::Tensor out = torch::zeros({row, s_.heads, s_.dim}, torch::TensorOptions().dtype(s_.dtype));
     if (aten) {
-      PagedAttentionAten(torch::cat(q), torch::cat(k), torch::cat(v), k_cache_, v_cache_, batch, s_.scale,
-                         s_.window, out);
+      PagedAttentionAten(torch::cat(q), torch::cat(k), torch::cat(v), k_cache_, v_cache_, batch,
+                         s_.scale, s_.window, out);
     } else {
-      PagedAttentionCpu(torch::cat(q), torch::cat(k), torch::cat(v), k_cache_, v_cache_, batch, s_.scale,
-                        s_.window, out, threads);
+      PagedAttentionCpu(torch::cat(q), torch::cat(k), torch::cat(v), k_cache_, v_cache_, batch,
+                        s_.scale, s_.window, out, threads);
     }
     for (size_t i = 0; i < pieces.size(); ++i) {
       const auto& sequence = batch.sequences[i];
@@ -120,7 +123,8 @@ TEST(PagedAttention, EqualsPackedForMixedSteps) {
           Paged paged(shape, {50, 75, 14});
           RunMixed(paged, 1, false);
           EXPECT_LT(paged.WorstGapToPacked(), 1e-5)
-              << "block " << block_tokens << " dim " << dim << " window " << window << " kv heads " << kv_heads;
+              << "block " << block_tokens << " dim " << dim << " window " << window << " kv heads "
+              << kv_heads;
         }
       }
     }
@@ -138,7 +142,8 @@ TEST(PagedAttention, ThreadsAndFloat64AndOperatorsAgree) {
   Paged wide(shape, {50, 75, 14}), aten(shape, {50, 75, 14});
   RunMixed(wide, 1, false);
   EXPECT_LT(wide.WorstGapToPacked(), 1e-12);
-  // The operator path masks by adding, so its cache must not hold NaN: it reads only written blocks.
+  // The operator path masks by adding, so its cache must not hold NaN: it reads only written
+  // blocks.
   RunMixed(aten, 1, true);
   EXPECT_LT(aten.WorstGapToPacked(), 1e-12);
 }
@@ -154,8 +159,10 @@ TEST(PagedAttention, ResultsDoNotDependOnTheRestOfTheBatch) {
 }
 
 TEST(PagedAttention, RefusesTablesOutsideTheCache) {
-  at::Tensor q = torch::randn({1, 4, 32}), k = torch::randn({1, 2, 32}), out = torch::zeros({1, 4, 32});
-  at::Tensor k_cache = torch::zeros(KeyCacheShape(2, 2, 32, 16)), v_cache = torch::zeros(ValueCacheShape(2, 2, 32, 16));
+  at::Tensor q = torch::randn({1, 4, 32}), k = torch::randn({1, 2, 32}),
+             out = torch::zeros({1, 4, 32});
+  at::Tensor k_cache = torch::zeros(KeyCacheShape(2, 2, 32, 16)),
+             v_cache = torch::zeros(ValueCacheShape(2, 2, 32, 16));
   PagedBatch batch;
   batch.sequences.push_back({0, 1, 0, 0});
   batch.block_tables = {2};

@@ -45,29 +45,42 @@ TEST(Safetensors, RefusesHostileHeaders) {
       {"not JSON", File("{\"a\":", 0), "JSON"},
       {"not an object", File("[1]", 0), "object"},
       {"entry is a number", File(R"({"a":3})", 0), "'a'"},
-      {"unknown dtype", File(R"({"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}})", 8), "I64"},
-      {"negative extent", File(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4), "shape"},
-      {"fractional extent", File(R"({"a":{"dtype":"F32","shape":[1.5],"data_offsets":[0,4]}})", 4), "shape"},
+      {"unknown dtype", File(R"({"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}})", 8),
+       "I64"},
+      {"negative extent", File(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4),
+       "shape"},
+      {"fractional extent", File(R"({"a":{"dtype":"F32","shape":[1.5],"data_offsets":[0,4]}})", 4),
+       "shape"},
       {"shape overflows",
-       File(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0), "overflows"},
-      {"size and shape differ", File(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4), "need 8"},
-      {"offsets reversed", File(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4), "offsets"},
-      {"three offsets", File(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4,8]}})", 4), "data_offsets"},
-      {"beyond the file", File(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 4), "beyond"},
+       File(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0),
+       "overflows"},
+      {"size and shape differ",
+       File(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4), "need 8"},
+      {"offsets reversed", File(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4),
+       "offsets"},
+      {"three offsets", File(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4,8]}})", 4),
+       "data_offsets"},
+      {"beyond the file", File(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 4),
+       "beyond"},
       {"hole",
-       File(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
-            12),
+       File(
+           R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
+           12),
        "hole"},
       {"overlap",
-       File(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
-            12),
+       File(
+           R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
+           12),
        "overlaps"},
-      {"excess bytes", File(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 9), "cover"},
+      {"excess bytes", File(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 9),
+       "cover"},
       {"listed twice",
-       File(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
-            4),
+       File(
+           R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+           4),
        "twice"},
-      {"shape twice", File(R"({"a":{"dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]}})", 4), "twice"},
+      {"shape twice",
+       File(R"({"a":{"dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]}})", 4), "twice"},
       {"metadata is no map", File(R"({"__metadata__":{"a":1}})", 0), "__metadata__"},
   };
   for (const auto& c : cases) {
@@ -82,7 +95,8 @@ TEST(Safetensors, RefusesHostileHeaders) {
 class SafetensorsFiles : public ::testing::Test {
  protected:
   void SetUp() override {
-    dir_ = std::filesystem::path(::testing::TempDir()) / ("safetensors_" + std::to_string(::getpid()));
+    dir_ =
+        std::filesystem::path(::testing::TempDir()) / ("safetensors_" + std::to_string(::getpid()));
     std::filesystem::create_directories(dir_);
     path_ = (dir_ / "x.safetensors").string();
   }
@@ -94,7 +108,9 @@ class SafetensorsFiles : public ::testing::Test {
 TEST_F(SafetensorsFiles, ReadsBackWhatItWrote) {
   const std::vector<float> a = {1, 2, 3, 4, 5, 6};
   const std::vector<double> b = {0.5};
-  ASSERT_TRUE(WriteSafetensors(path_, {{"b", "F64", {}, b.data(), 8}, {"a", "F32", {3, 2}, a.data(), 24}}).ok());
+  ASSERT_TRUE(
+      WriteSafetensors(path_, {{"b", "F64", {}, b.data(), 8}, {"a", "F32", {3, 2}, a.data(), 24}})
+          .ok());
   const auto file = SafetensorsFile::Open(path_);
   ASSERT_TRUE(file.ok()) << file.status();
   const auto& entry = (*file)->header().tensors.at("a");
