@@ -115,6 +115,10 @@ Json WhoWaitsOnWhom(const Json& processes) {
   Json waits = Json::array();
   for (const Json& process : processes) {
     const std::string name = process["name"];
+    if (!process.value("answers", false) && !process.value("alive", false)) {
+      waits.push_back(name + " is not running");
+      continue;
+    }
     if (!process.value("answers", false)) {
       waits.push_back(name + " does not answer: " + process.value("error", ""));
       continue;

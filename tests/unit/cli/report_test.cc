@@ -105,7 +105,7 @@ TEST_F(ReportTest, ThePictureIsDrawnEvenWhereTheFolderHasAQuote) {
   EXPECT_THAT(*ReadFile(*picture), HasSubstr("held-out accuracy"));
 }
 
-TEST_F(ReportTest, StatusOfADeadRunNamesWhoDoesNotAnswer) {
+TEST_F(ReportTest, StatusOfADeadRunNamesWhoIsNotRunning) {
   std::ofstream(folder_ + "/endpoints.json")
       << R"({"run":"r","attempt":1,"supervisor_pid":0,"processes":[
              {"name":"trainer","kind":"trainer","pid":-1,"address":"127.0.0.1:1"},
@@ -115,7 +115,7 @@ TEST_F(ReportTest, StatusOfADeadRunNamesWhoDoesNotAnswer) {
   EXPECT_FALSE((*status)["supervised"]);
   EXPECT_FALSE((*status)["processes"][0]["answers"]);
   ASSERT_EQ((*status)["waits"].size(), 2u);
-  EXPECT_THAT((*status)["waits"][0].get<std::string>(), HasSubstr("trainer does not answer"));
+  EXPECT_THAT((*status)["waits"][0].get<std::string>(), HasSubstr("trainer is not running"));
   EXPECT_THAT(RenderStatus(*status), HasSubstr("(not running)"));
 }
 
