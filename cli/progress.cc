@@ -1,5 +1,7 @@
 #include "cli/progress.h"
 
+#include <algorithm>
+
 namespace tramontane {
 namespace {
 
@@ -27,7 +29,11 @@ std::string RenderStep(const Json& event) {
   line += Number(event, "eval_accuracy", "  held-out %.3f");
   line += Number(event, "tokens_per_second", "  %5.0f tok/s");
   line += Number(event, "staleness_mean", "  staleness %.2f");
-  line += Number(event, "logprob_gap_max", "  gap %.1e");
+  if (event.contains("probe_gap")) {
+    // A step far behind the generators may hold no token of its own version; each commit does.
+    const Json gap = {{"gap", std::max(event.value("logprob_gap_max", 0.0), event.value("probe_gap", 0.0))}};
+    line += Number(gap, "gap", "  gap %.1e");
+  }
   line += Number(event, "grad_norm", "  grad %.2f");
   line += Number(event, "seconds", "  %.2fs");
   if (event.value("skipped", false)) line += "  SKIPPED: " + Text(event, "skip_reason");

@@ -78,8 +78,9 @@ Json SummariseMetrics(const std::vector<Json>& metrics) {
     summary["weight_versions"] = entry.value("versions_published", Json());
     busy_s += entry.value("step_seconds", 0.0);
     staleness.Add(entry, "staleness_mean");
-    if (Has(entry, "logprob_gap_max")) {
-      const double gap = entry["logprob_gap_max"];
+    for (const char* key : {"logprob_gap_max", "probe_gap"}) {
+      if (!Has(entry, key)) continue;
+      const double gap = entry[key];
       const Json& worst = summary["logprob_gap_max"];
       if (worst.is_null() || gap > worst.get<double>()) summary["logprob_gap_max"] = gap;
     }

@@ -56,7 +56,7 @@ const std::vector<MetricSpec>& AllMetrics() {
       {"tramontane_trainer_clip_ratio", kGauge, "Share of tokens clipped in the last step, by side (low, high).", {}},
       {"tramontane_trainer_importance_ratio", kGauge, "Importance ratio of the last step, by statistic (mean, max).", {}},
       {"tramontane_trainer_entropy", kGauge, "Sampled estimate of the policy entropy, in nats per token.", {}},
-      {"tramontane_trainer_logprob_gap", kGauge, "Generator and trainer log-probability of the same tokens at the same version, by statistic (mean, max).", {}},
+      {"tramontane_trainer_logprob_gap", kGauge, "Generator and trainer log-probability of the same tokens at the same version, by statistic (mean, max: tokens of a step's batch; probe: the newest commit's probe tokens).", {}},
       // --- trainer: loop
       {"tramontane_sample_staleness_versions", kHistogram, "Trainer version minus the oldest token's version, by stage.", kVersions},
       {"tramontane_samples_dropped_total", kCounter, "Samples not trained on, by reason.", {}},

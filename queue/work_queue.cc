@@ -187,9 +187,9 @@ absl::StatusOr<std::vector<DeadGroup>> WorkQueue::ListDead(int max_groups) {
   return groups;
 }
 
-absl::StatusOr<std::vector<LiveGroup>> WorkQueue::ListLive() {
+absl::StatusOr<std::vector<UnretiredGroup>> WorkQueue::ListUnretired() {
   ASSIGN_OR_RETURN(RedisReply reply, impl_->Call("live", {}));
-  std::vector<LiveGroup> groups;
+  std::vector<UnretiredGroup> groups;
   for (size_t i = 0; i + 2 < reply.array.size(); i += 3) {
     groups.push_back({std::move(reply.array[i].string), std::move(reply.array[i + 2].string),
                       reply.array[i + 1].string == "completed"});

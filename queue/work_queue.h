@@ -26,7 +26,7 @@
 
 namespace tramontane {
 
-struct LiveGroup {
+struct UnretiredGroup {
   std::string gid;
   std::string blob;        // of the task, or of the finished group
   bool completed = false;  // blob is the finished group's
@@ -99,7 +99,7 @@ class WorkQueue {
   // Returns expired leases to the queue; at `max_deliveries` failures a group goes to the dead stream.
   absl::StatusOr<int64_t> Reap(double lease_s, int max_deliveries);
   absl::StatusOr<std::vector<DeadGroup>> ListDead(int max_groups);  // oldest first, until retired
-  absl::StatusOr<std::vector<LiveGroup>> ListLive();  // what is not retired, in no order
+  absl::StatusOr<std::vector<UnretiredGroup>> ListUnretired();  // what is not retired, in no order
 
   // --- generator ---
   // Waits up to `block_ms` for work. A lease lasts `generator.lease_s` from its claim or last renewal.

@@ -230,9 +230,9 @@ void RunLoop::Impl::StartSweep() {
     absl::StatusOr<std::unique_ptr<WorkQueue>> queue =
         WorkQueue::Connect(options_.config.redis, options_.run_id);
     RETURN_IF_ERROR(queue.status());
-    ASSIGN_OR_RETURN(const std::vector<LiveGroup> queued, (*queue)->ListLive());
+    ASSIGN_OR_RETURN(const std::vector<UnretiredGroup> queued, (*queue)->ListUnretired());
     std::set<std::string> keep(plan_.needed_blobs.begin(), plan_.needed_blobs.end());
-    for (const LiveGroup& group : queued) keep.insert(group.blob);
+    for (const UnretiredGroup& group : queued) keep.insert(group.blob);
     ASSIGN_OR_RETURN(const int64_t removed, blobs_.Sweep(keep, kOrphanBlobS));
     if (removed > 0) LogInfo("orphaned_blobs_removed", {{"blobs", removed}});
     return absl::OkStatus();
@@ -346,7 +346,7 @@ absl::Status RunLoop::Impl::TakeStep(std::vector<ReadyGroup> batch) {
   const int64_t publish_every = std::max(1, trainer_.publish_interval_steps);
   if (step_ % publish_every == 0 || step_ == options_.config.run.max_steps) Offer();
 
-  consecutive_skips_ = report.skipped ? consecutive_skips_ + 1 : 0;
+  consecutive_skips_ = report.nonfinite ? consecutive_skips_ + 1 : 0;
   const std::string skip_reason = report.skip_reason;
   TakeEvalResults();
   std::vector<DroppedGroup> dropped = journal_.TakeDropped();
@@ -365,6 +365,7 @@ absl::Status RunLoop::Impl::TakeStep(std::vector<ReadyGroup> batch) {
                     .epoch = epoch_,
                     .published_version = publish_.published_version(),
                     .published_count = publish_.published_count(),
+                    .probe_gap = publisher_.ProbeGap(),
                     .wait_seconds = batch_wait_s_,
                     .redis_down_seconds = health_.SecondsDown()});
   SetPhase("training");

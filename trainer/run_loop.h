@@ -27,6 +27,9 @@ class WeightPublisher {
   virtual absl::Status Publish(WeightManifest manifest, std::vector<char> payload) = 0;
   // Waits until at least one generator serves `version` (used before the first step and by tests).
   virtual absl::Status WaitForReceiver(int64_t version, double timeout_s) = 0;
+  // Largest |generator − trainer| log-probability of the probe tokens, in nats, over the
+  // generators' newest commits: the same tokens at the same version. Empty before the first.
+  virtual std::optional<double> ProbeGap() const = 0;
 };
 
 // Live numbers for GetState and `status`; written by the loop, read by any thread.

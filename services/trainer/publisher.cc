@@ -173,6 +173,16 @@ Publisher::Newest Publisher::newest() const {
   return offer == nullptr ? Newest{} : Newest{offer->version, offer->trainer_epoch};
 }
 
+std::optional<double> Publisher::ProbeGap() const {
+  std::lock_guard lock(mutex_);
+  std::optional<double> largest;
+  for (const auto& [id, entry] : receivers_) {
+    const std::optional<double> gap = entry.receiver->probe_gap();
+    if (gap) largest = std::max(largest.value_or(0), *gap);
+  }
+  return largest;
+}
+
 std::map<std::string, int64_t> Publisher::generator_versions() const {
   std::lock_guard lock(mutex_);
   std::map<std::string, int64_t> versions;

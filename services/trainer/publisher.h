@@ -40,6 +40,7 @@ class Publisher final : public WeightPublisher {
 
   absl::Status Publish(WeightManifest manifest, std::vector<char> payload) override;
   absl::Status WaitForReceiver(int64_t version, double timeout_s) override;
+  std::optional<double> ProbeGap() const override;
 
   // A generator says that it is there; a new incarnation or address starts it afresh.
   void Announced(const ReceiverInfo& info);

@@ -51,6 +51,11 @@ void Receiver::Wake() {
   wake_.notify_all();
 }
 
+std::optional<double> Receiver::probe_gap() const {
+  std::lock_guard lock(mutex_);
+  return probe_gap_;
+}
+
 int64_t Receiver::served_version() const {
   std::lock_guard lock(mutex_);
   return served_version_;
@@ -136,7 +141,10 @@ absl::Status Receiver::Commit(const Offer& offer) {
   v1::CommitWeightsReply reply;
   const grpc::Status status =
       generator_->CommitWeights(&NewCall(options_.weights.commit_timeout_s), request, &reply);
-  return Finish(status, "CommitWeights");
+  RETURN_IF_ERROR(Finish(status, "CommitWeights"));
+  std::lock_guard lock(mutex_);
+  probe_gap_ = reply.probe_gap();
+  return absl::OkStatus();
 }
 
 grpc::ClientContext& Receiver::NewCall(double timeout_s) {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -57,6 +58,8 @@ class Receiver {
   void Wake();  // a new offer exists
   const ReceiverInfo& info() const { return options_.info; }
   int64_t served_version() const;  // committed by this trainer; -1 before the first
+  // Of the newest commit, in nats; empty before the first.
+  std::optional<double> probe_gap() const;
   // Why the last attempt failed; OK when it did not.
   absl::Status last_error() const;
 
@@ -80,6 +83,7 @@ class Receiver {
   // Guarded by mutex_.
   bool stopping_ = false;
   int64_t served_version_ = -1;
+  std::optional<double> probe_gap_;
   absl::Status last_error_;
   std::unique_ptr<grpc::ClientContext> call_;  // in flight
   std::thread thread_;

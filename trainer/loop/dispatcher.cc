@@ -71,13 +71,13 @@ void Dispatcher::Drain(bool empty) {
 }
 
 void Dispatcher::AdoptOutstanding() {
-  absl::StatusOr<std::vector<LiveGroup>> live = Patiently(health_, stopping_fn_, [&] { return queue_->ListLive(); });
+  absl::StatusOr<std::vector<UnretiredGroup>> live = Patiently(health_, stopping_fn_, [&] { return queue_->ListUnretired(); });
   if (!live.ok()) {
     if (!absl::IsCancelled(live.status())) failure_.Set(Annotate(live.status(), "listing the queue"));
     return;
   }
   std::vector<std::string> not_ours;
-  for (const LiveGroup& group : *live) {
+  for (const UnretiredGroup& group : *live) {
     std::optional<GroupTask> task;
     if (absl::StatusOr<std::string> bytes = blobs_.Get(group.blob); bytes.ok() && group.completed) {
       if (absl::StatusOr<Group> decoded = DecodeGroup(*bytes); decoded.ok()) task = std::move(decoded->task);

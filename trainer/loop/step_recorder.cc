@@ -100,7 +100,7 @@ void StepRecorder::Record(StepFacts facts) {
   marks_.push_back({elapsed_s(), generated_tokens()});
   if (marks_.size() > kRecent + 1) marks_.pop_front();
   last_staleness_ = TakeStaleness(facts);
-  largest_gap_ = std::max(largest_gap_, facts.report.logprob_gap_max);
+  largest_gap_ = std::max({largest_gap_, facts.report.logprob_gap_max, facts.probe_gap.value_or(0)});
 
   Json line = StepLine(facts, last_reward_, last_staleness_);
   last_step_at_ = std::chrono::steady_clock::now();
@@ -156,6 +156,7 @@ Json StepRecorder::StepLine(const StepFacts& facts, double reward, double stalen
       {"skipped", report.skipped},
   };
   if (report.skipped) line["skip_reason"] = report.skip_reason;
+  if (facts.probe_gap) line["probe_gap"] = *facts.probe_gap;
   if (eval_accuracy_) line["eval_accuracy"] = *eval_accuracy_;
   for (const auto& [name, value] : report.metrics) line["policy"][name] = value;
   for (const auto& [name, sum] : window.component_sums) {
@@ -172,6 +173,9 @@ void StepRecorder::ExportMetrics(const StepFacts& facts, double reward) {
   dropped_.Add(static_cast<double>(facts.dropped.size()));
   busy_seconds_.Add(facts.report.seconds);
   wait_seconds_.Add(facts.wait_seconds);
+  if (facts.probe_gap) {
+    metrics_.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "probe"}}).Set(*facts.probe_gap);
+  }
   for (const auto& [name, sum] : facts.window.component_sums) {
     metrics_.MakeGauge("tramontane_reward_component_mean", {{"component", name}})
         .Set(sum / static_cast<double>(facts.window.samples));

@@ -29,6 +29,7 @@ struct StepFacts {
   int64_t version_before = 0;         // that the batch was trained from
   int64_t epoch = 0;
   int64_t published_version = -1, published_count = 0;
+  std::optional<double> probe_gap;    // WeightPublisher::ProbeGap
   double wait_seconds = 0;
   double redis_down_seconds = 0;
 };

@@ -325,8 +325,8 @@ TEST_F(WorkQueueTest, ListsGroupsUntilTheyAreRetired) {
   ASSERT_TRUE(generator->Complete(generator->Claim("g", 0).value().value(), Blob(5)).ok());
   const auto list = [&] {
     std::set<std::tuple<std::string, std::string, bool>> out;
-    const std::vector<LiveGroup> groups = trainer_->ListLive().value();
-    for (const LiveGroup& group : groups) {
+    const std::vector<UnretiredGroup> groups = trainer_->ListUnretired().value();
+    for (const UnretiredGroup& group : groups) {
       out.insert({group.gid, group.blob, group.completed});
     }
     return out;

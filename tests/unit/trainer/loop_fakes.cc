@@ -86,7 +86,7 @@ absl::StatusOr<StepReport> FakeTrainable::Step(const std::vector<Group>& groups,
   step_ = step;
   ++steps_taken_;
   report.step = step;
-  report.skipped = skip && skip(step);
+  report.skipped = report.nonfinite = skip && skip(step);
   if (report.skipped) report.skip_reason = "loss is not finite";
   report.seconds = step_ms_ / 1e3;
   return report;
