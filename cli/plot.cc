@@ -50,7 +50,7 @@ std::string Script(const std::string& folder, const std::string& picture, Pictur
           : "set terminal pngcairo size 900,520 background 'white' font 'sans-serif,11'\n";
   script += "set output " + Quoted(picture) + "\n" +
             "set xlabel 'optimiser step (weight version)'\nset yrange [0:1.02]\nset ytics 0.1\n"
-            "set grid lc rgb '#dddddd'\nset key top left\nset border 3\nset tics nomirror\n"
+            "set grid lc rgb '#dddddd'\nset key bottom right\nset border 3\nset tics nomirror\n"
             "plot " + Quoted(folder + "/reward.dat") +
             " using 1:2 with lines lc rgb '#b7cfe8' title 'mean sampled reward', \\\n  " +
             Quoted(folder + "/reward.dat") +
