@@ -228,7 +228,7 @@ absl::StatusOr<StepReport> Learner::Impl::Step(const std::vector<Group>& groups,
   StepReport report;
   report.step = step;
   PhaseTimer timer(report);
-  ASSIGN_OR_RETURN(const CollectedRows collected, CollectRows(groups));
+  ASSIGN_OR_RETURN(CollectedRows collected, CollectRows(groups));
   const AlgorithmConfig& algorithm = config_.algorithm;
   const AdvantageInput input = MakeAdvantageInput(collected.rows);
   ASSIGN_OR_RETURN(AdvantageResult advantages,
@@ -237,7 +237,7 @@ absl::StatusOr<StepReport> Learner::Impl::Step(const std::vector<Group>& groups,
   if (algorithm.objective.kind == "nll") KeepPositive(advantages);
 
   StepRows rows;
-  rows.rows = collected.rows;
+  rows.rows = std::move(collected.rows);
   rows.token_weight =
       TokenWeights(input.group, input.tokens, advantages.kept, algorithm.aggregation, algorithm.conventions);
   if (algorithm.auxiliary.positive_nll != 0) {

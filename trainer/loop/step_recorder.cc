@@ -39,6 +39,7 @@ StepRecorder::StepRecorder(Options options, Events& events, BackgroundWriter& wr
       last_step_(metrics.MakeGauge("tramontane_trainer_last_step_timestamp_seconds")),
       reward_gauge_(metrics.MakeGauge("tramontane_reward_mean")),
       accuracy_gauge_(metrics.MakeGauge("tramontane_eval_accuracy")),
+      probe_gap_(metrics.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "probe"}})),
       trained_(metrics.MakeCounter("tramontane_groups_total", {{"event", "trained"}})),
       dropped_(metrics.MakeCounter("tramontane_groups_total", {{"event", "dropped"}})),
       busy_seconds_(metrics.MakeCounter("tramontane_trainer_busy_seconds_total")),
@@ -173,9 +174,7 @@ void StepRecorder::ExportMetrics(const StepFacts& facts, double reward) {
   dropped_.Add(static_cast<double>(facts.dropped.size()));
   busy_seconds_.Add(facts.report.seconds);
   wait_seconds_.Add(facts.wait_seconds);
-  if (facts.probe_gap) {
-    metrics_.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "probe"}}).Set(*facts.probe_gap);
-  }
+  if (facts.probe_gap) probe_gap_.Set(*facts.probe_gap);
   for (const auto& [name, sum] : facts.window.component_sums) {
     metrics_.MakeGauge("tramontane_reward_component_mean", {{"component", name}})
         .Set(sum / static_cast<double>(facts.window.samples));

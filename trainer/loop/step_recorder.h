@@ -77,7 +77,7 @@ class StepRecorder {
   Events& events_;
   BackgroundWriter& writer_;
   MetricsRegistry& metrics_;
-  Gauge step_gauge_, last_step_, reward_gauge_, accuracy_gauge_;
+  Gauge step_gauge_, last_step_, reward_gauge_, accuracy_gauge_, probe_gap_;
   Counter trained_, dropped_, busy_seconds_, wait_seconds_;
   Histogram staleness_trained_, tokens_trained_;
 
