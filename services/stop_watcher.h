@@ -10,7 +10,7 @@
 #include <string>
 #include <thread>
 
-#include "model/weights/unique_fd.h"
+#include "common/unique_fd.h"
 
 namespace tramontane {
 

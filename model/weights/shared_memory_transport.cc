@@ -19,7 +19,7 @@
 #include "common/log.h"
 #include "common/status.h"
 #include "model/weights/transport.h"
-#include "model/weights/unique_fd.h"
+#include "common/unique_fd.h"
 
 namespace tramontane {
 namespace {

@@ -23,6 +23,7 @@ class UniqueFd {
 
   int get() const { return fd_; }
   bool valid() const { return fd_ >= 0; }
+  void Reset() { Close(); }
 
  private:
   void Close() {
