@@ -20,7 +20,9 @@ class ChatTemplate {
 
   // `context`: {"messages": […], "tools": […]|null, "add_generation_prompt": bool, …}; every key
   // becomes a template variable beside bos_token, eos_token and the like. Order of keys counts
-  // where a template prints an object, so hand over ordered_json where the order is known.
+  // where a template prints an object, so hand over ordered_json where the order is known. With
+  // "continue_final_message" (true, or the name of a field) the text ends where the last message's
+  // does, for a model to go on with it; it excludes add_generation_prompt.
   // Errors (InvalidArgument): the template's own raise_exception, or work beyond the cap.
   absl::StatusOr<std::string> Render(const nlohmann::ordered_json& context) const;
   const std::string& sha256() const;  // of the templates' sources

@@ -14,7 +14,8 @@ namespace tramontane {
 absl::StatusOr<nlohmann::json> TokenizeTool(const std::string& model_dir,
                                             const nlohmann::ordered_json& in);
 
-// {"messages": […], "tools": […], "add_generation_prompt": true, …} → {"text": "…"}.
+// {"messages": […], "tools": […], "add_generation_prompt": true, …} → {"text": "…"}; every key that
+// ChatTemplate::Render knows.
 // A bare model without a template is NotFound.
 absl::StatusOr<nlohmann::json> TemplateTool(const std::string& model_dir,
                                             const nlohmann::ordered_json& in);

@@ -398,4 +398,14 @@ CHATS = [
     {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}] * 4, "tools": []},
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "part"}]}], "add_generation_prompt": True},
     {"messages": []},
+    *({"messages": [{"role": "user", "content": "Go on"}, {"role": "assistant", **final}], "continue_final_message": field}
+      for final, field in [
+          ({"content": "The answer"}, True), ({"content": "trailing \n "}, True), ({"content": ""}, True),
+          ({"content": "\t x \t"}, True), ({"content": "said", "reasoning_content": "so far"}, "reasoning_content"),
+          ({"content": "said", "thinking": "so far"}, "thinking"), ({"content": "<think>\nhm"}, "content"),
+          ({"content": "said", "reasoning": "a", "thinking": "b"}, "reasoning"), ({"content": "x"}, "tool_plan"),
+          ({"content": [{"type": "text", "text": "one"}, {"type": "image"}, {"type": "text", "text": "two"}]}, True),
+          ({"content": [{"type": "image"}]}, True), ({}, True), ({"content": "x"}, False), ({"content": "x"}, "")]),
+    {"messages": [{"role": "user", "content": "Both?"}], "continue_final_message": True, "add_generation_prompt": True},
+    {"messages": [{"role": "user", "content": "A user's "}], "continue_final_message": True},
 ]

@@ -4,6 +4,7 @@
 //! `*error`, which the caller frees with tt_bytes_free. A panic inside a crate becomes such a
 //! message: nothing unwinds into C++. Handles may be shared between threads.
 
+mod continuation;
 mod pieces;
 mod python;
 mod rules;

@@ -9,7 +9,7 @@ fn invalid(message: impl Into<String>) -> Error {
 }
 
 /// str.isspace, which counts four separators that Unicode's White_Space does not.
-fn is_space(c: char) -> bool {
+pub fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 

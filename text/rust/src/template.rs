@@ -7,7 +7,7 @@ use minijinja::value::{Kwargs, Rest, Serde, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value as Json};
 
-use crate::python;
+use crate::{continuation, python};
 
 /// About 64 MB of data or a million instructions: far above any real chat, small enough to end.
 const FUEL: u64 = 1_000_000;
@@ -56,9 +56,25 @@ impl ChatTemplate {
         if !variables.contains_key("messages") {
             return Err("messages: missing".into());
         }
+        let continued = continuation::field(variables.remove("continue_final_message"))?;
+        if continued.is_some() && variables["add_generation_prompt"] != Json::Bool(false) {
+            return Err(
+                "continue_final_message and add_generation_prompt exclude each other".into()
+            );
+        }
         let name = self.choose(&variables)?;
         let template = self.environment.get_template(name).map_err(|e| describe(&e))?;
-        template.render(Value::from(Serde(variables))).map_err(|e| describe(&e))
+        let Some(field) = continued else {
+            return template.render(Value::from(Serde(variables))).map_err(|e| describe(&e));
+        };
+        let text = continuation::mark(
+            &mut variables["messages"],
+            &field,
+            &REASONING_FIELDS,
+            template.source(),
+        )?;
+        let rendered = template.render(Value::from(Serde(variables))).map_err(|e| describe(&e))?;
+        continuation::cut(rendered, &text)
     }
 
     fn choose(&self, variables: &Map<String, Json>) -> Result<&str, String> {
