@@ -46,7 +46,9 @@ def naughty(completion, answer, params, seed, flavour="plain"):
         sys.exit(4)
     if completion == "raise":
         raise RuntimeError("user code is broken here")
-    if completion == "pid":
+    if completion == "sleep and pid":
+        time.sleep(0.3)
+    if "pid" in completion:
         return {"reward": 0.0, "extracted": str(os.getpid())}
     return {
         "none": None,

@@ -47,6 +47,14 @@ class Server:
         call = self.method("Verify", contract.VerifyRequest, contract.VerifyResult)
         return call(request, timeout=60)
 
+    def stream(self, requests):
+        call = self.channel.stream_stream(
+            f"/{contract.SERVICE}/VerifyStream",
+            request_serializer=lambda m: m.SerializeToString(),
+            response_deserializer=contract.VerifyResult.FromString,
+        )
+        return call(iter(requests), timeout=60)
+
     def stop(self):
         if self.listening:
             self.channel.close()
@@ -173,14 +181,9 @@ class ServiceTest(unittest.TestCase):
         self.assertEqual(self.server.verify("pid", request_id="g/1").extracted, first.extracted)
 
     def test_streams_answer_in_any_order_and_each_once(self):
-        stream = self.server.channel.stream_stream(
-            f"/{contract.SERVICE}/VerifyStream",
-            request_serializer=lambda m: m.SerializeToString(),
-            response_deserializer=contract.VerifyResult.FromString,
-        )
         requests = [contract.VerifyRequest(request_id="slow", completion="sleep")]
         requests += [contract.VerifyRequest(request_id=f"f{i}", completion="true") for i in range(20)]
-        ids = [r.request_id for r in stream(iter(requests), timeout=60)]
+        ids = [r.request_id for r in self.server.stream(requests)]
         self.assertEqual(sorted(ids), sorted(r.request_id for r in requests))
         self.assertNotEqual(ids[0], "slow")
 
@@ -194,6 +197,49 @@ class ServiceTest(unittest.TestCase):
         cancel(contract.CancelRequest(request_id="to cancel"), timeout=10)
         thread.join()
         self.assertEqual(status_name(result["r"]), "CANCELLED")
+
+    def test_cancel_kills_what_runs_and_nothing_else(self):
+        for way in ("unary", "stream"):
+            results = {}
+            hang = threading.Thread(target=lambda: results.update(
+                hang=self.server.verify("hang", request_id=f"hang {way}", timeout_s=60)))
+            hang.start()
+            time.sleep(0.3)
+            if way == "unary":
+                cancel = self.server.method("Cancel", contract.CancelRequest, contract.CancelReply)
+                cancel(contract.CancelRequest(request_id=f"hang {way}"), timeout=10)
+            else:
+                messages = [contract.VerifyRequest(request_id=f"hang {way}", cancel=True),
+                            contract.VerifyRequest(request_id="after", completion="true")]
+                self.assertEqual([r.request_id for r in self.server.stream(messages)], ["after"])
+            hang.join(timeout=10)
+            self.assertEqual(status_name(results["hang"]), "CANCELLED")
+        # Both workers are free again: the timeout of a minute has not been waited for.
+        start = time.monotonic()
+        for _ in range(4):
+            self.check("true", "SCORED", 1.0, correct=True)
+        self.assertLess(time.monotonic() - start, 5)
+
+    def test_a_repeat_on_another_stream_joins_the_first(self):
+        answers = []
+
+        def ask():
+            answers.extend(self.server.stream(
+                [contract.VerifyRequest(request_id="joined", completion="sleep and pid")]))
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(len(answers), 2)
+        self.assertEqual(len({(a.extracted, a.exec_seconds) for a in answers}), 1, "it ran twice")
+
+    def test_a_group_is_bad_input_for_a_function_over_samples(self):
+        request = contract.VerifyRequest()
+        request.group.add(completion="true")
+        call = self.server.method("Verify", contract.VerifyRequest, contract.VerifyResult)
+        self.assertEqual(status_name(call(request, timeout=20)), "BAD_INPUT")
 
     def test_describes_itself_and_refuses_skew(self):
         describe = self.server.method("Describe", contract.DescribeRequest,
@@ -232,7 +278,60 @@ def _processes():
     return found
 
 
+class GroupTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server("--workers", "1", file=str(HERE / "grouped.py"))
+
+    @classmethod
+    def tearDownClass(cls):
+        assert cls.server.stop() == 0
+
+    def judge(self, *completions):
+        request = contract.VerifyRequest(request_id="/".join(completions), answer="x")
+        for completion in completions:
+            request.group.add(completion=completion)
+        call = self.server.method("Verify", contract.VerifyRequest, contract.VerifyResult)
+        return call(request, timeout=20)
+
+    def test_one_result_a_sample_in_order(self):
+        result = self.judge("ab", "none", "abcd")
+        self.assertEqual(status_name(result), "SCORED")
+        self.assertFalse(result.HasField("reward"))
+        self.assertEqual([status_name(r) for r in result.group], ["SCORED", "BAD_INPUT", "SCORED"])
+        self.assertEqual([r.reward for r in result.group], [0.5, 0.0, 1.0])
+        self.assertEqual([r.correct for r in result.group], [False, False, True])
+        self.assertFalse(result.group[1].HasField("reward"))
+
+    def test_nonsense_about_one_sample_spoils_the_group(self):
+        for completions in (("nan", "a"), ("short", "a")):
+            result = self.judge(*completions)
+            self.assertEqual(status_name(result), "VERIFIER_ERROR", completions)
+            self.assertEqual(len(result.group), 0)
+
+    def test_describes_what_it_is(self):
+        describe = self.server.method("Describe", contract.DescribeRequest,
+                                      contract.VerifierDescription)
+        request = contract.DescribeRequest()
+        request.handshake.protocol_version = contract.PROTOCOL_VERSION
+        description = describe(request, timeout=10)
+        self.assertTrue(description.group_aware)
+        self.assertEqual(list(description.needs), ["network"])
+        self.assertEqual(description.tier, "process")
+        self.assertGreater(description.max_request_bytes, 0)
+
+
 class LifecycleTest(unittest.TestCase):
+    def test_requests_that_are_too_large_are_bad_input(self):
+        server = Server("--workers", "1", "--max-request-mb", "0.001")
+        try:
+            result = server.verify("x" * 2000)
+            self.assertEqual(status_name(result), "BAD_INPUT")
+            self.assertIn("1048", result.feedback)
+            self.assertEqual(status_name(server.verify("true")), "SCORED")
+        finally:
+            server.stop()
+
     def test_a_full_queue_is_resource_exhausted(self):
         server = Server("--workers", "1", "--max-waiting", "1")
         try:

@@ -1,14 +1,18 @@
-"""The command line's `test` and `convert`, and the pieces below the service."""
+"""The command line but for `serve`, and the pieces below the service."""
 import contextlib
+import hashlib
 import io
 import json
 import math
+import os
 import tempfile
 import unittest
+import unittest.mock
+import zipfile
 from pathlib import Path
 
 from tramontane_verifier import cli, outcome, verifier
-from tramontane_verifier.spec import ARGUMENTS, BadInput
+from tramontane_verifier.spec import ARGUMENTS, BadInput, digest, load
 
 GOOD = """
 from tramontane_verifier import verifier
@@ -38,15 +42,43 @@ class ToolsTest(unittest.TestCase):
         (self.path / name).write_text(text)
         return self.path / name
 
+    def test_init_writes_a_verifier_that_passes_everything(self):
+        code, out, err = run("init", "my-first", "--folder", self.path / "new")
+        self.assertEqual(code, 0, err)
+        file = self.path / "new" / "my_first.py"
+        self.assertLessEqual(len(file.read_text().splitlines()), 10)
+        for command in ("validate", "test"):
+            code, out, err = run(command, file, "--workers", "1")
+            self.assertEqual(code, 0, out + err)
+        self.assertIn("4 passed", out)
+        code, _, err = run("init", "my-first", "--folder", self.path / "new")
+        self.assertEqual(code, 1)
+        self.assertIn("is there already", err)
+
+    def test_what_the_author_got_wrong_is_said(self):
+        file = self.write("good.py", GOOD)
+        for arguments, reason in (
+                (("test", file), "good_cases.jsonl"),
+                (("test", file, "--cases", self.write("bad.jsonl", "{}\n[1]\n")), "bad.jsonl:2"),
+                (("test", file, "--cases", self.write("none.jsonl", "")), "no cases"),
+                (("validate", f"{file}:nothing"), "has no 'nothing'"),
+                (("validate", "no_such_module_anywhere"), "neither a .py file"),
+                (("validate", self.write("broken.zip", "no zip")), "not a verifier package"),
+                (("init", "../x"), "letters, digits")):
+            code, out, err = run(*arguments)
+            self.assertEqual(code, 1, arguments)
+            self.assertIn(reason, out + err)
+
     def test_a_good_verifier_passes_its_cases_and_the_adversarial_set(self):
         file = self.write("good.py", GOOD)
         cases = self.write("cases.jsonl", "\n".join(json.dumps(c) for c in (
             {"completion": "5", "answer": "5", "expect": {"reward": 1.0, "correct": True}},
             {"completion": "6", "answer": "5", "expect": {"reward": 0.0, "status": "scored"}},
         )))
-        code, out, _ = run("test", file, "--cases", cases)
-        self.assertEqual(code, 0, out)
-        self.assertIn("0 failed", out)
+        for command in ("test", "validate"):
+            code, out, _ = run(command, file, "--cases", cases)
+            self.assertEqual(code, 0, out)
+            self.assertIn("0 failed", out)
 
     def test_a_case_that_differs_fails(self):
         file = self.write("good.py", GOOD)
@@ -58,7 +90,7 @@ class ToolsTest(unittest.TestCase):
 
     def test_a_verifier_that_chokes_on_odd_completions_fails(self):
         file = self.write("fragile.py", GOOD.replace("return", "int(completion[0])\n    return"))
-        code, out, _ = run("test", file)
+        code, out, _ = run("validate", file)
         self.assertEqual(code, 1)
         self.assertIn("FAIL empty", out)
 
@@ -94,6 +126,104 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual([p.name for p in self.path.iterdir()], ["in.parquet"])
 
 
+class PackageTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name)
+        cache = unittest.mock.patch.dict(os.environ, {"XDG_CACHE_HOME": str(self.path / "cache")})
+        cache.start()
+        self.addCleanup(cache.stop)
+        (self.path / "words.txt").write_text("five")
+        (self.path / "packed.py").write_text(GOOD.replace("answer):", "answer):\n    import pathlib"
+            "\n    answer = (pathlib.Path(__file__).parent / 'words.txt').read_text()").replace(
+            'version="1.0.0"', 'version="1.0.0", includes=("words.txt",)'))
+
+    def pack(self, name):
+        code, out, err = run("pack", self.path / "packed.py", "--out", self.path / name)
+        self.assertEqual(code, 0, err)
+        return json.loads(out)
+
+    def test_a_package_is_the_verifier_with_the_same_digest(self):
+        first, second = self.pack("a"), self.pack("b")
+        archives = [(self.path / name / "good-1.0.0.zip").read_bytes() for name in "ab"]
+        self.assertEqual(*archives, "packing twice gives the same bytes")
+        manifest = json.loads(Path(first["manifest"]).read_text())
+        self.assertEqual(manifest["sha256"], hashlib.sha256(archives[0]).hexdigest())
+        for target in (self.path / "packed.py", self.path / "a" / "good-1.0.0.zip"):
+            spec = load(str(target))
+            self.assertEqual(digest(str(target), spec), second["digest"])
+            self.assertEqual(spec.call({"completion": "five"}), 1.0)
+
+    def test_the_digest_covers_what_is_included(self):
+        before = self.pack("a")["digest"]
+        (self.path / "words.txt").write_text("six")
+        self.assertNotEqual(self.pack("b")["digest"], before)
+        (self.path / "words.txt").unlink()
+        code, _, err = run("pack", self.path / "packed.py")
+        self.assertEqual(code, 1)
+        self.assertIn("words.txt", err)
+
+    def test_a_damaged_package_is_refused(self):
+        self.pack("a")
+        whole = self.path / "a" / "good-1.0.0.zip"
+        broken = self.path / "broken.zip"
+        with zipfile.ZipFile(whole) as source, zipfile.ZipFile(broken, "w") as target:
+            for name in source.namelist():
+                data = source.read(name)
+                target.writestr(name, data.replace(b"five", b"four"))
+        with self.assertRaisesRegex(ValueError, "words.txt is damaged"):
+            load(str(broken))
+
+
+class ReplayTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.run_dir = Path(folder.name) / "run"
+        for step in (2, 10):
+            lines = []
+            for i, (text, score) in enumerate((("5", 1.0), ("6", 0.0), ("five", 0.0), ("7", None))):
+                lines.append(json.dumps({
+                    "step": step, "gid": "ab" * 16, "sample_index": i, "prompt": "2+3=", "answer": "5",
+                    "text": text, "tokens": [1], "finish_reason": "stop", "params": {},
+                    "verdict": {"verifier": "old", "score": score, "correct": score == 1.0}}))
+            target = self.run_dir / f"rollouts/step_{step}/train.jsonl"
+            target.parent.mkdir(parents=True)
+            target.write_text("\n".join(lines) + "\n")
+        self.file = Path(folder.name) / "kinder.py"
+        self.file.write_text(GOOD.replace("== answer", "in (answer, 'five')"))
+
+    def test_shows_what_would_have_been_different(self):
+        code, out, err = run("replay", self.file, self.run_dir, "--json", "--workers", "1")
+        self.assertEqual(code, 0, err)
+        report = json.loads(out)
+        self.assertEqual((report["samples"], report["same"], report["differing"], report["unscored"]),
+                         (8, 4, 2, 2))
+        self.assertEqual(report["correct"], {"both": 2, "neither": 2, "only_old": 0, "only_new": 2})
+        self.assertAlmostEqual(report["mean_old"], 1 / 3)
+        self.assertAlmostEqual(report["mean_new"], 2 / 3)
+        self.assertEqual({item["step"] for item in report["largest"]}, {2, 10})
+        code, out, _ = run("replay", self.file, self.run_dir, "--workers", "1")
+        self.assertIn("2 only now", out)
+
+    def test_group_scorers_see_their_groups(self):
+        self.file.write_text(GOOD.replace("(completion, answer)", "(completions, answer)").replace(
+            "1.0 if completion.strip() == answer else 0.0", "[len(completions) / 4] * len(completions)"))
+        code, out, err = run("replay", self.file, self.run_dir, "--json", "--workers", "1")
+        self.assertEqual(code, 0, err)
+        self.assertEqual(json.loads(out)["mean_new"], 1.0)
+
+    def test_only_rollouts_of_the_verifier_named_and_no_more_than_asked_for(self):
+        for arguments, samples in ((("--verifier", "other"), 0), (("--limit", "3"), 3)):
+            code, out, err = run("replay", self.file, self.run_dir, "--json", *arguments)
+            self.assertEqual(code, 0, err)
+            self.assertEqual(json.loads(out)["samples"], samples)
+        code, _, err = run("replay", self.file, self.run_dir / "nowhere")
+        self.assertEqual(code, 1)
+        self.assertIn("run directory", err)
+
+
 class SpecTest(unittest.TestCase):
     def test_refuses_settings_that_make_no_sense(self):
         for settings in ({"reward_range": (1, 0)}, {"reward_range": (0, math.inf)},
@@ -119,9 +249,15 @@ class SpecTest(unittest.TestCase):
         self.assertEqual(set(got), {*ARGUMENTS, "extra"})
 
     def test_rewards_just_outside_the_range_are_refused(self):
-        self.assertEqual(outcome.interpret(1.0, (0.0, 1.0))["status"], "SCORED")
-        self.assertEqual(outcome.interpret(1.01, (0.0, 1.0))["status"], "VERIFIER_ERROR")
-        self.assertEqual(outcome.interpret(-0.01, (0.0, 1.0))["status"], "VERIFIER_ERROR")
+        for reward, status in ((1.0, "SCORED"), (1.01, "VERIFIER_ERROR"), (-0.01, "VERIFIER_ERROR")):
+            self.assertEqual(outcome.interpret(reward, (0.0, 1.0), 1.0)["status"], status)
+        self.assertEqual(outcome.interpret(1e9, None, 1.0)["status"], "SCORED")
+        self.assertEqual(outcome.interpret(math.nan, None, 1.0)["status"], "VERIFIER_ERROR")
+
+    def test_too_many_numbers_are_refused(self):
+        for metrics in ({str(i): 1.0 for i in range(65)}, {"x" * 129: 1.0}):
+            said = outcome.interpret({"reward": 1.0, "metrics": metrics}, (0.0, 1.0), 1.0)
+            self.assertEqual(said["status"], "VERIFIER_ERROR")
 
 
 if __name__ == "__main__":

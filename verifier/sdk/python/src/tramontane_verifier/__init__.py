@@ -1,4 +1,5 @@
 """Write a Tramontane verifier as one Python function. See README.md."""
-from tramontane_verifier.spec import Spec, verifier
+from tramontane_verifier.spec import Spec, rubric, verifier
+from tramontane_verifier.styles import BadInput
 
-__all__ = ["Spec", "verifier"]
+__all__ = ["BadInput", "Spec", "rubric", "verifier"]

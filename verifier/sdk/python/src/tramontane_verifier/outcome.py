@@ -4,6 +4,9 @@ from typing import Any
 
 _KEYS = {"reward", "status", "correct", "components", "extracted", "feedback", "metrics"}
 _MAX_TEXT = 2000
+_MAX_NUMBERS = 64  # components, and metrics: more would drown a dashboard
+_MAX_NAME = 128
+_SLACK = 1e-9
 
 
 def error(status: str, feedback: str) -> dict[str, Any]:
@@ -23,10 +26,12 @@ def _number(value: Any, what: str) -> float:
 def _numbers(value: Any, what: str) -> dict[str, float]:
     if not isinstance(value, dict):
         raise ValueError(f"{what} is {type(value).__name__}, not a dictionary")
+    if len(value) > _MAX_NUMBERS or any(len(str(k)) > _MAX_NAME for k in value):
+        raise ValueError(f"{what} has more than {_MAX_NUMBERS} entries, or overlong names")
     return {str(k): _number(v, f"{what}[{k!r}]") for k, v in value.items()}
 
 
-def _from_dict(value: dict[str, Any], low: float, high: float) -> dict[str, Any]:
+def _from_dict(value: dict[str, Any], perfect: float) -> dict[str, Any]:
     if unknown := set(value) - _KEYS:
         raise ValueError(f"unknown keys {sorted(map(str, unknown))}")
     status = str(value.get("status", "scored")).upper()
@@ -50,20 +55,33 @@ def _from_dict(value: dict[str, Any], low: float, high: float) -> dict[str, Any]
     elif status == "SCORED":
         raise ValueError("no reward and no components")
     correct = value.get("correct")
-    result["correct"] = bool(correct) if correct is not None else result.get("reward") == high
+    reward = result.get("reward")
+    result["correct"] = bool(correct) if correct is not None else (
+        reward is not None and reward >= perfect - _SLACK)
     return result
 
 
-def interpret(value: Any, reward_range: tuple[float, float]) -> dict[str, Any]:
-    """A result dictionary with `status` and, exactly when scored, a finite reward in range."""
-    low, high = reward_range
+def interpret(value: Any, reward_range: tuple[float, float] | None, perfect: float) -> dict[str, Any]:
+    """A result dictionary with `status` and, exactly when scored, a finite reward in range. A reward
+    of `perfect` or more is correct unless the function says otherwise."""
     if value is None:
         return error("BAD_INPUT", "the verifier gave no score for this row")
     try:
-        result = _from_dict(value if isinstance(value, dict) else {"reward": value}, low, high)
+        result = _from_dict(value if isinstance(value, dict) else {"reward": value}, perfect)
         reward = result.get("reward")
-        if reward is not None and not low - 1e-9 <= reward <= high + 1e-9:
-            raise ValueError(f"reward {reward} is outside {reward_range}")
+        if reward is not None and reward_range is not None:
+            low, high = reward_range
+            if not low - _SLACK <= reward <= high + _SLACK:
+                raise ValueError(f"reward {reward} is outside {reward_range}")
     except (ValueError, TypeError, OverflowError) as problem:
         return error("VERIFIER_ERROR", f"the verifier returned nonsense: {problem}")
     return result
+
+
+def interpret_group(values: list[Any], reward_range, perfect: float) -> dict[str, Any]:
+    """One result a sample. Nonsense about one of them spoils all: they are relative to each other."""
+    group = [interpret(value, reward_range, perfect) for value in values]
+    for result in group:
+        if result["status"] == "VERIFIER_ERROR":
+            return result
+    return {"status": "SCORED", "group": group}

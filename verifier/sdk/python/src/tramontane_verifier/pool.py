@@ -31,14 +31,14 @@ class StartFailed(Exception):
 class _Child:
     """One worker process. Used by one thread."""
 
-    def __init__(self, path: str, memory_mb: int):
+    def __init__(self, target: tuple[str, str, str], memory_mb: int):
         ours, theirs = socket.socketpair()
         self.socket = ours
         self.calls = 0
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tramontane_verifier.worker", path, str(theirs.fileno()),
-                 str(memory_mb)],
+                [sys.executable, "-m", "tramontane_verifier.worker", *target,
+                 str(theirs.fileno()), str(memory_mb)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a group of its own, killed as a whole
@@ -52,11 +52,14 @@ class _Child:
             self.kill()
             raise StartFailed(str(message["error"]))
 
-    def kill(self) -> None:
+    def kill_group(self) -> None:
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+
+    def kill(self) -> None:
+        self.kill_group()
         self.process.wait()
         self.socket.close()
 
@@ -69,24 +72,29 @@ class _Child:
 
 
 @dataclass
-class _Job:
+class Job:
+    """One request on its way. `future` becomes the result dictionary (outcome.py), with
+    queue_seconds and exec_seconds."""
+
     request: dict[str, Any]
     exec_timeout_s: float
     queue_deadline_s: float
     future: concurrent.futures.Future = field(default_factory=concurrent.futures.Future)
     submitted: float = field(default_factory=time.monotonic)
+    child: _Child | None = None  # that works on it now
+    cancelled: bool = False
 
 
 class Pool:
     """Thread-safe. `start` blocks until every worker has loaded the file, and raises StartFailed."""
 
-    def __init__(self, path: str, workers: int, max_waiting: int, default_timeout_s: float,
-                 recycle_after: int = 1000, memory_mb: int = 0):
-        self._path = path
+    def __init__(self, target: str, workers: int, max_waiting: int, default_timeout_s: float,
+                 recycle_after: int = 1000, memory_mb: int = 0, name: str = "", version: str = ""):
+        self._target = (target, name, version)
         self._default_timeout_s = default_timeout_s
         self._recycle_after = recycle_after
         self._memory_mb = memory_mb
-        self._queue: queue.Queue[_Job | None] = queue.Queue(max_waiting)
+        self._queue: queue.Queue[Job | None] = queue.Queue(max_waiting)
         self._stopping = False
         self._children: list[_Child | None] = [None] * workers
         self._lock = threading.Lock()
@@ -102,21 +110,27 @@ class Pool:
     def start(self) -> None:
         # One after another: if the file cannot be loaded, once is enough to say so.
         for i in range(self.workers):
-            self._children[i] = _Child(self._path, self._memory_mb)
+            self._children[i] = _Child(self._target, self._memory_mb)
         for thread in self._threads:
             thread.start()
 
     def submit(self, request: dict[str, Any], exec_timeout_s: float = 0.0,
-               queue_deadline_s: float = 0.0) -> concurrent.futures.Future:
-        """A future of the result dictionary (outcome.py) with queue_seconds and exec_seconds."""
-        job = _Job(request, exec_timeout_s or self._default_timeout_s, queue_deadline_s)
+               queue_deadline_s: float = 0.0) -> Job:
+        job = Job(request, exec_timeout_s or self._default_timeout_s, queue_deadline_s)
         if self._stopping:
             raise Overloaded("stopping")
         try:
             self._queue.put_nowait(job)
         except queue.Full:
             raise Overloaded("the verifier's queue is full") from None
-        return job.future
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Takes it out of the queue, or kills the process that works on it; nothing when it is done."""
+        with self._lock:
+            job.cancelled = True
+            if not job.future.cancel() and job.child is not None:
+                job.child.kill_group()
 
     def stop(self) -> None:
         """Kills what runs; what waits is cancelled."""
@@ -124,10 +138,7 @@ class Pool:
         with self._lock:
             for child in self._children:
                 if child is not None:
-                    try:
-                        os.killpg(child.process.pid, signal.SIGKILL)
-                    except ProcessLookupError:
-                        pass
+                    child.kill_group()
         while True:
             try:
                 job = self._queue.get_nowait()
@@ -155,7 +166,7 @@ class Pool:
                 job.future.set_result(outcome.error("VERIFIER_ERROR", repr(e)))
         self._drop(index)
 
-    def _run(self, index: int, job: _Job) -> dict[str, Any]:
+    def _run(self, index: int, job: Job) -> dict[str, Any]:
         try:
             child = self._child(index)
         except StartFailed as e:
@@ -169,7 +180,11 @@ class Pool:
         result = self._execute(index, child, job)
         return result | {"queue_seconds": waited, "exec_seconds": time.monotonic() - start}
 
-    def _execute(self, index: int, child: _Child, job: _Job) -> dict[str, Any]:
+    def _execute(self, index: int, child: _Child, job: Job) -> dict[str, Any]:
+        with self._lock:
+            if job.cancelled:
+                return outcome.error("CANCELLED", "cancelled")
+            job.child = child
         try:
             channel.send(child.socket, job.request)
             child.calls += 1
@@ -184,8 +199,13 @@ class Pool:
             self.kills += 1
             how = child.how_it_ended()
             self._drop(index)
+            if job.cancelled:
+                return outcome.error("CANCELLED", "cancelled while it ran")
             log.warning("worker %s at %s", how, job.request.get("request_id"))
             return outcome.error("VERIFIER_ERROR", f"the verifier's process {how}")
+        finally:
+            with self._lock:
+                job.child = None  # a late cancellation must not hit the next job's process
 
     def _child(self, index: int) -> _Child:
         child = self._children[index]
@@ -194,7 +214,7 @@ class Pool:
             self._drop(index)
             child = None
         if child is None:
-            child = _Child(self._path, self._memory_mb)
+            child = _Child(self._target, self._memory_mb)
             with self._lock:
                 self._children[index] = child
                 if self._stopping:

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
 from tramontane_verifier import contract, outcome
-from tramontane_verifier.pool import Overloaded, Pool
+from tramontane_verifier.pool import Job, Overloaded, Pool
 from tramontane_verifier.spec import Spec
 
 log = logging.getLogger("tramontane_verifier")
@@ -21,12 +21,17 @@ log = logging.getLogger("tramontane_verifier")
 _BUILD = "python-sdk 0.1.0"
 _MAX_MESSAGE_BYTES = 64 << 20
 _MAX_REMEMBERED = 16384
-_MAX_STREAM_IN_PROGRESS = 1024
+# Requests of one stream in progress before it is not read any more: the sender feels it.
+_STREAM_ROOM_PER_WORKER, _LEAST_STREAM_ROOM = 16, 64
 _RETRYABLE = {"VERIFIER_ERROR", "SANDBOX_ERROR", "OVERLOADED", "CANCELLED"}
 
 
 def request_to_dict(request) -> dict[str, Any]:
-    return {
+    """What a worker is given; texts of the samples are in `group` when there is one."""
+    finish = contract.FINISH_REASONS
+    group = [{"completion": s.completion, "completion_tokens": s.completion_tokens,
+              "finish_reason": finish.get(s.finish_reason, "unspecified")} for s in request.group]
+    return ({"group": group} if group else {}) | {
         "request_id": request.request_id,
         "prompt": request.prompt,
         "completion": request.completion,
@@ -34,7 +39,7 @@ def request_to_dict(request) -> dict[str, Any]:
         "params": json_format.MessageToDict(request.params) if request.HasField("params") else {},
         "messages": [{"role": m.role, "content": m.content} for m in request.messages],
         "completion_tokens": request.completion_tokens,
-        "finish_reason": contract.FINISH_REASONS.get(request.finish_reason, "unspecified"),
+        "finish_reason": finish.get(request.finish_reason, "unspecified"),
         "group_id": request.group_id,
         "policy_version": request.policy_version,
         "seed": request.seed,
@@ -44,11 +49,13 @@ def request_to_dict(request) -> dict[str, Any]:
 class VerifierServicer:
     """All members run on one event loop."""
 
-    def __init__(self, spec: Spec, digest: str, pool: Pool):
+    def __init__(self, spec: Spec, digest: str, pool: Pool, max_request_bytes: int):
         self._spec = spec
         self._digest = digest
         self._pool = pool
+        self._max_request_bytes = max_request_bytes
         self._known: collections.OrderedDict[tuple, asyncio.Future] = collections.OrderedDict()
+        self._jobs: dict[tuple, Job] = {}  # of those in _known that are not done
 
     async def describe(self, request, context):
         theirs = request.handshake.protocol_version
@@ -63,8 +70,12 @@ class VerifierServicer:
             version=self._spec.version,
             digest=self._digest,
             components=self._spec.components,
-            reward_min=self._spec.reward_range[0],
-            reward_max=self._spec.reward_range[1],
+            reward_min=self._spec.reward_range[0] if self._spec.reward_range else 0.0,
+            reward_max=self._spec.reward_range[1] if self._spec.reward_range else 0.0,
+            group_aware=self._spec.group,
+            needs=self._spec.needs,
+            tier="process",
+            max_request_bytes=self._max_request_bytes,
             determinism=contract.DETERMINISM[self._spec.determinism],
             capacity=self._pool.workers,
             suggested_exec_timeout_s=self._spec.timeout_s,
@@ -81,7 +92,8 @@ class VerifierServicer:
 
     async def verify_stream(self, requests, context):
         results: asyncio.Queue = asyncio.Queue()
-        room = asyncio.Semaphore(_MAX_STREAM_IN_PROGRESS)
+        room = asyncio.Semaphore(
+            max(_LEAST_STREAM_ROOM, _STREAM_ROOM_PER_WORKER * self._pool.workers))
         running: set[asyncio.Task] = set()
 
         async def one(request):
@@ -89,6 +101,9 @@ class VerifierServicer:
 
         async def read():
             async for request in requests:
+                if request.cancel:
+                    self._cancel(request.request_id)
+                    continue
                 await room.acquire()
                 task = asyncio.create_task(one(request))
                 running.add(task)
@@ -108,32 +123,43 @@ class VerifierServicer:
                 task.cancel()
 
     async def cancel(self, request, context):
-        for (request_id, _), future in list(self._known.items()):
-            if request_id == request.request_id and not future.done():
-                future.set_result(self._result(request_id, outcome.error("CANCELLED", "cancelled")))
+        self._cancel(request.request_id)
         return contract.CancelReply()
+
+    def _cancel(self, request_id: str) -> None:
+        """Everybody who waits for the id is told CANCELLED; what runs for it is killed."""
+        for key, job in list(self._jobs.items()):
+            if key[0] == request_id:
+                self._settle(key, self._known[key], outcome.error("CANCELLED", "cancelled"))
+                self._pool.cancel(job)
 
     async def _score(self, request):
         """Remembers verdicts by id and content; a repeat joins the first."""
+        if request.ByteSize() > self._max_request_bytes:
+            return self._result(request.request_id, outcome.error(
+                "BAD_INPUT", f"the request has {request.ByteSize()} bytes, "
+                f"{self._max_request_bytes} are taken"))
         bare = contract.VerifyRequest()
         bare.CopyFrom(request)
         bare.exec_timeout_s = 0
         bare.queue_deadline_s = 0
         content = hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()
-        key = (request.request_id, content)
-        if request.request_id and key in self._known:
+        # Without an id nothing can be repeated or cancelled.
+        key = (request.request_id, content if request.request_id else object())
+        if key in self._known:
             return await asyncio.shield(self._known[key])
         future = asyncio.get_running_loop().create_future()
         self._known[key] = future
         try:
-            work = self._pool.submit(
+            job = self._pool.submit(
                 request_to_dict(request), request.exec_timeout_s, request.queue_deadline_s
             )
         except Overloaded as e:
             self._settle(key, future, outcome.error("OVERLOADED", str(e)))
         else:
+            self._jobs[key] = job
             loop = asyncio.get_running_loop()
-            work.add_done_callback(
+            job.future.add_done_callback(
                 lambda done: loop.call_soon_threadsafe(self._settle_from, key, future, done)
             )
         return await asyncio.shield(future)
@@ -143,6 +169,7 @@ class VerifierServicer:
         self._settle(key, future, stopped if done.cancelled() else done.result())
 
     def _settle(self, key, future, result: dict[str, Any]) -> None:
+        self._jobs.pop(key, None)
         if not future.done():
             future.set_result(self._result(key[0], result))
         # What was not judged may be tried again; what was is kept for repeats, up to a bound.
@@ -172,6 +199,7 @@ class VerifierServicer:
         )
         if "reward" in result:
             proto.reward = result["reward"]
+        proto.group.extend(self._result("", one) for one in result.get("group", ()))
         return proto
 
     def handlers(self) -> grpc.GenericRpcHandler:
@@ -195,7 +223,7 @@ class VerifierServicer:
         )
 
 
-async def serve(spec: Spec, digest: str, pool: Pool, bind: str) -> None:
+async def serve(spec: Spec, digest: str, pool: Pool, bind: str, max_request_bytes: int) -> None:
     """Until SIGTERM or SIGINT. Prints one line of JSON when it listens."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -209,7 +237,8 @@ async def serve(spec: Spec, digest: str, pool: Pool, bind: str) -> None:
             ("grpc.keepalive_permit_without_calls", 1),
         ]
     )
-    server.add_generic_rpc_handlers((VerifierServicer(spec, digest, pool).handlers(),))
+    servicer = VerifierServicer(spec, digest, pool, max_request_bytes)
+    server.add_generic_rpc_handlers((servicer.handlers(),))
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     port = server.add_insecure_port(bind)

@@ -19,7 +19,10 @@ _PR_SET_PDEATHSIG = 1
 
 def _answer(spec, request):
     try:
-        return outcome.interpret(spec.call(request), spec.reward_range)
+        said = spec.call(request)
+        if request.get("group"):
+            return outcome.interpret_group(said, spec.reward_range, spec.perfect)
+        return outcome.interpret(said, spec.reward_range, spec.perfect)
     except BadInput as e:
         return outcome.error("BAD_INPUT", str(e))
     except Exception:
@@ -27,7 +30,8 @@ def _answer(spec, request):
 
 
 def main() -> None:
-    path, fd, memory_mb = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    target, name, version = sys.argv[1:4]
+    fd, memory_mb = int(sys.argv[4]), int(sys.argv[5])
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if memory_mb > 0:
         resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
@@ -35,7 +39,7 @@ def main() -> None:
     # What the user's code prints is for people: the service's standard output is not.
     os.dup2(2, 1)
     try:
-        spec = load(path)
+        spec = load(target, name, version)
     except BaseException:
         channel.send(sock, {"error": traceback.format_exc(limit=-6)})
         raise SystemExit(1)
