@@ -1,6 +1,6 @@
 #include "model/checkpoint.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <filesystem>
 #include <map>

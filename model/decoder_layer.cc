@@ -1,6 +1,6 @@
 #include "model/decoder_layer.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "model/decoder_layer_cpu.h"
 #include "model/ops/dispatch.h"

@@ -1,6 +1,6 @@
 #include "model/score.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cmath>
 

@@ -1,6 +1,6 @@
 #include "model/transformer.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "model/decoder_layer.h"
 #include "model/ops/rms_norm.h"

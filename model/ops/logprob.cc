@@ -1,6 +1,7 @@
 #include "model/ops/logprob.h"
 
-#include <torch/torch.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/types.h>
 
 #include "model/ops/cpu/kernels.h"
 #include "model/ops/dispatch.h"

@@ -1,6 +1,6 @@
 #include "model/weights/flatten.h"
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <cstring>
 #include <map>

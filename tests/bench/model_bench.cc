@@ -2,7 +2,8 @@
 // and decode steps. Usage: model_bench [train|decode|both] [train_tokens=12032] [segment_tokens=47]
 // [layers=4] [hidden=128]
 #include <malloc.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/types.h>
 
 #include <chrono>
 #include <cstdio>

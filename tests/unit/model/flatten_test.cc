@@ -1,7 +1,7 @@
 #include "model/weights/flatten.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "model/packed_attention.h"
 #include "model/score.h"

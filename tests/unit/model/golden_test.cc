@@ -1,6 +1,6 @@
 // Log-probabilities of tiny checkpoints against transformers' (tests/golden/model/make_golden.py).
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <filesystem>
 #include <fstream>

@@ -1,6 +1,7 @@
 // Hand-written backward passes against autograd over plain ATen operators, in float64.
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/types.h>
 
 #include <thread>
 

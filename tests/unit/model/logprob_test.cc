@@ -1,7 +1,8 @@
 #include "model/ops/logprob.h"
 
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/types.h>
 
 namespace tramontane {
 namespace {

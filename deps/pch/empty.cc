@@ -1,0 +1,1 @@
+// A library needs one unit; this one only carries a precompiled header.

@@ -1,1 +1,0 @@
-// Exists only to give the precompiled header <torch/torch.h> an owner.
