@@ -224,6 +224,23 @@ class ReplayTest(unittest.TestCase):
         self.assertIn("run directory", err)
 
 
+class NameTest(unittest.TestCase):
+    """A C++ program has the same name: neither may pass for the other."""
+
+    def test_says_which_one_it_is(self):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), self.assertRaises(SystemExit) as ended:
+            cli.main(["--version"])
+        self.assertEqual(ended.exception.code, 0)
+        self.assertRegex(out.getvalue(), r"^tramontane-verifier \S+ \(protocol 1\), the Python package\n$")
+
+    def test_what_was_meant_for_the_other_one_is_sent_there(self):
+        for arguments in (["grade"], ["serve", "--name", "math", "--config", "resolved.json"]):
+            code, _, err = run(*arguments)
+            self.assertEqual(code, 2, arguments)
+            self.assertIn("C++ program of the same name", err)
+
+
 class SpecTest(unittest.TestCase):
     def test_refuses_settings_that_make_no_sense(self):
         for settings in ({"reward_range": (1, 0)}, {"reward_range": (0, math.inf)},

@@ -1,21 +1,30 @@
 """Command line: init, validate, test, serve, replay, pack, convert."""
 import argparse
 import asyncio
+import importlib.metadata
 import json
 import logging
 import os
 import sys
 from pathlib import Path
 
-from tramontane_verifier import convert, package, replay, scaffold, selftest, styles
+from tramontane_verifier import contract, convert, package, replay, scaffold, selftest, styles
 from tramontane_verifier.pool import Pool, StartFailed
 from tramontane_verifier.spec import digest, files_of, load
 
+# What the C++ program of the same name takes, and this one does not.
+_OTHERS_OPTIONS = {"--config", "--ready-file", "--exit-with-parent", "--metrics-bind"}
 _TARGET = "FILE.py, FILE.py:FUNCTION, MODULE:FUNCTION or PACKAGE.zip"
+
+
+def _version() -> str:
+    version = importlib.metadata.version("tramontane-verifier")
+    return f"tramontane-verifier {version} (protocol {contract.PROTOCOL_VERSION}), the Python package"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tramontane-verifier")
+    parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(dest="command", required=True)
 
     def add(name, text, pooled=True):
@@ -169,7 +178,12 @@ _COMMANDS = {"init": _init, "validate": _validate, "test": _test, "serve": _serv
 def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr,
                         format="%(asctime)s %(levelname)s %(message)s")
-    args = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["grade"] or _OTHERS_OPTIONS.intersection(given):
+        print("tramontane-verifier: this is the Python package's command; the built-in graders are in "
+              "the C++ program of the same name, which lies beside `tramontane`", file=sys.stderr)
+        return 2
+    args = _parser().parse_args(given)
     try:
         return _COMMANDS[args.command](args)
     except (OSError, StartFailed, ValueError, TypeError, ImportError, SyntaxError) as e:
