@@ -270,8 +270,44 @@ class ReasoningGymTest(unittest.TestCase):
         self.assertEqual(judge(spec, "\\boxed{1}")["status"], "BAD_INPUT")
 
 
-@unittest.skipUnless(installed("trl"), "trl is not installed")
-class TrlRewardsTest(unittest.TestCase):
+class PeersFunctionsTest(unittest.TestCase):
+    """Functions as the other trainers ship them."""
+
+    @unittest.skipUnless(installed("verl"), "verl is not installed")
+    def test_verls_own_compute_scores_unchanged(self):
+        from tramontane_verifier import verifier
+
+        # By file: importing the package itself asks for ray.
+        folder = importlib.util.find_spec("verl").submodule_search_locations[0]
+        for name, right, wrong in (("gsm8k", "so #### 5<|im_end|>", "#### 6"),
+                                   ("math_dapo", "Answer: 5<|im_end|>", "Answer: 6")):
+            spec = importlib.util.spec_from_file_location(name, f"{folder}/utils/reward_score/{name}.py")
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            judged = verifier(name=name, version="1", reward_range=(-1, 1))(module.compute_score)
+            self.assertEqual(judged.style, "verl")
+            self.assertEqual(judge(judged, right, answer="5")["reward"], 1.0, name)
+            said = judge(judged, wrong, answer="5")
+            self.assertLessEqual(said["reward"], 0.0, name)
+            self.assertFalse(said["correct"], name)
+
+    @unittest.skipUnless(installed("verifiers"), "verifiers is not installed")
+    def test_a_verifiers_rubric_unchanged(self):
+        import verifiers
+
+        from tramontane_verifier import rubric
+
+        def exact(completion, answer, **kwargs):
+            return float(completion[-1]["content"] == answer)
+
+        def brief(completion):
+            return 0.5
+
+        spec = rubric(name="r", version="1",
+                      funcs=verifiers.Rubric(funcs=[exact, brief], weights=[1.0, 0.2]))
+        self.assertAlmostEqual(judge(spec, "5", answer="5")["reward"], 1.1)
+
+    @unittest.skipUnless(installed("trl"), "trl is not installed")
     def test_trls_own_reward_functions_unchanged(self):
         from trl.rewards import think_format_reward
 
