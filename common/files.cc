@@ -42,12 +42,14 @@ absl::Status WriteAll(int fd, std::string_view bytes, const std::string& path) {
   return absl::OkStatus();
 }
 
-absl::Status WriteTemporary(const std::string& temporary, std::string_view bytes) {
+// Errors name `path`, which is what the caller asked for.
+absl::Status WriteTemporary(const std::string& temporary, std::string_view bytes,
+                            const std::string& path) {
   Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (fd.get() < 0) return ErrnoStatus(errno, temporary);
-  RETURN_IF_ERROR(WriteAll(fd.get(), bytes, temporary));
-  if (::fsync(fd.get()) != 0) return ErrnoStatus(errno, temporary);
-  if (fd.Close() != 0) return ErrnoStatus(errno, temporary);
+  if (fd.get() < 0) return ErrnoStatus(errno, path);
+  RETURN_IF_ERROR(WriteAll(fd.get(), bytes, path));
+  if (::fsync(fd.get()) != 0) return ErrnoStatus(errno, path);
+  if (fd.Close() != 0) return ErrnoStatus(errno, path);
   return absl::OkStatus();
 }
 
@@ -56,14 +58,20 @@ absl::Status WriteTemporary(const std::string& temporary, std::string_view bytes
 absl::Status ErrnoStatus(int error_number, const std::string& what) {
   const std::string text = what + ": " + std::strerror(error_number);
   switch (error_number) {
-    case ENOENT: return absl::NotFoundError(text);
-    case EEXIST: return absl::AlreadyExistsError(text);
+    case ENOENT:
+      return absl::NotFoundError(text);
+    case EEXIST:
+      return absl::AlreadyExistsError(text);
     case EACCES:
-    case EPERM: return absl::PermissionDeniedError(text);
+    case EPERM:
+      return absl::PermissionDeniedError(text);
     case ENOSPC:
-    case EDQUOT: return absl::ResourceExhaustedError(what + ": disk full");
-    case EFBIG: return absl::ResourceExhaustedError(what + ": file size limit reached");
-    default: return absl::InternalError(text);
+    case EDQUOT:
+      return absl::ResourceExhaustedError(what + ": disk full");
+    case EFBIG:
+      return absl::ResourceExhaustedError(what + ": file size limit reached");
+    default:
+      return absl::InternalError(text);
   }
 }
 
@@ -93,8 +101,9 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) 
 absl::Status WriteFileAtomic(const std::string& path, std::string_view bytes) {
   // The pid keeps two processes that write the same content address out of each other's way.
   const std::string temporary = path + ".tmp." + std::to_string(::getpid());
-  absl::Status status = WriteTemporary(temporary, bytes);
-  if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) status = ErrnoStatus(errno, path);
+  absl::Status status = WriteTemporary(temporary, bytes, path);
+  if (status.ok() && ::rename(temporary.c_str(), path.c_str()) != 0)
+    status = ErrnoStatus(errno, path);
   if (!status.ok()) {
     ::unlink(temporary.c_str());
     return status;
@@ -107,6 +116,17 @@ absl::Status MakeDirs(const std::string& path) {
   std::filesystem::create_directories(path, error);
   if (error) return ErrnoStatus(error.value(), path);
   return absl::OkStatus();
+}
+
+absl::Status CheckRoom(const std::string& dir, size_t bytes) {
+  const std::string probe = dir + "/.room." + std::to_string(::getpid());
+  Fd fd(::open(probe.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  if (fd.get() < 0) return ErrnoStatus(errno, dir);
+  const int error = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes));
+  ::unlink(probe.c_str());
+  return error == 0 ? absl::OkStatus()
+                    : ErrnoStatus(
+                          error, dir + ": no room for another " + std::to_string(bytes) + " bytes");
 }
 
 absl::Status FsyncDir(const std::string& path) {

@@ -1,5 +1,6 @@
 // Durable file effects. Every write that must survive a crash goes through here:
-// temporary name → fsync → rename → fsync of the parent folder. A failed write leaves nothing behind.
+// temporary name → fsync → rename → fsync of the parent folder. A failed write leaves nothing
+// behind.
 #pragma once
 
 #include <string>
@@ -15,6 +16,8 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes =
 absl::Status WriteFileAtomic(const std::string& path, std::string_view bytes);
 absl::Status MakeDirs(const std::string& path);
 absl::Status FsyncDir(const std::string& path);
+// Can `bytes` still be written in folder `dir`? Tried, not asked for: quotas count as well.
+absl::Status CheckRoom(const std::string& dir, size_t bytes);
 absl::Status ErrnoStatus(int error_number, const std::string& what);
 
 }  // namespace tramontane

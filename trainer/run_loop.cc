@@ -2,17 +2,16 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
-#include <set>
 #include <thread>
 #include <utility>
 
 #include "common/clock.h"
+#include "common/files.h"
 #include "common/log.h"
 #include "common/status.h"
 #include "queue/blob_store.h"
-#include "queue/work_queue.h"
 #include "trainer/loop/background_writer.h"
+#include "trainer/loop/checkpointer.h"
 #include "trainer/loop/collection_window.h"
 #include "trainer/loop/collector.h"
 #include "trainer/loop/dispatcher.h"
@@ -20,10 +19,13 @@
 #include "trainer/loop/group_book.h"
 #include "trainer/loop/loop_journal.h"
 #include "trainer/loop/loop_shared.h"
+#include "trainer/loop/orphan_sweep.h"
 #include "trainer/loop/publish_thread.h"
 #include "trainer/loop/recovery.h"
 #include "trainer/loop/startup.h"
+#include "trainer/loop/state_board.h"
 #include "trainer/loop/step_recorder.h"
+#include "trainer/loop/waiting.h"
 
 namespace tramontane {
 namespace {
@@ -31,31 +33,14 @@ namespace {
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds kTick(100);
-constexpr double kFirstWaitingS = 2, kNextWaitingS = 5;
 // Dropped groups are journalled with the next batch, or when so many or so old without one.
 constexpr double kDropFlushS = 1;
 // After this many steps' worth of dropped groups a short batch is better than none.
 constexpr int64_t kStarvedSteps = 4;
 constexpr double kEvalStallS = 120;
 constexpr double kFinalPublishS = 60;
-constexpr double kOrphanBlobS = 900;  // a generator may still be about to complete a younger one
-
-SamplingParams TrainSampling(const RolloutSection& rollout) {
-  SamplingParams sampling;
-  sampling.temperature = rollout.temperature;
-  sampling.top_p = rollout.top_p;
-  sampling.top_k = rollout.top_k;
-  sampling.min_p = rollout.min_p;
-  sampling.max_new_tokens = rollout.max_new_tokens;
-  sampling.stop = rollout.stop;
-  return sampling;
-}
-
-std::string OneDecimal(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f", value);
-  return text;
-}
+// A run directory without so much room is full: its next groups will not fit.
+constexpr size_t kLeastRoomBytes = size_t{1} << 20;
 
 }  // namespace
 
@@ -66,7 +51,7 @@ class RunLoop::Impl {
        std::vector<PromptRow> eval_rows, WeightPublisher& publisher, MetricsRegistry& metrics);
 
   absl::Status Run(const std::atomic<bool>& stop);
-  LoopState state() const;
+  LoopState state() const { return board_.Get(); }
   int64_t epoch() const { return epoch_; }
 
  private:
@@ -75,15 +60,11 @@ class RunLoop::Impl {
   absl::Status Train(const std::atomic<bool>& stop, std::string& reason);
   absl::StatusOr<std::optional<std::vector<ReadyGroup>>> AwaitBatch(const std::atomic<bool>& stop);
   absl::Status TakeStep(std::vector<ReadyGroup> batch);
-  absl::Status Checkpoint();
   void Offer();
-  void StartSweep();
   void TakeEvalResults();
   absl::Status FinalEvaluation(const std::atomic<bool>& stop);
   absl::Status Finish(const std::atomic<bool>& stop, const std::string& reason);
   std::string StopReason(const std::atomic<bool>& stop) const;
-  std::string WhoWaitsOnWhom() const;
-  void SetPhase(const std::string& phase, const std::string& waiting_for = "", double waiting_s = 0);
 
   const Options options_;
   const TrainerSection& trainer_;
@@ -105,23 +86,19 @@ class RunLoop::Impl {
   Dispatcher dispatcher_;
   Collector collector_;
   LoopJournal journal_;
+  Checkpointer checkpointer_;
+  StateBoard board_;
   PublishThread publish_;
-  Histogram checkpoint_seconds_;
-  Gauge checkpoint_time_;
 
   // The learner's thread only.
   int64_t step_ = 0;
-  int64_t checkpoint_step_ = -1;
   int consecutive_skips_ = 0;
   double batch_wait_s_ = 0;
-
-  const SteadyClock::time_point created_ = SteadyClock::now();
-  mutable std::mutex state_mutex_;
-  LoopState state_;  // guarded by state_mutex_
 };
 
-RunLoop::Impl::Impl(Options options, LoopParts parts, Trainable& trainable, std::vector<PromptRow> train_rows,
-                    std::vector<PromptRow> eval_rows, WeightPublisher& publisher, MetricsRegistry& metrics)
+RunLoop::Impl::Impl(Options options, LoopParts parts, Trainable& trainable,
+                    std::vector<PromptRow> train_rows, std::vector<PromptRow> eval_rows,
+                    WeightPublisher& publisher, MetricsRegistry& metrics)
     : options_(std::move(options)),
       trainer_(options_.config.trainer),
       trainable_(trainable),
@@ -132,6 +109,7 @@ RunLoop::Impl::Impl(Options options, LoopParts parts, Trainable& trainable, std:
       train_rows_(std::move(train_rows)),
       events_(options_.emit),
       health_(metrics.MakeCounter("tramontane_redis_unavailable_seconds_total")),
+      writer_(failure_),
       book_({.groups_per_step = trainer_.groups_per_step,
              .max_staleness_versions = trainer_.max_staleness_versions,
              .max_steps = options_.config.run.max_steps,
@@ -146,36 +124,41 @@ RunLoop::Impl::Impl(Options options, LoopParts parts, Trainable& trainable, std:
                  .tokens_before = plan_.ledger.generated_tokens,
                  .recent_rewards = plan_.ledger.recent_rewards},
                 events_, writer_, metrics),
-      dispatcher_({.run_id = options_.run_id,
-                   .seed = options_.config.run.seed,
-                   .epoch = epoch_,
-                   .samples_per_group = options_.config.rollout.samples_per_group,
-                   .high_water = int64_t{2} * (trainer_.max_staleness_versions + 1) * trainer_.groups_per_step,
-                   .sampling = TrainSampling(options_.config.rollout)},
-                  train_rows_,
-                  PromptOrder(train_rows_.size(), options_.config.run.seed, options_.config.data.shuffle),
-                  std::move(parts.dispatcher_queue), blobs_, book_, evaluation_, health_, failure_, metrics),
+      dispatcher_(
+          {.run_id = options_.run_id,
+           .seed = options_.config.run.seed,
+           .epoch = epoch_,
+           .rollout = options_.config.rollout,
+           .high_water =
+               int64_t{2} * (trainer_.max_staleness_versions + 1) * trainer_.groups_per_step},
+          train_rows_,
+          PromptOrder(train_rows_.size(), options_.config.run.seed, options_.config.data.shuffle),
+          std::move(parts.dispatcher_queue), blobs_, book_, evaluation_, health_, failure_,
+          metrics),
       collector_({.run_id = options_.run_id,
                   .lease_s = options_.config.generator.lease_s,
                   .filter = options_.config.algorithm.filter},
-                 std::move(parts.collector_queue), blobs_, book_, evaluation_, dispatcher_, window_, health_,
-                 failure_, metrics),
-      journal_(std::move(parts.journal), epoch_, options_.config.rollout.samples_per_group, book_, dispatcher_,
-               window_, metrics),
-      publish_(publisher),
-      checkpoint_seconds_(metrics.MakeHistogram("tramontane_checkpoint_seconds")),
-      checkpoint_time_(metrics.MakeGauge("tramontane_checkpoint_timestamp_seconds")),
-      step_(plan_.step) {
-  if (options_.restored) checkpoint_step_ = plan_.step;
-}
+                 std::move(parts.collector_queue), blobs_, book_, evaluation_, dispatcher_, window_,
+                 health_, failure_, metrics),
+      journal_(std::move(parts.journal), epoch_, options_.config.rollout.samples_per_group, book_,
+               dispatcher_, window_, metrics),
+      checkpointer_(epoch_, options_.restored ? plan_.step : -1, trainable_, journal_, book_,
+                    recorder_, blobs_, writer_, events_, metrics),
+      board_(epoch_, book_, recorder_),
+      publish_(publisher, failure_),
+      step_(plan_.step) {}
 
 absl::Status RunLoop::Impl::Run(const std::atomic<bool>& stop) {
-  SetPhase("replaying");
+  board_.Set(step_, "replaying");
   RETURN_IF_ERROR(Replay(stop));
   if (stop) return absl::OkStatus();
   // Without a checkpoint a resumed run would have to find its starting weights by itself.
-  if (checkpoint_step_ < 0) RETURN_IF_ERROR(Checkpoint());
-  StartSweep();
+  if (checkpointer_.saved_step() < 0) RETURN_IF_ERROR(checkpointer_.Save(step_));
+  if (options_.resume) {
+    writer_.Do("sweep of orphaned blobs", [this] {
+      return SweepOrphanedBlobs(options_.config.redis, options_.run_id, plan_.needed_blobs, blobs_);
+    });
+  }
   Offer();
   RETURN_IF_ERROR(AwaitReceiver(stop, /*timeout_s=*/-1));
 
@@ -192,7 +175,7 @@ absl::Status RunLoop::Impl::Run(const std::atomic<bool>& stop) {
     if (status.ok() && !reason.empty()) status = FinalEvaluation(stop);
   }
   if (!status.ok()) {
-    SetPhase("failed", std::string(status.message()));
+    board_.Set(step_, "failed", std::string(status.message()));
     return status;
   }
   return Finish(stop, reason);
@@ -203,7 +186,8 @@ absl::Status RunLoop::Impl::Replay(const std::atomic<bool>& stop) {
   int64_t replayed = 0;
   for (const JournalRecord& batch : plan_.replay) {
     if (stop) return absl::OkStatus();
-    absl::StatusOr<std::vector<Group>> groups = LoadBatch(batch, blobs_, options_.config.algorithm.filter);
+    absl::StatusOr<std::vector<Group>> groups =
+        LoadBatch(batch, blobs_, options_.config.algorithm.filter);
     if (!groups.ok()) {
       // Nobody can tell any more what was trained on: that part of the lineage is void.
       LogError("replay_stopped", {{"step", batch.step}, {"status", groups.status()}});
@@ -214,29 +198,14 @@ absl::Status RunLoop::Impl::Replay(const std::atomic<bool>& stop) {
     step_ = batch.step;
     ++replayed;
     journal_.KeepUntilCheckpoint(batch.blobs);
-    SetPhase("replaying");
+    board_.Set(step_, "replaying");
   }
   book_.StepDone(step_);
-  const Json event = {{"event", "resumed"}, {"step", step_}, {"replayed", replayed}, {"epoch", epoch_}};
+  const Json event = {
+      {"event", "resumed"}, {"step", step_}, {"replayed", replayed}, {"epoch", epoch_}};
   recorder_.Append(event);
   events_.Emit(event);
   return absl::OkStatus();
-}
-
-void RunLoop::Impl::StartSweep() {
-  if (!options_.resume) return;
-  // Once, on the writer's thread: blobs that a crash orphaned.
-  writer_.Do("sweep of orphaned blobs", [this] {
-    absl::StatusOr<std::unique_ptr<WorkQueue>> queue =
-        WorkQueue::Connect(options_.config.redis, options_.run_id);
-    RETURN_IF_ERROR(queue.status());
-    ASSIGN_OR_RETURN(const std::vector<UnretiredGroup> queued, (*queue)->ListUnretired());
-    std::set<std::string> keep(plan_.needed_blobs.begin(), plan_.needed_blobs.end());
-    for (const UnretiredGroup& group : queued) keep.insert(group.blob);
-    ASSIGN_OR_RETURN(const int64_t removed, blobs_.Sweep(keep, kOrphanBlobS));
-    if (removed > 0) LogInfo("orphaned_blobs_removed", {{"blobs", removed}});
-    return absl::OkStatus();
-  });
 }
 
 void RunLoop::Impl::Offer() {
@@ -247,20 +216,13 @@ void RunLoop::Impl::Offer() {
 }
 
 absl::Status RunLoop::Impl::AwaitReceiver(const std::atomic<bool>& stop, double timeout_s) {
-  const auto start = SteadyClock::now();
-  double next_event_s = kFirstWaitingS;
+  WaitNotice notice(step_, board_, events_);
+  const std::string what = "a generator that serves version " + std::to_string(step_);
   while (!stop && !failure_.failed()) {
     const absl::Status served = publisher_.WaitForReceiver(step_, 0.25);
     if (served.ok()) return served;
-    const double waited = SecondsSince(start);
-    const std::string what = "a generator that serves version " + std::to_string(step_);
-    SetPhase("waiting", what, waited);
-    if (waited >= next_event_s) {
-      next_event_s = waited + kNextWaitingS;
-      events_.Emit({{"event", "waiting"}, {"step", step_}, {"waiting_for", what}, {"seconds", waited}});
-      LogInfo("waiting", {{"for", what}, {"seconds", waited}, {"last", served}});
-    }
-    if (timeout_s >= 0 && waited > timeout_s) return served;
+    notice.StillWaiting(what, served);
+    if (timeout_s >= 0 && notice.seconds() > timeout_s) return served;
   }
   return failure_.Get();
 }
@@ -286,55 +248,34 @@ absl::Status RunLoop::Impl::Train(const std::atomic<bool>& stop, std::string& re
   }
 }
 
-absl::StatusOr<std::optional<std::vector<ReadyGroup>>> RunLoop::Impl::AwaitBatch(const std::atomic<bool>& stop) {
-  const auto start = SteadyClock::now();
-  double next_event_s = kFirstWaitingS;
+absl::StatusOr<std::optional<std::vector<ReadyGroup>>> RunLoop::Impl::AwaitBatch(
+    const std::atomic<bool>& stop) {
+  WaitNotice notice(step_, board_, events_);
   while (true) {
     if (failure_.failed()) return failure_.Get();
     if (stop || !StopReason(stop).empty()) return std::optional<std::vector<ReadyGroup>>();
-    const bool starved =
-        journal_.dropped() >= kStarvedSteps * trainer_.groups_per_step;
+    const bool starved = journal_.dropped() >= kStarvedSteps * trainer_.groups_per_step;
     std::optional<std::vector<ReadyGroup>> batch = book_.TakeBatch(starved);
-    const double waited = SecondsSince(start);
     if (batch) {
-      batch_wait_s_ = waited;
+      batch_wait_s_ = notice.seconds();
       return batch;
     }
-    if (journal_.seconds_since_append() >= kDropFlushS) RETURN_IF_ERROR(journal_.AppendDrops(step_));
+    if (journal_.seconds_since_append() >= kDropFlushS)
+      RETURN_IF_ERROR(journal_.AppendDrops(step_));
     TakeEvalResults();
-    SetPhase("waiting", WhoWaitsOnWhom(), waited);
-    if (waited >= next_event_s) {
-      next_event_s = waited + kNextWaitingS;
-      const std::string what = WhoWaitsOnWhom();
-      LogInfo("waiting", {{"for", what}, {"seconds", waited}});
-      events_.Emit({{"event", "waiting"}, {"step", step_}, {"waiting_for", what}, {"seconds", waited}});
-    }
+    const bool said_aloud = notice.StillWaiting(
+        DescribeGroupWait(book_.counts(), trainer_.groups_per_step, journal_.dropped(),
+                          collector_.stats(), health_.SecondsDown()));
+    // Generators and Redis wait out a full disk, each in its place; somebody has to say that it is.
+    if (said_aloud) RETURN_IF_ERROR(CheckRoom(options_.run_dir, kLeastRoomBytes));
     book_.WaitForReady(kTick);
   }
 }
 
-std::string RunLoop::Impl::WhoWaitsOnWhom() const {
-  if (const double down = health_.SecondsDown(); down > 0) {
-    return "redis, unavailable for " + OneDecimal(down) + " s";
-  }
-  const BookCounts counts = book_.counts();
-  const QueueStats stats = collector_.stats();
-  std::string text = "groups (" + std::to_string(counts.ready) + " of " +
-                     std::to_string(trainer_.groups_per_step) + " ready, " + std::to_string(counts.running) +
-                     " running";
-  if (journal_.dropped() > 0) text += ", " + std::to_string(journal_.dropped()) + " dropped";
-  if (stats.leased > 0) {
-    text += "; oldest lease " + OneDecimal(stats.oldest_lease_s) + " s by " + stats.oldest_lease_worker;
-  } else if (stats.waiting > 0) {
-    text += "; " + std::to_string(stats.waiting) + " unclaimed for " + OneDecimal(stats.oldest_waiting_s) + " s";
-  }
-  return text + ")";
-}
-
 absl::Status RunLoop::Impl::TakeStep(std::vector<ReadyGroup> batch) {
-  SetPhase("training");
-  RETURN_IF_ERROR(
-      Annotate(journal_.AppendBatch(step_ + 1, batch), "journalling step " + std::to_string(step_ + 1)));
+  board_.Set(step_, "training");
+  RETURN_IF_ERROR(Annotate(journal_.AppendBatch(step_ + 1, batch),
+                           "journalling step " + std::to_string(step_ + 1)));
   // The learner reads whole groups; they are moved there and back, not copied.
   std::vector<Group> groups;
   groups.reserve(batch.size());
@@ -350,12 +291,7 @@ absl::Status RunLoop::Impl::TakeStep(std::vector<ReadyGroup> batch) {
   const std::string skip_reason = report.skip_reason;
   TakeEvalResults();
   std::vector<DroppedGroup> dropped = journal_.TakeDropped();
-  {
-    std::lock_guard lock(state_mutex_);
-    state_.busy_seconds += report.seconds;
-    state_.trained += batch.size();
-    state_.dropped += dropped.size();
-  }
+  board_.AddStep(report.seconds, batch.size(), dropped.size());
   recorder_.Record({.report = std::move(report),
                     .batch = std::move(batch),
                     .dropped = std::move(dropped),
@@ -368,38 +304,17 @@ absl::Status RunLoop::Impl::TakeStep(std::vector<ReadyGroup> batch) {
                     .probe_gap = publisher_.ProbeGap(),
                     .wait_seconds = batch_wait_s_,
                     .redis_down_seconds = health_.SecondsDown()});
-  SetPhase("training");
+  board_.Set(step_, "training");
   if (consecutive_skips_ > trainer_.max_nonfinite_steps) {
-    return absl::InternalError(std::to_string(consecutive_skips_) + " steps in a row were not finite: " + skip_reason);
+    return absl::InternalError(std::to_string(consecutive_skips_) +
+                               " steps in a row were not finite: " + skip_reason);
   }
   const bool last = step_ == options_.config.run.max_steps;
   const int64_t eval_every = trainer_.eval_interval_steps;
   if (eval_every > 0 && step_ % eval_every == 0 && !last) evaluation_.Start(step_);
   const int64_t save_every = trainer_.checkpoint_interval_steps;
-  if (save_every > 0 && step_ % save_every == 0 && !last) RETURN_IF_ERROR(Checkpoint());
-  return absl::OkStatus();
-}
-
-absl::Status RunLoop::Impl::Checkpoint() {
-  const auto start = SteadyClock::now();
-  RETURN_IF_ERROR(journal_.AppendDrops(step_));
-  LedgerState ledger;
-  ledger.journal_size = journal_.size();
-  ledger.journal_head = journal_.head();
-  ledger.frontier = book_.frontier();
-  ledger.elapsed_s = recorder_.elapsed_s();
-  ledger.generated_tokens = recorder_.generated_tokens();
-  ledger.recent_rewards = recorder_.recent_rewards();
-  RETURN_IF_ERROR(trainable_.SaveCheckpoint({step_, epoch_, ToJson(ledger)}));
-  checkpoint_step_ = step_;
-  writer_.Do("removal of old blobs", [this, removable = journal_.CheckpointDurable()] {
-    for (const std::string& address : removable) RETURN_IF_ERROR(blobs_.Remove(address));
-    return absl::OkStatus();
-  });
-  const double seconds = SecondsSince(start);
-  checkpoint_seconds_.Observe(seconds);
-  checkpoint_time_.Set(SystemClock().NowUnixMs() / 1e3);
-  events_.Emit({{"event", "checkpoint"}, {"step", step_}, {"seconds", seconds}});
+  if (save_every > 0 && step_ % save_every == 0 && !last)
+    RETURN_IF_ERROR(checkpointer_.Save(step_));
   return absl::OkStatus();
 }
 
@@ -419,7 +334,8 @@ absl::Status RunLoop::Impl::FinalEvaluation(const std::atomic<bool>& stop) {
   int64_t outstanding = evaluation_.outstanding();
   while (!stop && evaluation_.active()) {
     if (failure_.failed()) return failure_.Get();
-    SetPhase("evaluating", std::to_string(outstanding) + " held-out answers", SecondsSince(progress));
+    board_.Set(step_, "evaluating", std::to_string(outstanding) + " held-out answers",
+               SecondsSince(progress));
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     TakeEvalResults();
     if (const int64_t now = evaluation_.outstanding(); now != outstanding) {
@@ -441,8 +357,8 @@ absl::Status RunLoop::Impl::Finish(const std::atomic<bool>& stop, const std::str
   if (finished) book_.DropAll("run_finished");
   RETURN_IF_ERROR(journal_.AppendDrops(step_));
   dispatcher_.Drain(/*empty=*/finished);
-  if (checkpoint_step_ != step_ || finished) RETURN_IF_ERROR(Checkpoint());
-  SetPhase(finished ? "finished" : "stopped");
+  if (checkpointer_.saved_step() != step_ || finished) RETURN_IF_ERROR(checkpointer_.Save(step_));
+  board_.Set(step_, finished ? "finished" : "stopped");
   Json event = {{"event", finished ? "finished" : "stopped"},
                 {"reason", finished ? reason : "told to stop"},
                 {"step", step_},
@@ -457,31 +373,10 @@ absl::Status RunLoop::Impl::Finish(const std::atomic<bool>& stop, const std::str
   if (recorder_.first_eval_accuracy()) event["accuracy_before"] = *recorder_.first_eval_accuracy();
   if (recorder_.eval_accuracy()) event["accuracy_after"] = *recorder_.eval_accuracy();
   recorder_.Append(event);
+  // A run is finished when what people look at is on the disk, too.
+  RETURN_IF_ERROR(writer_.Flush());
   events_.Emit(event);
   return absl::OkStatus();
-}
-
-void RunLoop::Impl::SetPhase(const std::string& phase, const std::string& waiting_for, double waiting_s) {
-  const BookCounts counts = book_.counts();
-  std::lock_guard lock(state_mutex_);
-  state_.phase = phase;
-  state_.waiting_for = waiting_for;
-  state_.waiting_since_s = waiting_s;
-  state_.step = step_;
-  state_.epoch = epoch_;
-  state_.issued = counts.issued;
-  state_.running = static_cast<uint64_t>(counts.running);
-  state_.ready = static_cast<uint64_t>(counts.ready);
-  state_.mean_reward = recorder_.last_reward();
-  state_.mean_staleness_versions = recorder_.last_staleness();
-  state_.eval_accuracy = recorder_.eval_accuracy();
-}
-
-LoopState RunLoop::Impl::state() const {
-  std::lock_guard lock(state_mutex_);
-  LoopState state = state_;
-  state.uptime_seconds = SecondsSince(created_);
-  return state;
 }
 
 RunLoop::RunLoop(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -490,12 +385,13 @@ RunLoop::~RunLoop() = default;
 absl::StatusOr<std::unique_ptr<RunLoop>> RunLoop::Create(Options options, Trainable& trainable,
                                                          std::vector<PromptRow> train_rows,
                                                          std::vector<PromptRow> eval_rows,
-                                                         WeightPublisher& publisher, MetricsRegistry& metrics) {
+                                                         WeightPublisher& publisher,
+                                                         MetricsRegistry& metrics) {
   if (train_rows.empty()) return absl::InvalidArgumentError("data.train: no rows");
   ASSIGN_OR_RETURN(LoopParts parts, PrepareLoop(options));
-  return std::unique_ptr<RunLoop>(
-      new RunLoop(std::make_unique<Impl>(std::move(options), std::move(parts), trainable, std::move(train_rows),
-                                         std::move(eval_rows), publisher, metrics)));
+  return std::unique_ptr<RunLoop>(new RunLoop(
+      std::make_unique<Impl>(std::move(options), std::move(parts), trainable, std::move(train_rows),
+                             std::move(eval_rows), publisher, metrics)));
 }
 
 absl::Status RunLoop::Run(const std::atomic<bool>& stop) { return impl_->Run(stop); }

@@ -15,6 +15,7 @@
 #include "common/metrics.h"
 #include "common/rollout.h"
 #include "model/weights/manifest.h"
+#include "trainer/loop_state.h"
 #include "trainer/trainable.h"
 
 namespace tramontane {
@@ -24,24 +25,14 @@ namespace tramontane {
 class WeightPublisher {
  public:
   virtual ~WeightPublisher() = default;
-  virtual absl::Status Publish(WeightManifest manifest, std::vector<char> payload) = 0;
+  // An error says that nobody can be offered this version; it may be tried again.
+  virtual absl::Status Publish(const WeightManifest& manifest,
+                               const std::vector<char>& payload) = 0;
   // Waits until at least one generator serves `version` (used before the first step and by tests).
   virtual absl::Status WaitForReceiver(int64_t version, double timeout_s) = 0;
   // Largest |generator − trainer| log-probability of the probe tokens, in nats, over the
   // generators' newest commits: the same tokens at the same version. Empty before the first.
   virtual std::optional<double> ProbeGap() const = 0;
-};
-
-// Live numbers for GetState and `status`; written by the loop, read by any thread.
-struct LoopState {
-  std::string phase = "starting";
-  std::string waiting_for;     // "" when busy; else e.g. "groups (12 of 32 ready)"
-  double waiting_since_s = 0;  // seconds it has waited
-  int64_t step = 0, epoch = 0;
-  uint64_t issued = 0, running = 0, ready = 0, trained = 0, dropped = 0;
-  double mean_reward = 0, mean_staleness_versions = 0;
-  std::optional<double> eval_accuracy;
-  double busy_seconds = 0, uptime_seconds = 0;
 };
 
 class RunLoop {
@@ -70,7 +61,8 @@ class RunLoop {
   ~RunLoop();
 
   // Runs to max_steps (or a stop rule) unless `stop` becomes true; then checkpoints and returns.
-  // Call once. Redis being away is waited out; a full disk is ResourceExhausted.
+  // Call once. Redis being away is waited out. A full disk is ResourceExhausted, naming the file;
+  // what was journalled by then stays, and a resumed run goes on from it.
   absl::Status Run(const std::atomic<bool>& stop);
   int64_t epoch() const;  // this trainer's fencing epoch
   LoopState state() const;

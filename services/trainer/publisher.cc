@@ -22,7 +22,8 @@ absl::StatusOr<std::unique_ptr<Publisher>> Publisher::Create(Options options,
   std::unique_ptr<Publisher> publisher(new Publisher(std::move(options), metrics));
   const Options& chosen = publisher->options_;
   if (chosen.weights.transport != "tcp") {
-    ASSIGN_OR_RETURN(publisher->shared_memory_, MakeSharedMemorySource(chosen.shared_memory_prefix));
+    ASSIGN_OR_RETURN(publisher->shared_memory_,
+                     MakeSharedMemorySource(chosen.shared_memory_prefix));
   }
   if (chosen.weights.transport != "shared_memory") {
     ASSIGN_OR_RETURN(publisher->tcp_, MakeTcpSource(chosen.tcp_bind));
@@ -45,7 +46,7 @@ Publisher::~Publisher() {
   receivers.clear();  // joins their threads while the rest still stands
 }
 
-absl::Status Publisher::Publish(WeightManifest manifest, std::vector<char> payload) {
+absl::Status Publisher::Publish(const WeightManifest& manifest, const std::vector<char>& payload) {
   if (payload.size() != manifest.payload_bytes) {
     return absl::InvalidArgumentError("payload and manifest differ in size");
   }
@@ -91,7 +92,8 @@ absl::Status Publisher::WaitForReceiver(int64_t version, double timeout_s) {
   for (const auto& [id, entry] : receivers_) {
     why += "; " + id + ": " + entry.receiver->last_error().ToString();
   }
-  return absl::DeadlineExceededError("no generator serves weight version " + std::to_string(version) +
+  return absl::DeadlineExceededError("no generator serves weight version " +
+                                     std::to_string(version) +
                                      (why.empty() ? "; none has announced itself" : why));
 }
 
@@ -135,8 +137,8 @@ std::vector<std::shared_ptr<Receiver>> Publisher::TakeExpired() {
       ++it;
       continue;
     }
-    LogWarn("generator_silent", {{"generator", it->first},
-                                 {"seconds", SecondsSince(it->second.seen)}});
+    LogWarn("generator_silent",
+            {{"generator", it->first}, {"seconds", SecondsSince(it->second.seen)}});
     expired.push_back(std::move(it->second.receiver));
     it = receivers_.erase(it);
   }

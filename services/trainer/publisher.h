@@ -30,15 +30,17 @@ class Publisher final : public WeightPublisher {
     Identity identity;
     std::string shared_memory_prefix;  // unique to the run
     std::string tcp_bind = "127.0.0.1:0";
-    std::string advertise_host = "";  // replaces the host of the TCP source's address; empty: as bound
+    std::string advertise_host =
+        "";  // replaces the host of the TCP source's address; empty: as bound
     std::string host_id;
     double expire_after_s = 10;  // a generator that has not announced itself for so long is gone
   };
   // `metrics` outlives the publisher.
-  static absl::StatusOr<std::unique_ptr<Publisher>> Create(Options options, MetricsRegistry& metrics);
+  static absl::StatusOr<std::unique_ptr<Publisher>> Create(Options options,
+                                                           MetricsRegistry& metrics);
   ~Publisher() override;
 
-  absl::Status Publish(WeightManifest manifest, std::vector<char> payload) override;
+  absl::Status Publish(const WeightManifest& manifest, const std::vector<char>& payload) override;
   absl::Status WaitForReceiver(int64_t version, double timeout_s) override;
   std::optional<double> ProbeGap() const override;
 

@@ -22,6 +22,17 @@ uint64_t SamplingSeed(uint64_t seed, uint64_t cursor) {
   return std::strtoull(digest.substr(0, 16).c_str(), nullptr, 16);
 }
 
+SamplingParams TrainSampling(const RolloutSection& rollout) {
+  SamplingParams sampling;
+  sampling.temperature = rollout.temperature;
+  sampling.top_p = rollout.top_p;
+  sampling.top_k = rollout.top_k;
+  sampling.min_p = rollout.min_p;
+  sampling.max_new_tokens = rollout.max_new_tokens;
+  sampling.stop = rollout.stop;
+  return sampling;
+}
+
 }  // namespace
 
 Dispatcher::Dispatcher(Options options, const std::vector<PromptRow>& rows, PromptOrder order,
@@ -186,9 +197,9 @@ GroupTask Dispatcher::MakeTrainTask(uint64_t cursor) {
   task.cursor = cursor;
   task.gid = MakeGid(options_.run_id, ToString(Purpose::kTrain), cursor);
   task.purpose = Purpose::kTrain;
-  task.samples = options_.samples_per_group;
+  task.samples = options_.rollout.samples_per_group;
   task.row = rows_[order_.RowAt(cursor)];
-  task.sampling = options_.sampling;
+  task.sampling = TrainSampling(options_.rollout);
   task.sampling.seed = SamplingSeed(options_.seed, cursor);
   task.issued_version = book_.version();
   task.trainer_epoch = options_.epoch;

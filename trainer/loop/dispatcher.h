@@ -34,9 +34,8 @@ class Dispatcher {
     std::string run_id;
     uint64_t seed = 0;
     int64_t epoch = 0;
-    int32_t samples_per_group = 1;
+    RolloutSection rollout;
     int64_t high_water = 0;  // groups of one purpose that may wait in Redis
-    SamplingParams sampling;
   };
   // Collaborators outlive it.
   Dispatcher(Options options, const std::vector<PromptRow>& rows, PromptOrder order,

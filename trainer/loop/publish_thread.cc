@@ -1,14 +1,25 @@
 #include "trainer/loop/publish_thread.h"
 
-#include <stop_token>
+#include <chrono>
+#include <string>
 #include <utility>
 
+#include "common/clock.h"
 #include "common/log.h"
+#include "common/status.h"
 
 namespace tramontane {
+namespace {
 
-PublishThread::PublishThread(WeightPublisher& publisher)
-    : publisher_(publisher), thread_([this](std::stop_token stop) { Run(std::move(stop)); }) {}
+constexpr std::chrono::milliseconds kRetryPause(500);
+
+}  // namespace
+
+PublishThread::PublishThread(WeightPublisher& publisher, Failure& failure, double patience_s)
+    : publisher_(publisher),
+      failure_(failure),
+      patience_s_(patience_s),
+      thread_([this](std::stop_token stop) { Run(std::move(stop)); }) {}
 
 PublishThread::~PublishThread() {
   thread_.request_stop();
@@ -33,25 +44,39 @@ int64_t PublishThread::published_count() const {
   return published_count_;
 }
 
+std::optional<PublishThread::Version> PublishThread::Next(std::stop_token stop) {
+  std::unique_lock lock(mutex_);
+  if (!offered_.wait(lock, stop, [&] { return next_.has_value(); })) return std::nullopt;
+  return std::exchange(next_, std::nullopt);
+}
+
+bool PublishThread::Pause(std::stop_token stop) {
+  std::unique_lock lock(mutex_);
+  const bool newer = offered_.wait_for(lock, stop, kRetryPause, [&] { return next_.has_value(); });
+  return !newer && !stop.stop_requested();
+}
+
 void PublishThread::Run(std::stop_token stop) {
-  while (true) {
-    Version version;
-    {
-      std::unique_lock lock(mutex_);
-      if (!offered_.wait(lock, stop, [&] { return next_.has_value(); })) return;
-      version = std::move(*next_);
-      next_.reset();
-    }
-    const int64_t number = version.manifest.version;
-    const absl::Status status = publisher_.Publish(std::move(version.manifest), std::move(version.payload));
-    if (!status.ok()) {
-      // The next version is another chance; staleness admission holds training back meanwhile.
+  bool failing = false;
+  auto failing_since = std::chrono::steady_clock::now();
+  while (std::optional<Version> version = Next(stop)) {
+    const int64_t number = version->manifest.version;
+    do {
+      const absl::Status status = publisher_.Publish(version->manifest, version->payload);
+      if (status.ok()) {
+        failing = false;
+        std::lock_guard lock(mutex_);
+        published_version_ = number;
+        ++published_count_;
+        break;
+      }
       LogWarn("publish_failed", {{"version", number}, {"status", status}});
-      continue;
-    }
-    std::lock_guard lock(mutex_);
-    published_version_ = number;
-    ++published_count_;
+      if (!std::exchange(failing, true)) failing_since = std::chrono::steady_clock::now();
+      if (SecondsSince(failing_since) >= patience_s_) {
+        return failure_.Set(
+            Annotate(status, "publishing weight version " + std::to_string(number)));
+      }
+    } while (Pause(stop));
   }
 }
 

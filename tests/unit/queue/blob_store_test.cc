@@ -8,6 +8,7 @@
 
 #include "common/hash.h"
 #include "tests/support/redis_server.h"
+#include "tests/support/small_disk.h"
 
 namespace tramontane {
 namespace {
@@ -55,6 +56,21 @@ TEST(BlobStore, SweepsOnlyOldFilesThatNobodyNeeds) {
   EXPECT_EQ(store.Sweep({needed}, 0).value(), 1);
   EXPECT_TRUE(store.Get(needed).ok());
   EXPECT_FALSE(store.Get(orphan).ok());
+}
+
+TEST(BlobStore, AFullDiskIsNamedAndLeavesNoPart) {
+  auto disk = SmallDisk::Mount(size_t{1} << 20);
+  if (!disk.ok()) GTEST_SKIP() << disk.status();
+  BlobStore store = BlobStore::Open((*disk)->path() + "/blobs").value();
+  const std::string bytes(100000, 'x');
+  (*disk)->Fill(40960);
+  const absl::Status status = store.Put(bytes).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()),
+              testing::AllOf(testing::HasSubstr((*disk)->path()), testing::EndsWith(": disk full")));
+  EXPECT_EQ((*disk)->CountFiles(), 0);
+  (*disk)->Fill(size_t{1} << 19);
+  EXPECT_EQ(store.Get(store.Put(bytes).value()).value(), bytes);
 }
 
 }  // namespace

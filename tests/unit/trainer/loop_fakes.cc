@@ -105,7 +105,7 @@ absl::Status FakeTrainable::SaveCheckpoint(const CheckpointState& state) {
   return WriteFileAtomic(run_dir_ + "/fake_checkpoint.json", json.dump());
 }
 
-absl::Status FilePublisher::Publish(WeightManifest manifest, std::vector<char>) {
+absl::Status FilePublisher::Publish(const WeightManifest& manifest, const std::vector<char>&) {
   return WriteFileAtomic(run_dir_ + "/served_version", std::to_string(manifest.version));
 }
 

@@ -52,7 +52,7 @@ absl::StatusOr<FakeCheckpoint> ReadFakeCheckpoint(const std::string& run_dir);
 class FilePublisher final : public WeightPublisher {
  public:
   explicit FilePublisher(std::string run_dir) : run_dir_(std::move(run_dir)) {}
-  absl::Status Publish(WeightManifest manifest, std::vector<char> payload) override;
+  absl::Status Publish(const WeightManifest& manifest, const std::vector<char>& payload) override;
   absl::Status WaitForReceiver(int64_t version, double timeout_s) override;
   std::optional<double> ProbeGap() const override { return 1e-6; }  // as if a generator had swapped
 

@@ -7,6 +7,7 @@
 
 #include "common/files.h"
 #include "tests/support/redis_server.h"
+#include "tests/support/small_disk.h"
 
 namespace tramontane {
 namespace {
@@ -43,6 +44,22 @@ TEST(RolloutLog, WritesOneReadableLineASampleEvenOfBrokenText) {
     EXPECT_EQ(json["version_max"], 4);
   }
   EXPECT_EQ(count, 2);
+}
+
+TEST(RolloutLog, AFullDiskIsNamedAndLeavesNoHalfLine) {
+  auto disk = SmallDisk::Mount(size_t{1} << 20);
+  if (!disk.ok()) GTEST_SKIP() << disk.status();
+  const std::string path = (*disk)->path() + "/rollouts/step_4/train.jsonl";
+  const Json line = {{"text", std::string(6000, 'x')}};
+  JsonLines file(path);
+  file.Add(line);
+  ASSERT_TRUE(file.Flush().ok());
+  (*disk)->Fill(8192);  // the first of these fits, the second does not
+  for (int i = 0; i < 3; ++i) file.Add(line);
+  const absl::Status status = file.Flush();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(status.message(), path + ": disk full");
+  EXPECT_EQ(ReadFile(path).value(), line.dump() + "\n");
 }
 
 }  // namespace

@@ -13,14 +13,17 @@
 #include "common/clock.h"
 #include "common/files.h"
 #include "tests/support/redis_server.h"
+#include "tests/support/small_disk.h"
 #include "tests/unit/trainer/loop_fakes.h"
 #include "trainer/ledger/lineage.h"
 
 namespace tramontane {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 
 class RunLoopTest : public testing::Test {
  protected:
@@ -42,7 +45,7 @@ class RunLoopTest : public testing::Test {
     std::mutex mutex;
     RunLoop::Options options;
     options.config = config;
-    options.run_dir = dir_.path();
+    options.run_dir = run_dir_;
     options.run_id = "run";
     options.resume = resume;
     options.restored = std::move(restored);
@@ -50,7 +53,7 @@ class RunLoopTest : public testing::Test {
       std::lock_guard lock(mutex);
       outcome.events.push_back(event);
     };
-    FilePublisher publisher(dir_.path());
+    FilePublisher publisher(run_dir_);
     MetricsRegistry metrics;
     auto loop = RunLoop::Create(options, trainable, LoopRows(40), LoopRows(7), publisher, metrics);
     if (!loop.ok()) {
@@ -81,7 +84,7 @@ class RunLoopTest : public testing::Test {
   void StartGenerator(FakeGeneratorOptions options = {}) {
     options.redis = server_->config();
     options.run_id = "run";
-    options.run_dir = dir_.path();
+    options.run_dir = run_dir_;
     options.worker = "generator-" + std::to_string(generators_.size());
     options.seed = generators_.size() + 1;
     generators_.emplace_back([options](std::stop_token stop) {
@@ -97,19 +100,20 @@ class RunLoopTest : public testing::Test {
     return out;
   }
   Lineage CheckedLineage() {
-    Lineage lineage = VerifyLineage(Journal::Read(dir_.path() + "/journal.jsonl").value());
+    Lineage lineage = VerifyLineage(Journal::Read(run_dir_ + "/journal.jsonl").value());
     EXPECT_THAT(lineage.problems, ElementsAre());
     return lineage;
   }
   int Blobs() {
     int count = 0;
-    for (const auto& item : std::filesystem::recursive_directory_iterator(dir_.path() + "/blobs")) {
+    for (const auto& item : std::filesystem::recursive_directory_iterator(run_dir_ + "/blobs")) {
       count += item.is_regular_file() ? 1 : 0;
     }
     return count;
   }
 
   TempDir dir_;
+  std::string run_dir_ = dir_.path();
   std::unique_ptr<RedisServer> server_;
   std::vector<std::jthread> generators_;
   std::atomic<bool> stop_ = false;
@@ -119,14 +123,14 @@ class RunLoopTest : public testing::Test {
 TEST_F(RunLoopTest, TrainsToItsLastStepAndLeavesNothingOutstanding) {
   StartGenerator();
   StartGenerator();
-  FakeTrainable trainable(dir_.path(), 2, 2);
+  FakeTrainable trainable(run_dir_, 2, 2);
   const Outcome outcome = Run(Config(20), trainable);
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
   const Lineage lineage = CheckedLineage();
   EXPECT_EQ(lineage.last_step, 20);
   EXPECT_EQ(lineage.trained_groups, 80);
   EXPECT_GT(lineage.dropped_groups.at("zero_variance"), 0);
-  EXPECT_EQ(ReadFakeCheckpoint(dir_.path()).value().state.step, 20);
+  EXPECT_EQ(ReadFakeCheckpoint(run_dir_).value().state.step, 20);
 
   const std::vector<Json> steps = Of(outcome, "step");
   ASSERT_EQ(steps.size(), 20u);
@@ -156,33 +160,39 @@ TEST_F(RunLoopTest, TrainsToItsLastStepAndLeavesNothingOutstanding) {
 
 TEST_F(RunLoopTest, WritesMetricsAndEveryRollout) {
   StartGenerator();
-  FakeTrainable trainable(dir_.path(), 2, 2);
+  FakeTrainable trainable(run_dir_, 2, 2);
   ASSERT_TRUE(Run(Config(4), trainable).status.ok());
-  std::istringstream lines(ReadFile(dir_.path() + "/metrics.jsonl").value());
+  std::istringstream lines(ReadFile(run_dir_ + "/metrics.jsonl").value());
   std::vector<int64_t> steps;
   for (std::string line; std::getline(lines, line);) {
     const Json json = Json::parse(line);
     if (json["event"] == "step") steps.push_back(json["step"]);
   }
   EXPECT_THAT(steps, ElementsAre(1, 2, 3, 4));
-  std::istringstream rollouts(ReadFile(dir_.path() + "/rollouts/step_2/train.jsonl").value());
+  std::istringstream rollouts(ReadFile(run_dir_ + "/rollouts/step_2/train.jsonl").value());
   int trained = 0;
   for (std::string line; std::getline(rollouts, line);) trained += Json::parse(line)["fate"] == "trained" ? 1 : 0;
   EXPECT_EQ(trained, 16);
-  EXPECT_TRUE(std::filesystem::exists(dir_.path() + "/rollouts/step_0/eval.jsonl"));
+  EXPECT_TRUE(std::filesystem::exists(run_dir_ + "/rollouts/step_0/eval.jsonl"));
 }
 
 TEST_F(RunLoopTest, StopsOnRequestAndGoesOnWhereItWas) {
   StartGenerator();
   {
-    FakeTrainable trainable(dir_.path(), 2, 10);
-    const Outcome outcome = Run(Config(1000), trainable, false, {}, {}, /*limit_s=*/0.7);
+    FakeTrainable trainable(run_dir_, 2, 10);
+    const Outcome outcome = Run(Config(100000), trainable, false, {}, [this] {
+      const std::string metrics = run_dir_ + "/metrics.jsonl";
+      while (!stop_ && ReadFile(metrics).value_or("").find("\"step\":3,") == std::string::npos) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      }
+      stop_ = true;
+    });
     ASSERT_TRUE(outcome.status.ok()) << outcome.status;
     EXPECT_EQ(Of(outcome, "stopped").size(), 1u);
   }
-  const FakeCheckpoint stopped = ReadFakeCheckpoint(dir_.path()).value();
+  const FakeCheckpoint stopped = ReadFakeCheckpoint(run_dir_).value();
   ASSERT_GT(stopped.state.step, 0);
-  FakeTrainable trainable(dir_.path(), 2, 1);
+  FakeTrainable trainable(run_dir_, 2, 1);
   auto restored = trainable.Restore();
   const Outcome outcome = Run(Config(stopped.state.step + 5), trainable, true, restored);
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
@@ -194,13 +204,13 @@ TEST_F(RunLoopTest, StopsOnRequestAndGoesOnWhereItWas) {
 
 TEST_F(RunLoopTest, RefusesToStartAfreshInAUsedRunDirectory) {
   StartGenerator();
-  FakeTrainable trainable(dir_.path(), 2, 1);
+  FakeTrainable trainable(run_dir_, 2, 1);
   ASSERT_TRUE(Run(Config(1), trainable).status.ok());
   EXPECT_EQ(Run(Config(2), trainable).status.code(), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST_F(RunLoopTest, AnUnreachableRedisIsNamed) {
-  FakeTrainable trainable(dir_.path(), 2, 1);
+  FakeTrainable trainable(run_dir_, 2, 1);
   server_->Kill();
   const Outcome outcome = Run(Config(1), trainable);
   EXPECT_EQ(outcome.status.code(), absl::StatusCode::kUnavailable);
@@ -209,7 +219,7 @@ TEST_F(RunLoopTest, AnUnreachableRedisIsNamed) {
 
 TEST_F(RunLoopTest, FailuresOfGeneratorsAndVerifiersCostGroupsNotTheRun) {
   StartGenerator({.fail = 20, .release = 10, .infra = 30});
-  FakeTrainable trainable(dir_.path(), 2, 1);
+  FakeTrainable trainable(run_dir_, 2, 1);
   const Outcome outcome = Run(Config(15), trainable);
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
   EXPECT_EQ(CheckedLineage().last_step, 15);
@@ -218,7 +228,7 @@ TEST_F(RunLoopTest, FailuresOfGeneratorsAndVerifiersCostGroupsNotTheRun) {
 
 TEST_F(RunLoopTest, AGroupThatAlwaysFailsIsGivenUpWithItsReason) {
   StartGenerator({.fail = 60});
-  FakeTrainable trainable(dir_.path(), 2, 1);
+  FakeTrainable trainable(run_dir_, 2, 1);
   ASSERT_TRUE(Run(Config(10), trainable).status.ok());
   const Lineage lineage = CheckedLineage();
   EXPECT_GT(lineage.dropped_groups.count("dead: made to fail"), 0u);
@@ -226,7 +236,7 @@ TEST_F(RunLoopTest, AGroupThatAlwaysFailsIsGivenUpWithItsReason) {
 
 TEST_F(RunLoopTest, WaitsOutARedisThatIsSilent) {
   StartGenerator();
-  FakeTrainable trainable(dir_.path(), 2, 5);
+  FakeTrainable trainable(run_dir_, 2, 5);
   const Outcome outcome = Run(Config(150), trainable, false, {}, [this] {
     std::this_thread::sleep_for(std::chrono::milliseconds(400));
     server_->Pause();
@@ -246,7 +256,7 @@ TEST_F(RunLoopTest, WaitsOutARedisThatIsSilent) {
 
 TEST_F(RunLoopTest, GoesOnAfterRedisWasKilledAndAfterItLostItsData) {
   StartGenerator();
-  FakeTrainable trainable(dir_.path(), 2, 5);
+  FakeTrainable trainable(run_dir_, 2, 5);
   const Outcome outcome = Run(Config(200), trainable, false, {}, [this] {
     std::this_thread::sleep_for(std::chrono::milliseconds(400));
     ASSERT_TRUE(server_->Restart().ok());
@@ -260,7 +270,7 @@ TEST_F(RunLoopTest, GoesOnAfterRedisWasKilledAndAfterItLostItsData) {
 
 TEST_F(RunLoopTest, ANewTrainerEndsTheOldOne) {
   StartGenerator();
-  FakeTrainable trainable(dir_.path(), 2, 5);
+  FakeTrainable trainable(run_dir_, 2, 5);
   const Outcome outcome = Run(Config(100000), trainable, false, {}, [this] {
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
     ASSERT_TRUE(WorkQueue::Connect(server_->config(), "run").value()->Fence().ok());
@@ -270,7 +280,7 @@ TEST_F(RunLoopTest, ANewTrainerEndsTheOldOne) {
 
 TEST_F(RunLoopTest, StopsAfterTooManyStepsThatAreNotFinite) {
   StartGenerator();
-  FakeTrainable trainable(dir_.path(), 2, 1);
+  FakeTrainable trainable(run_dir_, 2, 1);
   trainable.skip = [](int64_t step) { return step >= 5; };
   const Outcome outcome = Run(Config(50), trainable);
   EXPECT_EQ(outcome.status.code(), absl::StatusCode::kInternal);
@@ -280,7 +290,7 @@ TEST_F(RunLoopTest, StopsAfterTooManyStepsThatAreNotFinite) {
 
 TEST_F(RunLoopTest, StopsAtTheRewardAskedFor) {
   StartGenerator();
-  FakeTrainable trainable(dir_.path(), 2, 1);
+  FakeTrainable trainable(run_dir_, 2, 1);
   RunConfig config = Config(1000);
   config.run.stop_reward = 0.4;
   const Outcome outcome = Run(config, trainable);
@@ -291,7 +301,7 @@ TEST_F(RunLoopTest, StopsAtTheRewardAskedFor) {
 
 TEST_F(RunLoopTest, TrainsOnShortBatchesWhenAlmostEverythingIsAlike) {
   StartGenerator({.same_reward = 93});
-  FakeTrainable trainable(dir_.path(), 2, 1);
+  FakeTrainable trainable(run_dir_, 2, 1);
   const Outcome outcome = Run(Config(6), trainable);
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
   EXPECT_EQ(CheckedLineage().last_step, 6);
@@ -299,7 +309,7 @@ TEST_F(RunLoopTest, TrainsOnShortBatchesWhenAlmostEverythingIsAlike) {
 
 TEST_F(RunLoopTest, KeepsBlobsBoundedByTheCheckpointInterval) {
   StartGenerator();
-  FakeTrainable trainable(dir_.path(), 2, 1);
+  FakeTrainable trainable(run_dir_, 2, 1);
   ASSERT_TRUE(Run(Config(60), trainable).status.ok());
   // 300 groups and more went through; those of the last two intervals and of the end may stay.
   EXPECT_LT(Blobs(), 2 * (2 * 5 + 3) * 4 * 2);
@@ -310,24 +320,57 @@ TEST_F(RunLoopTest, AMissingBlobRollsTheLineageBack) {
   RunConfig config = Config(12);
   config.trainer.checkpoint_interval_steps = 100;  // only the first, at step 0, and the last
   {
-    FakeTrainable trainable(dir_.path(), 2, 1);
+    FakeTrainable trainable(run_dir_, 2, 1);
     ASSERT_TRUE(Run(config, trainable).status.ok());
   }
   // As if the last checkpoint had been lost together with a blob of step 9.
-  const std::vector<JournalRecord> records = Journal::Read(dir_.path() + "/journal.jsonl").value();
+  const std::vector<JournalRecord> records = Journal::Read(run_dir_ + "/journal.jsonl").value();
   for (const JournalRecord& record : records) {
     if (record.kind == "batch" && record.step == 9) {
-      std::filesystem::remove(dir_.path() + "/blobs/" + record.blobs[0].substr(0, 2) + "/" + record.blobs[0]);
+      std::filesystem::remove(run_dir_ + "/blobs/" + record.blobs[0].substr(0, 2) + "/" + record.blobs[0]);
     }
   }
-  std::filesystem::remove(dir_.path() + "/fake_checkpoint.json");
-  FakeTrainable trainable(dir_.path(), 2, 1);
+  std::filesystem::remove(run_dir_ + "/fake_checkpoint.json");
+  FakeTrainable trainable(run_dir_, 2, 1);
   const Outcome outcome = Run(config, trainable, true);
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
   EXPECT_EQ(Of(outcome, "resumed").at(0)["replayed"], 8);
   const Lineage lineage = CheckedLineage();
   EXPECT_EQ(lineage.last_step, 12);
   EXPECT_EQ(lineage.rolled_back_groups, 16);
+}
+
+TEST_F(RunLoopTest, AFullDiskEndsTheRunByNameAndWithRoomAgainItGoesOn) {
+  auto disk = SmallDisk::Mount(size_t{4} << 20);
+  if (!disk.ok()) GTEST_SKIP() << disk.status();
+  run_dir_ = (*disk)->path() + "/run";
+  ASSERT_TRUE(MakeDirs(run_dir_).ok());
+  StartGenerator();
+  {
+    FakeTrainable trainable(run_dir_, 2, 1);
+    const Outcome outcome = Run(Config(100000), trainable, false, {}, [&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(500));
+      (*disk)->Fill(0);
+    });
+    EXPECT_EQ(outcome.status.code(), absl::StatusCode::kResourceExhausted) << outcome.status;
+    EXPECT_THAT(std::string(outcome.status.message()), AllOf(HasSubstr(run_dir_), HasSubstr("disk full")));
+    EXPECT_TRUE(Of(outcome, "finished").empty());
+  }
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(run_dir_)) {
+    EXPECT_THAT(entry.path().string(), Not(HasSubstr(".tmp.")));
+  }
+  std::istringstream lines(ReadFile(run_dir_ + "/metrics.jsonl").value());
+  for (std::string line; std::getline(lines, line);) EXPECT_TRUE(Json::accept(line)) << line;
+
+  (*disk)->Fill(size_t{2} << 20);
+  const int64_t steps = CheckedLineage().last_step;
+  EXPECT_GT(steps, 0);
+  FakeTrainable trainable(run_dir_, 2, 1);
+  auto restored = trainable.Restore();
+  const Outcome outcome = Run(Config(steps + 5), trainable, true, restored);
+  EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(CheckedLineage().last_step, steps + 5);
+  generators_.clear();  // before their disk goes
 }
 
 }  // namespace

@@ -1,0 +1,21 @@
+// Live numbers of a run loop, for GetState and `status`. A value.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace tramontane {
+
+struct LoopState {
+  std::string phase = "starting";
+  std::string waiting_for;     // "" when busy; else e.g. "groups (12 of 32 ready)"
+  double waiting_since_s = 0;  // seconds it has waited
+  int64_t step = 0, epoch = 0;
+  uint64_t issued = 0, running = 0, ready = 0, trained = 0, dropped = 0;
+  double mean_reward = 0, mean_staleness_versions = 0;
+  std::optional<double> eval_accuracy;
+  double busy_seconds = 0, uptime_seconds = 0;
+};
+
+}  // namespace tramontane
