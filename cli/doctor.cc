@@ -14,6 +14,7 @@
 #include "cli/validate.h"
 #include "common/config.h"
 #include "common/status.h"
+#include "services/handshake.h"
 #include "trainer/ledger/journal.h"
 #include "trainer/ledger/lineage.h"
 
@@ -27,13 +28,34 @@ Check Ok(const std::string& name, const std::string& detail) { return {name, Che
 Check Bad(const std::string& name, const std::string& detail) { return {name, Check::Result::kFailed, detail}; }
 Check Warn(const std::string& name, const std::string& detail) { return {name, Check::Result::kWarning, detail}; }
 
-// Starting a binary proves that its libraries (torch among them) are found.
-Check CheckBinary(const std::string& path) {
-  const std::string name = "binary " + path.substr(path.rfind('/') + 1);
-  const auto run = RunToEnd({path, "--help"}, "/dev/null", kProgramTimeoutS);
+// Starting a binary proves that its libraries (torch among them) are found; what it says of itself,
+// that it belongs to this program.
+Check CheckBinary(const std::string& folder, const std::string& program) {
+  const std::string name = "binary " + program;
+  const auto run = RunToEnd({folder + "/" + program, "--version"}, "/dev/null", kProgramTimeoutS);
   if (!run.ok()) return Bad(name, std::string(run.status().message()) + "; run ./tramontane build");
   if (!run->exit.clean()) return Bad(name, "does not start (" + run->exit.ToString() + "); run ./tramontane setup");
-  return Ok(name, "starts");
+  const std::string said = run->output.substr(0, run->output.find('\n'));
+  if (!said.starts_with(VersionLine(program)) || said.find("Python") != std::string::npos) {
+    return Bad(name, "is '" + said + "', not '" + VersionLine(program) + "'; run ./tramontane build");
+  }
+  return Ok(name, said);
+}
+
+// Two programs have this name: the built-in graders beside us, and the Python package's command,
+// which a configuration's verifier commands may mean. Both are fine; which one PATH has, is said.
+Check CheckVerifierOnPath() {
+  const std::string name = "tramontane-verifier on PATH";
+  const auto run = RunToEnd({"tramontane-verifier", "--version"}, "/dev/null", kProgramTimeoutS);
+  if (!run.ok() || !run->exit.clean()) {
+    return Ok(name, "none; Python verifiers are started as python3 -m tramontane_verifier");
+  }
+  const std::string said = run->output.substr(0, run->output.find('\n'));
+  const std::string protocol = "(protocol " + std::to_string(kProtocolVersion) + ")";
+  if (said.find(protocol) == std::string::npos) {
+    return Warn(name, "is '" + said + "', which does not speak this program's " + protocol);
+  }
+  return Ok(name, said);
 }
 
 Check CheckProgram(const std::string& name, const std::vector<std::string>& argv,
@@ -112,8 +134,9 @@ const char* Symbol(Check::Result result) {
 std::vector<Check> CheckMachine(const std::string& binary_dir) {
   std::vector<Check> checks;
   for (const char* name : {"trainer", "generator", "verifier"}) {
-    checks.push_back(CheckBinary(binary_dir + "/tramontane-" + name));
+    checks.push_back(CheckBinary(binary_dir, std::string("tramontane-") + name));
   }
+  checks.push_back(CheckVerifierOnPath());
   checks.push_back(CheckProgram("redis-server", {"redis-server", "--version"}, "v=([0-9.]+)", 7, true));
   checks.push_back(CheckProgram("gnuplot", {"gnuplot", "--version"}, "gnuplot ([0-9.]+)", 5, false));
   checks.push_back(CheckSpace("shared memory", "/dev/shm", 0.06));

@@ -165,7 +165,7 @@ int Main(int argc, char** argv) {
 
   CLI::App app("Tramontane: asynchronous reinforcement learning for reasoning language models");
   app.require_subcommand(1);
-  app.set_version_flag("--version", "tramontane " + std::string(kBuildVersion));
+  app.set_version_flag("--version", VersionLine("tramontane"));
   Arguments args;
   int status = 0;
   AddRun(app, context, args, status);

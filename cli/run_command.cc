@@ -13,6 +13,7 @@
 #include "common/config.h"
 #include "common/files.h"
 #include "common/log.h"
+#include "common/status.h"
 
 namespace tramontane {
 namespace {
@@ -43,13 +44,14 @@ ProgressPrinter::Mode PrintMode(const CommandContext& context) {
   return ::isatty(STDOUT_FILENO) ? ProgressPrinter::Mode::kTerminal : ProgressPrinter::Mode::kPlain;
 }
 
-// summary.json, curves.svg and the closing table. What cannot be drawn is said, not fatal.
-void CloseRun(const CommandContext& context, const RunConfig& config, const RunDir& dir,
+// summary.json, curves.svg and the closing table. What cannot be summed up or drawn is
+// said, not fatal.
+absl::Status CloseRun(const CommandContext& context, const RunConfig& config, const RunDir& dir,
               const RunSession& session) {
   auto summary = Summarise(dir.path());
   if (!summary.ok()) {
     LogWarn("no_summary", {{"error", summary.status()}});
-    return;
+    return absl::OkStatus();
   }
   (*summary)["restarts"] = session.restarts();
   const Json& elapsed = (*summary)["elapsed_s"];
@@ -60,14 +62,14 @@ void CloseRun(const CommandContext& context, const RunConfig& config, const RunD
   const auto picture = PlotRun(dir.path(), PictureFormat::kSvg);
   (*summary)["picture"] = picture.ok() ? Json(*picture) : Json();
   if (!picture.ok()) LogWarn("no_picture", {{"error", picture.status()}});
-  const absl::Status written = WriteFileAtomic(dir.path() + "/summary.json", summary->dump(2) + "\n");
-  if (!written.ok()) LogWarn("summary_not_written", {{"error", written}});
+  RETURN_IF_ERROR(WriteFileAtomic(dir.path() + "/summary.json", summary->dump(2) + "\n"));
   if (context.json) {
     (*summary)["event"] = "summary";
     PrintJson(*summary);
   } else {
     std::cout << "\n" << RenderSummary(*summary) << std::flush;
   }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -105,8 +107,9 @@ int RunCommand(const CommandContext& context, const RunArguments& arguments) {
     return kInterrupted;
   }
   if (!result.ok()) return Fail(context, where, result);
-  if (!arguments.sft_only) CloseRun(context, *config, *dir, session);
-  return 0;
+  if (arguments.sft_only) return 0;
+  const absl::Status closed = CloseRun(context, *config, *dir, session);
+  return closed.ok() ? 0 : Fail(context, where, closed);
 }
 
 }  // namespace tramontane

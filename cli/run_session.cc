@@ -27,7 +27,17 @@ int MaskAndWatchSignals() {
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGTERM);
   ::sigprocmask(SIG_BLOCK, &set, nullptr);
+  // Here and in all children: a file size limit is an error of a write, not a death.
+  ::signal(SIGXFSZ, SIG_IGN);
   return ::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+absl::StatusCode CodeNamed(const std::string& name) {
+  for (int code = 1; code <= static_cast<int>(absl::StatusCode::kUnauthenticated); ++code) {
+    const auto status_code = static_cast<absl::StatusCode>(code);
+    if (absl::StatusCodeToString(status_code) == name) return status_code;
+  }
+  return absl::StatusCode::kAborted;
 }
 
 // A loopback port that is free now, for verifier commands that cannot tell which one they took.
@@ -224,17 +234,40 @@ void RunSession::Handle(const SupervisorEvent& event) {
     case Kind::kListening:
       if (!stopping_) printer_.Note(event.process + " listens on " + AddressOf(event.process));
       break;
-    case Kind::kDied: printer_.Note(event.text + "; starting it again"); break;
-    case Kind::kRestarted: printer_.Note(event.text); break;
+    case Kind::kDied:
+      if (IsHopeless(event.process)) {
+        supervisor_.Stop(event.process, /*grace_s=*/0);
+        HandleEnd(event);
+        break;
+      }
+      printer_.Note(event.text + "; starting it again");
+      break;
+    case Kind::kRestarted:
+      last_words_.erase(event.process);
+      printer_.Note(event.text);
+      break;
     case Kind::kEnded:
     case Kind::kGaveUp: HandleEnd(event); break;
   }
   PublishEndpoints();
 }
 
+// A process that does not fit to the others (version skew) will not fit when it is started again.
+bool RunSession::IsHopeless(const std::string& process) const {
+  const auto said = last_words_.find(process);
+  return said != last_words_.end() && absl::IsFailedPrecondition(said->second);
+}
+
 void RunSession::HandleLine(const SupervisorEvent& event) {
-  if (event.process != "trainer" || !event.json.is_object()) return;
-  if (event.json.value("event", "") == "finished") finished_ = true;
+  if (!event.json.is_object()) return;
+  const std::string kind = event.json.value("event", "");
+  if (kind == "failed") {
+    last_words_[event.process] = absl::Status(CodeNamed(event.json.value("code", "")),
+                                              event.json.value("message", ""));
+    return;
+  }
+  if (event.process != "trainer") return;
+  if (kind == "finished") finished_ = true;
   printer_.Event(event.json);
 }
 
@@ -255,8 +288,14 @@ void RunSession::HandleEnd(const SupervisorEvent& event) {
 
 void RunSession::Fail(const std::string& process, const std::string& text) {
   if (!failure_.ok()) return;
-  failure_ = absl::AbortedError(text + "\n" + supervisor_.LastLines(process, 12) + "  (" +
-                                dir_.log_dir() + "/" + process + ".log)");
+  const std::string log = dir_.log_dir() + "/" + process + ".log";
+  if (const auto said = last_words_.find(process); said != last_words_.end()) {
+    failure_ = absl::Status(said->second.code(), process + ": " + std::string(said->second.message()) +
+                                                     " (" + text + "; " + log + ")");
+    return;
+  }
+  failure_ = absl::AbortedError(text + "\n" + supervisor_.LastLines(process, 12) + "  (" + log +
+                                ")");
 }
 
 void RunSession::StopEverything() {

@@ -2,6 +2,7 @@
 // supervised until the trainer is done, then stopped in the opposite order.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 
@@ -27,8 +28,9 @@ class RunSession {
              const Clock& clock);
   ~RunSession();
 
-  // OK: the trainer finished. Cancelled: stopped on request. Otherwise the first failure, with the
-  // last lines of the failed process's log. Nothing of the run is left behind running.
+  // OK: the trainer finished. Cancelled: stopped on request. Otherwise the first failure: what the
+  // failed process itself said, or else the last lines of its log. Nothing of the run is left
+  // behind running.
   absl::Status Run();
 
   int restarts() const { return supervisor_.total_restarts(); }
@@ -50,6 +52,7 @@ class RunSession {
   void Pump();
   void ReadSignals();
   void Handle(const SupervisorEvent& event);
+  bool IsHopeless(const std::string& process) const;
   void HandleLine(const SupervisorEvent& event);
   void HandleEnd(const SupervisorEvent& event);
   void Fail(const std::string& process, const std::string& text);
@@ -67,6 +70,7 @@ class RunSession {
   Supervisor supervisor_;
   bool stop_requested_ = false, stopping_ = false, trainer_done_ = false;
   absl::Status failure_;  // the first one
+  std::map<std::string, absl::Status> last_words_;  // process → why it ended, in its own words
   bool finished_ = false;  // the trainer said so
   std::optional<double> generator_busy_seconds_;
 };

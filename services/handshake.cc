@@ -17,6 +17,10 @@ absl::Status CheckText(const std::string& peer_name, const std::string& what,
 
 }  // namespace
 
+std::string VersionLine(const std::string& program) {
+  return program + " " + kBuildVersion + " (protocol " + std::to_string(kProtocolVersion) + ")";
+}
+
 v1::Handshake MakeHandshake(const Identity& own) {
   v1::Handshake handshake;
   handshake.set_protocol_version(kProtocolVersion);

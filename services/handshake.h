@@ -10,8 +10,8 @@
 
 namespace tramontane {
 
-// Raised with every incompatible change under proto/.
-inline constexpr uint32_t kProtocolVersion = 1;
+// Raised with every incompatible change under proto/ (protocol_version.cc).
+extern const uint32_t kProtocolVersion;
 inline constexpr char kBuildVersion[] = "0.1.0";
 
 // Empty fields are unknown here and are not compared.
@@ -20,6 +20,9 @@ struct Identity {
   std::string tokenizer_sha256 = "";
   std::string template_sha256 = "";
 };
+
+// What `--version` prints: "tramontane-trainer 0.1.0 (protocol 1)".
+std::string VersionLine(const std::string& program);
 
 v1::Handshake MakeHandshake(const Identity& own);
 // `peer_name` is used in the message only. A peer without a handshake has protocol version 0.

@@ -107,8 +107,14 @@ class ServiceRunner::Impl {
     return 0;
   }
 
+  // Standard output as well: the log may lie on the disk that is full.
   int Fail(const absl::Status& status) {
     LogError("fatal", {{"process", options_.process}, {"error", status}});
+    const Json line = {{"event", "failed"},
+                       {"process", options_.process},
+                       {"code", absl::StatusCodeToString(status.code())},
+                       {"message", std::string(status.message())}};
+    std::cout << line.dump(-1, ' ', false, Json::error_handler_t::replace) << std::endl;
     return 1;
   }
 

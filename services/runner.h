@@ -80,7 +80,9 @@ class ServiceRunner {
   // Health off → drain callback → server shutdown. Returns the process's exit code. A process
   // that is not out 10 s after its drain deadline leaves one line and is ended with code 1.
   int Shutdown();
-  // For errors before or at Start: logs one line with the reason, returns 1.
+  // For errors before or at Start: one line with the reason in the log, and
+  // {"event":"failed","process","code","message"} on standard output; returns 1. Shutdown() ends a
+  // bad status the same way.
   int Fail(const absl::Status& status);
 
  private:

@@ -9,6 +9,7 @@
 #include "model/score_tool.h"
 #include "services/generator/eval_command.h"
 #include "services/generator/serve.h"
+#include "services/handshake.h"
 #include "services/tool_main.h"
 #include "text/tools.h"
 
@@ -86,6 +87,7 @@ int RunTool(const std::string& name, ToolOptions& options) {
 int Main(int argc, char** argv) {
   CLI::App app("Tramontane generator");
   app.require_subcommand(1);
+  app.set_version_flag("--version", VersionLine("tramontane-generator"));
   ServeOptions serve;
   ToolOptions tool;
   AddServe(app, serve);

@@ -2,7 +2,9 @@
 
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <thread>
+#include <utility>
 
 #include "common/clock.h"
 #include "common/config.h"
@@ -82,9 +84,20 @@ class GeneratorProcess {
         [this] { return engine_->stats().version; },
         [this](const absl::Status& skew) { runner_.RequestStop("the trainer refused us", skew); });
     worker_->Start();
+    verifier_watch_ = std::jthread([this](std::stop_token stop) { WatchVerifiers(std::move(stop)); });
   }
 
  private:
+  // A verifier that is away is waited for; one that speaks another protocol would be waited for in
+  // vain, so the run has to hear of it.
+  void WatchVerifiers(std::stop_token stop) {
+    while (!stop.stop_requested()) {
+      const absl::Status ready = verifiers_->WaitUntilReady(/*timeout_s=*/0.5);
+      if (ready.ok()) return;
+      if (absl::IsFailedPrecondition(ready)) return runner_.RequestStop("a verifier refused us", ready);
+    }
+  }
+
   absl::Status BuildWorker() {
     ASSIGN_OR_RETURN(verifiers_, VerifierPool::Create(config_.verifiers, {.identity = identity_, .circuit = {}},
                                                       metrics_, clock_));
@@ -136,6 +149,7 @@ class GeneratorProcess {
   std::unique_ptr<GroupWorker> worker_;
   std::optional<GeneratorService> service_;
   std::unique_ptr<Announcer> announcer_;
+  std::jthread verifier_watch_;
 };
 
 absl::StatusOr<RunConfig> ConfigOf(const ServeOptions& options) {

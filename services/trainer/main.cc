@@ -8,6 +8,7 @@
 #include "common/files.h"
 #include "common/status.h"
 #include "model/init.h"
+#include "services/handshake.h"
 #include "services/tool_main.h"
 #include "services/trainer/training.h"
 #include "trainer/learner/loss_tool.h"
@@ -56,6 +57,7 @@ int RunLoss(const std::string& dtype) {
 int Main(int argc, char** argv) {
   CLI::App app("Tramontane trainer");
   app.require_subcommand(1);
+  app.set_version_flag("--version", VersionLine("tramontane-trainer"));
   TrainingOptions training;
   AddTraining(app, "run", "Train: cold start, then reinforcement learning", training);
   AddTraining(app, "sft", "The cold start alone", training);

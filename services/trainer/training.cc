@@ -45,11 +45,15 @@ absl::Status EnsureBaseModel(const RunConfig& config, const std::string& base_di
   const std::string temporary = base_dir + ".tmp";
   std::filesystem::remove_all(temporary, ignored);
   RETURN_IF_ERROR(MakeDirs(temporary));
-  RETURN_IF_ERROR(InitModel(Json(config.model.init), config.model.init_tokenizer, temporary,
-                            config.run.seed)
-                      .status());
-  if (std::rename(temporary.c_str(), base_dir.c_str()) != 0) {
-    return ErrnoStatus(errno, "rename to " + base_dir);
+  absl::Status status = InitModel(Json(config.model.init), config.model.init_tokenizer, temporary,
+                                  config.run.seed)
+                            .status();
+  if (status.ok() && std::rename(temporary.c_str(), base_dir.c_str()) != 0) {
+    status = ErrnoStatus(errno, "rename to " + base_dir);
+  }
+  if (!status.ok()) {
+    std::filesystem::remove_all(temporary, ignored);
+    return status;
   }
   return FsyncDir(std::filesystem::path(base_dir).parent_path().string());
 }

@@ -9,6 +9,7 @@
 #include "common/config.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "services/handshake.h"
 #include "services/runner.h"
 #include "services/tool_main.h"
 #include "services/verifier/scoring_desk.h"
@@ -79,13 +80,21 @@ int Serve(ServeFlags flags) {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Tramontane verifier");
+  CLI::App app("Tramontane verifier: the built-in graders");
   app.require_subcommand(1);
+  app.set_version_flag("--version", VersionLine("tramontane-verifier") + ", the built-in graders");
 
   ServeFlags serve;
   serve.runner.bind = "127.0.0.1:0";
   CLI::App* serve_command = app.add_subcommand("serve", "Serve a built-in grader over gRPC");
   serve_command->add_option("--config", serve.config, "Resolved run configuration");
+  // The Python package's command has the same name; whoever meant that one is told.
+  std::string python_file;
+  serve_command->add_option("FILE", python_file, "Not for this program: see the Python package")
+      ->check([](const std::string& file) {
+        return "this tramontane-verifier is the C++ program with the built-in graders; " + file +
+               " is served by the Python package: python3 -m tramontane_verifier serve " + file;
+      });
   serve_command->add_option("--name", serve.name, "Key of `verifiers`; without --config: math, exact")
       ->required();
   serve_command->add_option("--bind", serve.runner.bind, "host:port; port 0 picks a free one");
