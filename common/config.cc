@@ -244,6 +244,11 @@ class MarkdownWriter {
  private:
   template <class S>
   void Nest(const std::string& where, S& section) {
+std::optional<ThinkingParams> ThinkingOf(const RolloutSection& rollout) {
+  if (rollout.thinking.empty()) return std::nullopt;
+  return ThinkingFromJson(rollout.thinking).value();
+}
+
     MarkdownWriter nested(where);
     Visit(nested, section);
     if (!nested.rows.empty()) {

@@ -49,6 +49,7 @@ struct RolloutSection {
   int32_t top_k = 0;
   double min_p = 0.0;
   std::vector<std::string> stop;
+  Json thinking = Json::object();  // common/thinking.h; empty: no control
 };
 
 struct SftSection {
@@ -241,3 +242,6 @@ Json DerivedNumbers(const RunConfig& config);
 std::string ConfigReferenceMarkdown();
 
 }  // namespace tramontane
+// Of a validated configuration.
+std::optional<ThinkingParams> ThinkingOf(const RolloutSection& rollout);
+

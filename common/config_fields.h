@@ -43,6 +43,9 @@ void Visit(V& v, RolloutSection& s) {
   v("top_k", s.top_k, "Top-k sampling; training refuses values above 0.");
   v("min_p", s.min_p, "Min-p sampling; training refuses values above 0.");
   v("stop", s.stop, "Strings that end a completion.");
+  v("thinking", s.thinking,
+    "Thinking control; empty: none. {budget, effort, tag, mode, min_tokens, on_exhaust, reserve, "
+    "extensions, extension_text}: docs/thinking.md. Tokens put in are never trained on.");
 }
 
 template <class V>

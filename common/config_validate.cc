@@ -81,6 +81,10 @@ void CheckAlgorithm(const AlgorithmConfig& c, Rules& r) {
   r.OneOf("algorithm.advantage.sign", c.advantage.sign, {"both", "positive_only"});
   r.Between("algorithm.advantage.ddof", c.advantage.ddof, 0, 1);
   r.OneOf("algorithm.objective.kind", c.objective.kind, {"ppo_clip", "pg", "cispo", "opmd", "nll"});
+  if (!c.thinking.empty()) {
+    const absl::Status status = ThinkingFromJson(c.thinking).status();
+    r.Require(status.ok(), "rollout.thinking", std::string(status.message()));
+  }
   r.OneOf("algorithm.objective.ratio", c.objective.ratio, {"token", "sequence", "none"});
   r.AtLeast("algorithm.objective.clip_low", c.objective.clip_low, 0);
   r.AtLeast("algorithm.objective.clip_high", c.objective.clip_high, 0);

@@ -40,6 +40,26 @@ std::vector<VersionSpan> SpansFromJson(const Json& json) {
   return out;
 }
 
+Json InjectedToJson(const std::vector<TokenSpan>& spans) {
+  Json out = Json::array();
+  for (const TokenSpan& span : spans) out.push_back({span.begin, span.count});
+  return out;
+}
+
+Json UsageToJson(const TokenUsage& usage) {
+  return {{"thinking", usage.thinking}, {"answer", usage.answer}, {"injected", usage.injected}};
+}
+
+// Records from before thinking control have neither of the two.
+void ReadInjected(const Json& json, Rollout& rollout) {
+  for (const Json& span : json.value("injected", Json::array()))
+    rollout.injected.push_back({span.at(0).get<int32_t>(), span.at(1).get<int32_t>()});
+  const auto usage = json.find("usage");
+  if (usage == json.end()) return;
+  rollout.usage = {usage->at("thinking").get<int32_t>(), usage->at("answer").get<int32_t>(),
+                   usage->at("injected").get<int32_t>()};
+}
+
 Verdict VerdictFromJson(const Json& json) {
   Verdict v;
   v.status = static_cast<VerdictStatus>(json.at("status_code").get<int>());
@@ -99,6 +119,8 @@ Json RolloutToRecord(const Rollout& rollout) {
           {"tokens", Pack(rollout.tokens)},
           {"logprobs", Pack(rollout.logprobs)},
           {"spans", SpansToJson(rollout.spans)},
+          {"injected", InjectedToJson(rollout.injected)},
+          {"usage", UsageToJson(rollout.usage)},
           {"finish_reason", static_cast<int>(rollout.finish_reason)},
           {"text", Json::binary({rollout.text.begin(), rollout.text.end()})},
           {"verdict", std::move(verdict)},
@@ -111,6 +133,7 @@ absl::StatusOr<Rollout> RolloutFromRecord(const Json& json) {
   rollout.tokens = Unpack<int32_t>(json.at("tokens"));
   rollout.logprobs = Unpack<float>(json.at("logprobs"));
   rollout.spans = SpansFromJson(json.at("spans"));
+  ReadInjected(json, rollout);
   rollout.finish_reason = static_cast<FinishReason>(json.at("finish_reason").get<int>());
   const auto& text = json.at("text").get_binary();
   rollout.text.assign(text.begin(), text.end());
@@ -130,6 +153,9 @@ absl::StatusOr<Rollout> RolloutFromRecord(const Json& json) {
                                std::to_string(rollout.logprobs.size()) + " log-probabilities, " +
                                std::to_string(counted) + " in version spans");
   }
+  if (!AreDisjointSpans(rollout.injected, rollout.tokens.size()))
+    return absl::DataLossError("rollout " + std::to_string(rollout.sample_index) +
+                               ": spans of injected tokens overlap or leave the response");
   return rollout;
 }
 
@@ -202,9 +228,14 @@ Json ToJson(const Verdict& v) {
 }
 
 Json ToJson(const Rollout& rollout) {
+  Json logprobs = rollout.logprobs;
+  for (const TokenSpan& span : rollout.injected)
+    for (int32_t i = 0; i < span.count; ++i) logprobs.at(span.begin + i) = nullptr;
   return {{"sample_index", rollout.sample_index},
           {"tokens", rollout.tokens},
-          {"logprobs", rollout.logprobs},
+          {"logprobs", std::move(logprobs)},
+          {"injected", InjectedToJson(rollout.injected)},
+          {"usage", UsageToJson(rollout.usage)},
           {"text", rollout.text},
           {"finish_reason", ToString(rollout.finish_reason)},
           {"versions", SpansToJson(rollout.spans)}};
@@ -213,7 +244,8 @@ Json ToJson(const Rollout& rollout) {
 Json ToJson(const SamplingParams& s) {
   return {{"temperature", s.temperature}, {"top_p", s.top_p}, {"top_k", s.top_k}, {"min_p", s.min_p},
           {"max_new_tokens", s.max_new_tokens}, {"seed", s.seed}, {"stop", s.stop},
-          {"stop_token_ids", s.stop_token_ids}, {"ignore_eos", s.ignore_eos}};
+          {"stop_token_ids", s.stop_token_ids}, {"ignore_eos", s.ignore_eos},
+          {"thinking", s.thinking ? ToJson(*s.thinking) : Json(nullptr)}};
 }
 
 absl::StatusOr<SamplingParams> SamplingFromJson(const Json& json) {
@@ -228,6 +260,9 @@ absl::StatusOr<SamplingParams> SamplingFromJson(const Json& json) {
     s.stop = json.value("stop", s.stop);
     s.stop_token_ids = json.value("stop_token_ids", s.stop_token_ids);
     s.ignore_eos = json.value("ignore_eos", s.ignore_eos);
+    if (json.contains("thinking") && !json["thinking"].is_null()) {
+      ASSIGN_OR_RETURN(s.thinking, ThinkingFromJson(json["thinking"]));
+    }
   } catch (const Json::exception& error) {
     return absl::InvalidArgumentError(std::string("sampling: ") + error.what());
   }

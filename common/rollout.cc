@@ -2,6 +2,32 @@
 
 namespace tramontane {
 
+bool AreDisjointSpans(const std::vector<TokenSpan>& spans, size_t tokens) {
+  int64_t end = 0;
+  for (const TokenSpan& span : spans) {
+    if (span.begin < end || span.count <= 0) return false;
+    end = int64_t{span.begin} + span.count;
+  }
+  return end <= static_cast<int64_t>(tokens);
+}
+
+int64_t CountTokens(const std::vector<TokenSpan>& spans) {
+  int64_t count = 0;
+  for (const TokenSpan& span : spans) count += span.count;
+  return count;
+}
+
+bool OneVerifierVersion(const std::vector<Rollout>& rollouts) {
+  const std::string* first = nullptr;
+  for (const Rollout& rollout : rollouts) {
+    const Verdict& verdict = rollout.verdict;
+    if (!verdict.score || verdict.verifier_digest.empty()) continue;
+    if (first == nullptr) first = &verdict.verifier_digest;
+    if (*first != verdict.verifier_digest) return false;
+  }
+  return true;
+}
+
 int64_t MinVersion(const Rollout& rollout) {
   return rollout.spans.empty() ? 0 : rollout.spans.front().version;
 }

@@ -15,6 +15,8 @@
 #include <string>
 #include <vector>
 
+#include "common/thinking.h"
+
 namespace tramontane {
 
 using Json = nlohmann::json;
@@ -38,6 +40,7 @@ struct SamplingParams {
   std::vector<std::string> stop;
   std::vector<int32_t> stop_token_ids;  // added to the model's own EOS ids
   bool ignore_eos = false;
+  std::optional<ThinkingParams> thinking;  // absent: no control
 
   bool operator==(const SamplingParams&) const = default;
 };
@@ -65,6 +68,22 @@ struct VersionSpan {
   bool operator==(const VersionSpan&) const = default;
 };
 
+// A run of consecutive tokens of a response.
+struct TokenSpan {
+  int32_t begin = 0, count = 0;
+
+  bool operator==(const TokenSpan&) const = default;
+};
+
+// What a response's tokens were spent on.
+struct TokenUsage {
+  int32_t thinking = 0;  // sampled strictly between the first think tags
+  int32_t answer = 0;    // all other sampled tokens, the tags' own and the end token included
+  int32_t injected = 0;  // not sampled: put in by thinking control, a tool or an environment
+
+  bool operator==(const TokenUsage&) const = default;
+};
+
 enum class VerdictStatus { kUnspecified, kScored, kPolicyFailure, kTimeout, kInfraFailure };
 
 // What a verifier says of one completion. `score` exists only for kScored and kPolicyFailure
@@ -86,8 +105,12 @@ struct Verdict {
 struct Rollout {
   int32_t sample_index = 0;
   std::vector<int32_t> tokens;     // response only; the stop token is included when sampled
-  std::vector<float> logprobs;     // natural log, of the distribution sampled from, per token
+  std::vector<float> logprobs;     // natural log, of the distribution sampled from, per token;
+                                   // 0 and without meaning where a token was injected
   std::vector<VersionSpan> spans;  // counts sum to tokens.size(); versions never fall
+  // Tokens that the policy did not sample: they are never trained on. In order, disjoint.
+  std::vector<TokenSpan> injected;
+  TokenUsage usage;
   FinishReason finish_reason = FinishReason::kUnspecified;
   std::string text;  // derived from tokens, special tokens kept
   Verdict verdict;
@@ -100,6 +123,11 @@ struct Group {
   std::string generator_id;
 };
 
+// Whether the spans are in order, disjoint, not empty and inside `tokens` tokens.
+bool AreDisjointSpans(const std::vector<TokenSpan>& spans, size_t tokens);
+int64_t CountTokens(const std::vector<TokenSpan>& spans);
+// Whether all verdicts that judge were given by the same version of their verifier.
+bool OneVerifierVersion(const std::vector<Rollout>& rollouts);
 int64_t MinVersion(const Rollout& rollout);  // issued version of the oldest token; 0 if empty
 int64_t MaxVersion(const Rollout& rollout);
 const char* ToString(FinishReason reason);    // "stop", "length", …

@@ -137,6 +137,44 @@ FinishReason FromProto(v1::FinishReason reason) {
   }
 }
 
+v1::Thinking ToProto(const ThinkingParams& thinking) {
+  v1::Thinking proto;
+  if (thinking.budget) proto.set_budget(*thinking.budget);
+  proto.set_effort(thinking.effort);
+  proto.set_tag(thinking.tag);
+  proto.set_mode(thinking.mode);
+  proto.set_min_tokens(static_cast<uint32_t>(thinking.min_tokens));
+  proto.set_on_exhaust(thinking.on_exhaust);
+  proto.set_exhaust_text(thinking.exhaust_text);
+  if (thinking.reserve) proto.set_reserve(static_cast<uint32_t>(*thinking.reserve));
+  if (thinking.extensions) proto.set_extensions(static_cast<uint32_t>(*thinking.extensions));
+  proto.set_extension_text(thinking.extension_text);
+  return proto;
+}
+
+absl::StatusOr<ThinkingParams> FromProto(const v1::Thinking& proto) {
+  ThinkingParams thinking;
+  for (const auto& [field, value] : {std::pair<const char*, uint32_t>{"min_tokens", proto.min_tokens()},
+                                     {"reserve", proto.reserve()},
+                                     {"extensions", proto.extensions()}}) {
+    if (value > std::numeric_limits<int32_t>::max()) {
+      return Invalid(std::string("thinking.") + field + " is too large");
+    }
+  }
+  if (proto.has_budget()) thinking.budget = proto.budget();
+  thinking.effort = proto.effort();
+  thinking.tag = proto.tag();
+  thinking.mode = proto.mode();
+  thinking.min_tokens = static_cast<int32_t>(proto.min_tokens());
+  if (!proto.on_exhaust().empty()) thinking.on_exhaust = proto.on_exhaust();
+  thinking.exhaust_text = proto.exhaust_text();
+  if (proto.has_reserve()) thinking.reserve = static_cast<int32_t>(proto.reserve());
+  if (proto.has_extensions()) thinking.extensions = static_cast<int32_t>(proto.extensions());
+  if (!proto.extension_text().empty()) thinking.extension_text = proto.extension_text();
+  RETURN_IF_ERROR(CheckThinking(thinking));
+  return thinking;
+}
+
 v1::SamplingParams ToProto(const SamplingParams& sampling) {
   v1::SamplingParams proto;
   proto.set_temperature(sampling.temperature);
@@ -149,6 +187,7 @@ v1::SamplingParams ToProto(const SamplingParams& sampling) {
   proto.mutable_stop_token_ids()->Assign(sampling.stop_token_ids.begin(),
                                          sampling.stop_token_ids.end());
   proto.set_ignore_eos(sampling.ignore_eos);
+  if (sampling.thinking) *proto.mutable_thinking() = ToProto(*sampling.thinking);
   return proto;
 }
 
@@ -173,6 +212,9 @@ absl::StatusOr<SamplingParams> FromProto(const v1::SamplingParams& proto) {
   sampling.stop.assign(proto.stop().begin(), proto.stop().end());
   sampling.stop_token_ids.assign(proto.stop_token_ids().begin(), proto.stop_token_ids().end());
   sampling.ignore_eos = proto.ignore_eos();
+  if (proto.has_thinking()) {
+    ASSIGN_OR_RETURN(sampling.thinking, FromProto(proto.thinking()));
+  }
   return sampling;
 }
 
@@ -189,6 +231,14 @@ v1::Rollout ToProto(const Rollout& rollout) {
   proto.set_finish_reason(ToProto(rollout.finish_reason));
   proto.set_text(rollout.text);
   proto.set_generate_seconds(rollout.generate_seconds);
+  for (const TokenSpan& span : rollout.injected) {
+    v1::TokenSpan* item = proto.add_injected();
+    item->set_begin(static_cast<uint32_t>(span.begin));
+    item->set_count(static_cast<uint32_t>(span.count));
+  }
+  proto.mutable_usage()->set_thinking(static_cast<uint32_t>(rollout.usage.thinking));
+  proto.mutable_usage()->set_answer(static_cast<uint32_t>(rollout.usage.answer));
+  proto.mutable_usage()->set_injected(static_cast<uint32_t>(rollout.usage.injected));
   return proto;
 }
 
@@ -214,6 +264,16 @@ absl::StatusOr<Rollout> FromProto(const v1::Rollout& proto) {
   rollout.finish_reason = FromProto(proto.finish_reason());
   rollout.text = proto.text();
   rollout.generate_seconds = proto.generate_seconds();
+  for (const v1::TokenSpan& span : proto.injected()) {
+    rollout.injected.push_back(
+        {static_cast<int32_t>(span.begin()), static_cast<int32_t>(span.count())});
+  }
+  if (!AreDisjointSpans(rollout.injected, rollout.tokens.size())) {
+    return Invalid("rollout.injected must be disjoint spans of the tokens, in order");
+  }
+  rollout.usage = {static_cast<int32_t>(proto.usage().thinking()),
+                   static_cast<int32_t>(proto.usage().answer()),
+                   static_cast<int32_t>(proto.usage().injected())};
   return rollout;
 }
 

@@ -30,6 +30,7 @@ SamplingParams TrainSampling(const RolloutSection& rollout) {
   sampling.min_p = rollout.min_p;
   sampling.max_new_tokens = rollout.max_new_tokens;
   sampling.stop = rollout.stop;
+  sampling.thinking = ThinkingOf(rollout);
   return sampling;
 }
 

@@ -14,6 +14,7 @@ SamplingParams Greedy(const RolloutSection& rollout) {
   sampling.temperature = 0;
   sampling.max_new_tokens = rollout.max_new_tokens;
   sampling.stop = rollout.stop;
+  sampling.thinking = ThinkingOf(rollout);
   return sampling;
 }
 

@@ -13,11 +13,14 @@ Group SampleGroup() {
   group.task.row = {"r:1", "1+1=", {1, 2}, "2", "math", {{"kind", "addition"}}};
   group.task.sampling.max_new_tokens = 8;
   group.task.sampling.seed = 1ull << 63;
+  group.task.sampling.thinking = ThinkingParams{.budget = 4, .on_exhaust = "cwm"};
   group.generator_id = "generator-0";
   Rollout rollout;
   rollout.tokens = {5, 6, 7};
   rollout.logprobs = {-0.1f, -1e-30f, -20.5f};
   rollout.spans = {{3, 1}, {4, 2}};
+  rollout.injected = {{1, 1}};
+  rollout.usage = {1, 1, 1};
   rollout.text = "a\xff";  // not UTF-8: text is derived and may be cut inside a character
   rollout.finish_reason = FinishReason::kStop;
   rollout.verdict.status = VerdictStatus::kScored;
@@ -37,6 +40,8 @@ TEST(RecordIo, AGroupSurvivesTheRoundTrip) {
   EXPECT_EQ(rollout.tokens, group.rollouts[0].tokens);
   EXPECT_EQ(rollout.logprobs, group.rollouts[0].logprobs);
   EXPECT_EQ(rollout.spans, group.rollouts[0].spans);
+  EXPECT_EQ(rollout.injected, group.rollouts[0].injected);
+  EXPECT_EQ(rollout.usage, group.rollouts[0].usage);
   EXPECT_EQ(rollout.text, group.rollouts[0].text);
   EXPECT_EQ(rollout.verdict.score, 0.1);
 }
@@ -60,6 +65,22 @@ TEST(RecordIo, LengthsThatDisagreeAreRefused) {
   group = SampleGroup();
   group.rollouts[0].spans = {{4, 1}, {3, 2}};
   EXPECT_EQ(DecodeGroup(EncodeGroup(group)).status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST(RecordIo, SpansOfInjectedTokensMustLieInTheResponseAndApart) {
+  for (const std::vector<TokenSpan>& bad :
+       {std::vector<TokenSpan>{{2, 2}}, {{-1, 1}}, {{0, 0}}, {{0, 2}, {1, 1}}, {{2, 1}, {0, 1}}}) {
+    Group group = SampleGroup();
+    group.rollouts[0].injected = bad;
+    EXPECT_EQ(DecodeGroup(EncodeGroup(group)).status().code(), absl::StatusCode::kDataLoss);
+  }
+}
+
+TEST(RecordIo, AnInjectedTokenIsPrintedWithoutALogProbability) {
+  const Json json = ToJson(SampleGroup().rollouts[0]);
+  EXPECT_TRUE(json["logprobs"][1].is_null());
+  EXPECT_TRUE(json["logprobs"][2].is_number());
+  EXPECT_EQ(json["injected"], Json::parse("[[1, 1]]"));
 }
 
 TEST(RecordIo, DamageIsAnErrorAtEveryByte) {

@@ -21,6 +21,19 @@ TEST(ConvertTest, SamplingGoesThereAndBack) {
   sampling.stop_token_ids = {3};
   sampling.ignore_eos = true;
   EXPECT_EQ(*FromProto(ToProto(sampling)), sampling);
+  sampling.thinking = ThinkingParams{.budget = 0,
+                                     .effort = "low",
+                                     .tag = "[Easy]",
+                                     .mode = "on",
+                                     .min_tokens = 3,
+                                     .on_exhaust = "custom",
+                                     .exhaust_text = "x</think>",
+                                     .reserve = 0,
+                                     .extensions = 2,
+                                     .extension_text = "Hmm"};
+  EXPECT_EQ(*FromProto(ToProto(sampling)), sampling);
+  sampling.thinking = ThinkingParams();
+  EXPECT_EQ(*FromProto(ToProto(sampling)), sampling);
 }
 
 TEST(ConvertTest, AbsentSamplingFieldsHaveTheirDocumentedMeaning) {
@@ -39,6 +52,9 @@ TEST(ConvertTest, SamplingOutOfRangeNamesTheField) {
       {[](auto& p) { p.set_top_p(NAN); }, "top_p"},
       {[](auto& p) { p.set_min_p(1); }, "min_p"},
       {[](auto& p) { p.set_top_k(0xffffffff); }, "top_k"},
+      {[](auto& p) { p.mutable_thinking()->set_budget(-2); }, "thinking.budget"},
+      {[](auto& p) { p.mutable_thinking()->set_reserve(0xffffffff); }, "thinking.reserve"},
+      {[](auto& p) { p.mutable_thinking()->set_effort("huge"); }, "thinking.effort"},
       {[](auto& p) { p.set_max_new_tokens(0); }, "max_new_tokens"}};
   for (const auto& [spoil, field] : cases) {
     v1::SamplingParams proto;
@@ -60,6 +76,8 @@ Rollout SomeRollout() {
   rollout.finish_reason = FinishReason::kLength;
   rollout.text = "abc";
   rollout.generate_seconds = 0.25;
+  rollout.injected = {{0, 1}, {2, 1}};
+  rollout.usage = {1, 0, 2};
   return rollout;
 }
 
@@ -73,6 +91,8 @@ TEST(ConvertTest, RolloutGoesThereAndBack) {
   EXPECT_EQ(back.finish_reason, rollout.finish_reason);
   EXPECT_EQ(back.text, rollout.text);
   EXPECT_EQ(back.generate_seconds, rollout.generate_seconds);
+  EXPECT_EQ(back.injected, rollout.injected);
+  EXPECT_EQ(back.usage, rollout.usage);
 }
 
 TEST(ConvertTest, ARolloutWhoseLengthsDisagreeIsRefused) {
@@ -85,6 +105,9 @@ TEST(ConvertTest, ARolloutWhoseLengthsDisagreeIsRefused) {
   v1::Rollout falling = ToProto(SomeRollout());
   falling.mutable_versions(1)->set_version(3);
   EXPECT_TRUE(absl::IsInvalidArgument(FromProto(falling).status()));
+  v1::Rollout outside = ToProto(SomeRollout());
+  outside.mutable_injected(1)->set_count(2);
+  EXPECT_TRUE(absl::IsInvalidArgument(FromProto(outside).status()));
 }
 
 TEST(ConvertTest, VerdictGoesThereAndBack) {
