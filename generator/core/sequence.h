@@ -3,6 +3,7 @@
 // engine thread touch it.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -24,5 +25,10 @@ struct Sequence {
 
   int32_t size() const { return static_cast<int32_t>(tokens.size()); }
 };
+  // Takes back sampled tokens; what is computed next overwrites their keys. Between two steps.
+  void Rewind(int32_t size) {
+    tokens.resize(size);
+    cached = std::min(cached, size);
+  }
 
 }  // namespace tramontane
