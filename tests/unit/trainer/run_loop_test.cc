@@ -104,6 +104,13 @@ class RunLoopTest : public testing::Test {
     EXPECT_THAT(lineage.problems, ElementsAre());
     return lineage;
   }
+  // For `during`: until the step is on record, or the run is out of time.
+  void AwaitStep(int64_t step) {
+    const std::string wanted = "\"step\":" + std::to_string(step) + ",";
+    while (!stop_ && ReadFile(run_dir_ + "/metrics.jsonl").value_or("").find(wanted) == std::string::npos) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+  }
   int Blobs() {
     int count = 0;
     for (const auto& item : std::filesystem::recursive_directory_iterator(run_dir_ + "/blobs")) {
@@ -181,10 +188,7 @@ TEST_F(RunLoopTest, StopsOnRequestAndGoesOnWhereItWas) {
   {
     FakeTrainable trainable(run_dir_, 2, 10);
     const Outcome outcome = Run(Config(100000), trainable, false, {}, [this] {
-      const std::string metrics = run_dir_ + "/metrics.jsonl";
-      while (!stop_ && ReadFile(metrics).value_or("").find("\"step\":3,") == std::string::npos) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(5));
-      }
+      AwaitStep(3);
       stop_ = true;
     });
     ASSERT_TRUE(outcome.status.ok()) << outcome.status;
@@ -349,7 +353,7 @@ TEST_F(RunLoopTest, AFullDiskEndsTheRunByNameAndWithRoomAgainItGoesOn) {
   {
     FakeTrainable trainable(run_dir_, 2, 1);
     const Outcome outcome = Run(Config(100000), trainable, false, {}, [&] {
-      std::this_thread::sleep_for(std::chrono::milliseconds(500));
+      AwaitStep(3);
       (*disk)->Fill(0);
     });
     EXPECT_EQ(outcome.status.code(), absl::StatusCode::kResourceExhausted) << outcome.status;
