@@ -169,6 +169,10 @@ struct VerifierSection {
   std::string builtin;               // math | exact | … : served by a local process
   std::string address;               // host:port of a running service
   std::vector<std::string> command;  // started by `tramontane run`; {port} is filled in
+  std::string use;                   // NAME or NAME@VERSION of the registry
+  std::string version, digest;       // the service must be this one; empty: any
+  std::string shadow;                // key of another entry that is compared with this one
+  double shadow_fraction = 1.0;      // of the groups
   Json params = Json::object();
   double request_timeout_s = 30;
   int32_t max_attempts = 3;

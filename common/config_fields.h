@@ -203,6 +203,12 @@ void Visit(V& v, VerifierSection& s) {
   v("builtin", s.builtin, "Built-in grader served by a local process.");
   v("address", s.address, "host:port of a running verifier service.");
   v("command", s.command, "Command that starts a verifier service; {port} is filled in.");
+  v("use", s.use, "NAME or NAME@VERSION of a verifier in the registry (`tramontane verifiers`).");
+  v("version", s.version, "The service must have this version; empty: any.");
+  v("digest", s.digest, "The service must have this digest; empty: any.");
+  v("shadow", s.shadow,
+    "Another entry that scores the same samples; its scores are compared and never used.");
+  v("shadow_fraction", s.shadow_fraction, "Share of the groups that the shadow is shown.");
   v("params", s.params, "Passed with every request, under the row's own params.");
   v("request_timeout_s", s.request_timeout_s, "Bound of one attempt.");
   v("max_attempts", s.max_attempts, "Attempts before an infrastructure failure is final.");

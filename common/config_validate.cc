@@ -168,8 +168,15 @@ void CheckGenerator(const RunConfig& c, Rules& r) {
 void CheckServices(const RunConfig& c, Rules& r) {
   for (const auto& [name, v] : c.verifiers) {
     const std::string field = "verifiers." + name;
-    const int ways = !v.builtin.empty() + !v.address.empty() + !v.command.empty();
-    r.Require(ways == 1, field, "set exactly one of builtin, address and command");
+    const int ways = !v.builtin.empty() + !v.address.empty() + !v.command.empty() + !v.use.empty();
+    r.Require(ways == 1, field, "set exactly one of builtin, address, command and use");
+    const auto shadow = c.verifiers.find(v.shadow);
+    r.Require(v.shadow.empty() || shadow != c.verifiers.end(), field + ".shadow",
+              "'" + v.shadow + "' is not in `verifiers`");
+    r.Require(v.shadow != name && (shadow == c.verifiers.end() || shadow->second.shadow.empty()),
+              field + ".shadow", "a shadow has no shadow of its own");
+    r.Require(v.shadow_fraction >= 0 && v.shadow_fraction <= 1, field + ".shadow_fraction",
+              "must be between 0 and 1");
     r.Require(v.request_timeout_s > 0, field + ".request_timeout_s", "must be positive");
     r.Between(field + ".max_attempts", v.max_attempts, 1, 100);
   }

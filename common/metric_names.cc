@@ -40,6 +40,9 @@ const std::vector<MetricSpec>& AllMetrics() {
       {"tramontane_verifier_client_in_flight", kGauge, "Requests sent and not yet answered.", {}},
       {"tramontane_verifier_client_away", kGauge, "1 while the verifier is away or not trusted.", {}},
       {"tramontane_verifier_client_outages_total", kCounter, "Times that the verifier went away.", {}},
+      {"tramontane_verifier_client_dead_letters_total", kCounter, "Requests given up after their last attempt.", {}},
+      {"tramontane_verifier_client_stray_replies_total", kCounter, "Replies to no open request: late, repeated or invented.", {}},
+      {"tramontane_verifier_shadow_compared_total", kCounter, "Samples that a verifier and its shadow both judged, by outcome (same, differs, unscored).", {}},
       {"tramontane_verifier_client_digest_changes_total", kCounter, "Times that its code or configuration changed under a run.", {}},
       // --- trainer: learner
       {"tramontane_trainer_step", kGauge, "Optimiser steps done; equals the weight version.", {}},

@@ -30,6 +30,8 @@ constexpr milliseconds kTick{200};
 constexpr size_t kRouteCapacity = size_t{1} << 20;
 // Groups that wait for verdicts do not count against the engine; this bounds them.
 constexpr int32_t kLongestVerdictBacklog = 8;
+// A verifier that is replaced while a group is judged has the group judged anew.
+constexpr int32_t kMostRescores = 3;
 
 struct SampledItem {
   LiveGroupPtr group;
@@ -216,13 +218,28 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
       std::optional<SampledItem> item = sampled_.Pop(kTick);
       if (!item.has_value()) continue;
       const LiveGroupPtr& group = item->group;
-      hooks_.verify(group->task.row, groups_.Sample(group, item->sample_index), group->task.gid,
+      const VerifyTicket ticket{group->task.gid, group->request_id, group->task.samples};
+      hooks_.verify(group->task.row, groups_.Sample(group, item->sample_index), ticket,
                     [self = shared_from_this(), group, index = item->sample_index](Verdict verdict) {
-                      if (self->groups_.VerdictDone(group, index, std::move(verdict))) {
-                        self->ended_.TryPush({group, End::kComplete, "", 0});
-                      }
+                      self->Judged(group, index, std::move(verdict));
                     });
     }
+  }
+
+  void Judged(const LiveGroupPtr& group, int32_t sample_index, Verdict verdict) {
+    switch (groups_.VerdictDone(group, sample_index, std::move(verdict))) {
+      case LiveGroups::Verdicts::kMissing: return;
+      case LiveGroups::Verdicts::kComplete:
+        ended_.TryPush({group, End::kComplete, "", 0});
+        return;
+      case LiveGroups::Verdicts::kMixed: break;
+    }
+    LogWarn("group_rescored", {{"gid", group->task.gid}, {"times", group->rescored}});
+    if (group->rescored > kMostRescores) {
+      EndGroup(group, End::kFail, "its verifier changed again and again", options_.max_deliveries);
+      return;
+    }
+    for (int32_t i = 0; i < group->task.samples; ++i) sampled_.TryPush({group, i});
   }
 
   // --- finish thread
@@ -302,6 +319,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
     lost_.Add();
     LogWarn("lease_lost", {{"gid", group->lease.gid}, {"error", status}});
     hooks_.cancel(group->request_id);
+    hooks_.cancel_verify(group->request_id);
     Wake();
   }
 
@@ -310,6 +328,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
   // Closes an open group and has the finish thread tell the queue.
   bool EndGroup(const LiveGroupPtr& group, End end, std::string reason, int max_deliveries = 0) {
     if (!groups_.Close(group)) return false;
+    hooks_.cancel_verify(group->request_id);
     ended_.TryPush({group, end, std::move(reason), max_deliveries});
     Wake();
     return true;

@@ -20,6 +20,7 @@
 #include "common/metrics.h"
 #include "common/rollout.h"
 #include "generator/engine.h"
+#include "services/verifier/verify_ticket.h"
 
 namespace tramontane {
 
@@ -41,9 +42,11 @@ struct GroupWorkerHooks {
   std::function<void(const std::string&)> cancel;       // Engine::Cancel
   std::function<bool()> ready;                          // healthy, and holding weights
   // Calls back exactly once per sample, from any thread.
-  std::function<void(const PromptRow&, const Rollout&, const std::string& gid,
+  std::function<void(const PromptRow&, const Rollout&, const VerifyTicket&,
                      std::function<void(Verdict)>)>
       verify;
+  // Nobody waits for the verdicts of the ticket's `owner` any more.
+  std::function<void(const std::string& owner)> cancel_verify;
 };
 
 class GroupWorker {

@@ -27,11 +27,16 @@ bool LiveGroups::SampleDone(const LiveGroupPtr& group, Rollout rollout) {
   return true;
 }
 
-bool LiveGroups::VerdictDone(const LiveGroupPtr& group, int32_t sample_index, Verdict verdict) {
+LiveGroups::Verdicts LiveGroups::VerdictDone(const LiveGroupPtr& group, int32_t sample_index,
+                                             Verdict verdict) {
   std::lock_guard lock(mutex_);
-  if (group->closed) return false;
+  if (group->closed) return Verdicts::kMissing;
   group->rollouts.at(static_cast<size_t>(sample_index)).verdict = std::move(verdict);
-  return --group->unverified == 0;
+  if (--group->unverified > 0) return Verdicts::kMissing;
+  if (OneVerifierVersion(group->rollouts)) return Verdicts::kComplete;
+  group->unverified = group->task.samples;
+  ++group->rescored;
+  return Verdicts::kMixed;
 }
 
 Rollout LiveGroups::Sample(const LiveGroupPtr& group, int32_t sample_index) const {

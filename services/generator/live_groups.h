@@ -17,7 +17,7 @@
 
 namespace tramontane {
 
-// Constant after Open(), but for the last three members, which LiveGroups guards.
+// Constant after Open(), but for the counts, the rollouts and `closed`, which LiveGroups guards.
 struct LiveGroup {
   Lease lease;
   GroupTask task;
@@ -25,6 +25,7 @@ struct LiveGroup {
   int32_t unsampled = 0;
   int32_t unverified = 0;
   std::vector<Rollout> rollouts;  // by sample index
+  int32_t rescored = 0;  // times that all verdicts were asked for again
   bool closed = false;
 };
 using LiveGroupPtr = std::shared_ptr<LiveGroup>;
@@ -35,11 +36,16 @@ class LiveGroups {
 
   // Keeps a sample. False when the group is closed.
   bool SampleDone(const LiveGroupPtr& group, Rollout rollout);
-  // Keeps a verdict. True for the last one of an open group: it is complete.
-  bool VerdictDone(const LiveGroupPtr& group, int32_t sample_index, Verdict verdict);
+  enum class Verdicts {
+    kMissing,   // or the group is closed
+    kComplete,  // this was the last one
+    kMixed,     // it was, and two versions of a verifier have judged: all must be asked for again,
+                // as one group's rewards are compared with each other
+  };
+  Verdicts VerdictDone(const LiveGroupPtr& group, int32_t sample_index, Verdict verdict);
   // Copy of a kept sample, for the verifier.
   Rollout Sample(const LiveGroupPtr& group, int32_t sample_index) const;
-  // The finished record. Call once, after VerdictDone returned true.
+  // The finished record. Call once, after VerdictDone said kComplete.
   Group Take(const LiveGroupPtr& group, const std::string& generator_id);
 
   // Nothing more is expected of it. False when it was closed before.

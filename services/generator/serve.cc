@@ -113,6 +113,7 @@ class GeneratorProcess {
         Hooks(), metrics_);
     service_->AddWaits([this] { return worker_->WaitingSeconds(); });
     service_->AddWaits([this] { return verifiers_->WaitingSeconds(); });
+    service_->AddDetail("verifiers", [this] { return verifiers_->State(); });
     return absl::OkStatus();
   }
 
@@ -125,10 +126,11 @@ class GeneratorProcess {
                   return stats.healthy && stats.version != kNoVersion;
                 },
             .verify =
-                [this](const PromptRow& row, const Rollout& rollout, const std::string& gid,
+                [this](const PromptRow& row, const Rollout& rollout, const VerifyTicket& ticket,
                        std::function<void(Verdict)> done) {
-                  verifiers_->Verify(row, rollout, gid, std::move(done));
-                }};
+                  verifiers_->Verify(row, rollout, ticket, std::move(done));
+                },
+            .cancel_verify = [this](const std::string& owner) { verifiers_->Cancel(owner); }};
   }
 
   void Drain(double deadline_s) {

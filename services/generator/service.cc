@@ -57,6 +57,10 @@ void GeneratorService::AddWaits(std::function<std::map<std::string, double>()> w
   waits_.push_back(std::move(waits));
 }
 
+void GeneratorService::AddDetail(const std::string& key, std::function<Json()> detail) {
+  details_[key] = std::move(detail);
+}
+
 ProcessStatus GeneratorService::Status() const {
   const EngineStats stats = engine_.stats();
   ProcessStatus status;
@@ -66,6 +70,7 @@ ProcessStatus GeneratorService::Status() const {
                  : stats.running_sequences > 0      ? "generating"
                  : status.waiting_seconds.empty()   ? "serving"
                                                     : "waiting";
+  for (const auto& [key, detail] : details_) status.detail[key] = detail();
   if (!stats.healthy) status.detail["unhealthy_reason"] = stats.unhealthy_reason;
   return status;
 }

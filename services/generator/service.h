@@ -33,9 +33,11 @@ class GeneratorService final : public v1::Generator::CallbackService {
                    MetricsRegistry& metrics);
   ~GeneratorService() override;
 
-  // For GetState and Control; what the queue worker and announcer wait for is added by main.
+  // For GetState and Control; what the queue worker and announcer wait for, and how the verifiers
+  // are, is added by main.
   ProcessStatus Status() const;
-  void AddWaits(std::function<std::map<std::string, double>()> waits);  // before serving
+  void AddWaits(std::function<std::map<std::string, double>()> waits);       // before serving
+  void AddDetail(const std::string& key, std::function<Json()> detail);     // before serving
 
   grpc::ServerWriteReactor<v1::GenerateEvent>* Generate(grpc::CallbackServerContext* context,
                                                         const v1::GenerateRequest* request) override;
@@ -69,6 +71,7 @@ class GeneratorService final : public v1::Generator::CallbackService {
   const std::shared_ptr<const Tokenizer> tokenizer_;
   Histogram transfer_seconds_, verify_seconds_;
   std::vector<std::function<std::map<std::string, double>()>> waits_;
+  std::map<std::string, std::function<Json()>> details_;
   const std::unique_ptr<WeightFetcher> shared_memory_, tcp_;
   std::shared_ptr<std::atomic<int32_t>> open_streams_ = std::make_shared<std::atomic<int32_t>>(0);
   // Transfer thread only.

@@ -31,6 +31,10 @@ void CircuitBreaker::OnSuccess(int64_t ticket) {
   }
 }
 
+void CircuitBreaker::OnAbandoned(int64_t ticket) {
+  if (ticket == era_) trial_out_ = false;
+}
+
 void CircuitBreaker::OnFailure(int64_t ticket, bool unreachable, int64_t now_ms) {
   if (ticket != era_ || state_ == State::kProbing) return;
   ++failures_;

@@ -38,6 +38,7 @@ class CircuitBreaker {
   // say nothing about the service as it is now.
   int64_t OnSent();
   void OnSuccess(int64_t ticket);
+  void OnAbandoned(int64_t ticket);  // nobody waits for the outcome any more
   // `unreachable`: nobody is there, so one failure is enough.
   void OnFailure(int64_t ticket, bool unreachable, int64_t now_ms);
 

@@ -2,33 +2,17 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <utility>
 
-#include "services/convert.h"
+#include "common/hash.h"
+#include "services/verifier/shadow_comparison.h"
 #include "services/verifier/verifier_client.h"
 
 namespace tramontane {
 namespace {
-
-absl::StatusOr<v1::VerifyRequest> MakeRequest(const PromptRow& row, const Rollout& rollout,
-                                              const std::string& gid, double exec_timeout_s) {
-  v1::VerifyRequest request;
-  request.set_request_id(gid + "/" + std::to_string(rollout.sample_index));
-  request.set_prompt(row.prompt);
-  request.set_completion(rollout.text);
-  request.set_completion_tokens(static_cast<uint32_t>(rollout.tokens.size()));
-  request.set_finish_reason(ToProto(rollout.finish_reason));
-  request.set_answer(row.answer);
-  if (!row.params.empty()) {
-    absl::StatusOr<google::protobuf::Struct> params = ToStruct(row.params);
-    if (!params.ok()) return params.status();
-    *request.mutable_params() = *std::move(params);
-  }
-  request.set_group_id(gid);
-  request.set_policy_version(MinVersion(rollout));
-  request.set_exec_timeout_s(exec_timeout_s);
-  return request;
-}
 
 Verdict NotAsked(const std::string& verifier, const std::string& why) {
   Verdict verdict;
@@ -37,6 +21,32 @@ Verdict NotAsked(const std::string& verifier, const std::string& why) {
   verdict.feedback = why;
   return verdict;
 }
+
+constexpr size_t kMostShadowed = 1024;
+
+// Whole groups, so that group scorers can be compared as well.
+bool InShare(const std::string& gid, double fraction) {
+  constexpr double kRange = 1 << 16;
+  return std::stoul(Sha256Hex("shadow/" + gid).substr(0, 4), nullptr, 16) < fraction * kRange;
+}
+
+// Waits for both verdicts on one rollout.
+class ShadowPair {
+ public:
+  explicit ShadowPair(std::shared_ptr<ShadowComparison> comparison)
+      : comparison_(std::move(comparison)) {}
+
+  void Set(bool primary, const Verdict& verdict) {
+    std::lock_guard lock(mutex_);
+    (primary ? primary_ : shadow_) = verdict;
+    if (primary_ && shadow_) comparison_->Compare(*primary_, *shadow_);
+  }
+
+ private:
+  const std::shared_ptr<ShadowComparison> comparison_;
+  std::mutex mutex_;
+  std::optional<Verdict> primary_, shadow_;
+};
 
 }  // namespace
 
@@ -48,8 +58,14 @@ absl::StatusOr<std::unique_ptr<VerifierPool>> VerifierPool::Create(
     if (section.address.empty()) {
       return absl::InvalidArgumentError("verifiers." + name + ".address: empty");
     }
-    pool->clients_[name] =
-        std::make_unique<VerifierClient>(name, section, options, metrics, clock);
+    pool->clients_[name] = std::make_unique<VerifierClient>(name, section, options, metrics, clock);
+    if (section.shadow.empty()) continue;
+    if (!verifiers.contains(section.shadow)) {
+      return absl::InvalidArgumentError("verifiers." + name + ".shadow: '" + section.shadow +
+                                        "' is not in `verifiers`");
+    }
+    pool->shadows_[name] = {section.shadow, section.shadow_fraction,
+                            std::make_shared<ShadowComparison>(name, section.shadow, metrics)};
   }
   return pool;
 }
@@ -61,38 +77,56 @@ absl::Status VerifierPool::WaitUntilReady(double timeout_s) {
                    std::chrono::milliseconds(static_cast<int64_t>(timeout_s * 1e3));
   absl::Status worst;
   for (auto& [name, client] : clients_) {
+    if (IsShadow(name)) continue;
     const absl::Status status = client->WaitUntilReady(end);
     if (worst.ok() || status.code() == absl::StatusCode::kFailedPrecondition) worst = status;
   }
   return worst;
 }
 
-void VerifierPool::Verify(const PromptRow& row, const Rollout& rollout, const std::string& gid,
+void VerifierPool::Verify(const PromptRow& row, const Rollout& rollout, const VerifyTicket& ticket,
                           Callback callback) {
   const auto it = clients_.find(row.verifier);
   if (it == clients_.end()) {
     callback(NotAsked(row.verifier, "no verifier is named \"" + row.verifier + "\""));
     return;
   }
-  VerifierClient& client = *it->second;
-  absl::StatusOr<v1::VerifyRequest> request =
-      MakeRequest(row, rollout, gid, client.exec_timeout_s());
-  if (!request.ok()) {
-    callback(NotAsked(row.verifier, "params: " + std::string(request.status().message())));
-    return;
+  const auto shadow = shadows_.find(row.verifier);
+  if (shadow != shadows_.end() && InShare(ticket.gid, shadow->second.fraction)) {
+    VerifierClient& other = *clients_.at(shadow->second.verifier);
+    // A shadow that is slow or away must cost nothing but the comparison.
+    if (other.waiting() < kMostShadowed) {
+      const auto pair = std::make_shared<ShadowPair>(shadow->second.comparison);
+      other.Verify(row, rollout, ticket, [pair](Verdict verdict) { pair->Set(false, verdict); });
+      callback = [pair, callback = std::move(callback)](Verdict verdict) {
+        pair->Set(true, verdict);
+        callback(std::move(verdict));
+      };
+    }
   }
-  client.Verify(*std::move(request), std::move(callback));
+  it->second->Verify(row, rollout, ticket, std::move(callback));
+}
+
+void VerifierPool::Cancel(const std::string& owner) {
+  for (auto& [name, client] : clients_) client->Cancel(owner);
+}
+
+bool VerifierPool::IsShadow(const std::string& name) const {
+  return std::ranges::any_of(shadows_,
+                             [&name](const auto& item) { return item.second.verifier == name; });
 }
 
 Json VerifierPool::State() const {
   Json state = Json::object();
   for (const auto& [name, client] : clients_) state[name] = client->State();
+  for (const auto& [name, shadow] : shadows_) state[name]["shadow"] = shadow.comparison->State();
   return state;
 }
 
 std::map<std::string, double> VerifierPool::WaitingSeconds() const {
   std::map<std::string, double> waiting;
   for (const auto& [name, client] : clients_) {
+    if (IsShadow(name)) continue;  // nobody waits for it
     if (const double seconds = client->WaitingSeconds(); seconds > 0) {
       waiting["verifier " + name] = seconds;
     }

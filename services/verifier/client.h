@@ -2,8 +2,12 @@
 // gRPC, none trusted.
 //
 // A verdict comes back for every rollout. What the verifier did wrong is tried again up to
-// `max_attempts` times and then is VerdictStatus::kInfraFailure, never a reward. A verifier that is
-// not there is waited for: rollouts wait with it, and nothing is lost.
+// `max_attempts` times and then is VerdictStatus::kInfraFailure, never a reward: a dead letter,
+// kept in State() and counted. A verifier that is not there is waited for: rollouts wait with it,
+// and nothing is lost.
+//
+// `verifiers.<name>.shadow` names another entry that is shown a share of the same rollouts. Its
+// verdicts are compared and thrown away.
 #pragma once
 
 #include <functional>
@@ -18,9 +22,11 @@
 #include "common/rollout.h"
 #include "services/handshake.h"
 #include "services/verifier/circuit_breaker.h"
+#include "services/verifier/verify_ticket.h"
 
 namespace tramontane {
 
+class ShadowComparison;
 class VerifierClient;
 
 struct VerifierPoolOptions {
@@ -39,26 +45,38 @@ class VerifierPool {
   // Ends every outstanding call with kInfraFailure, and returns once all callbacks have.
   ~VerifierPool();
 
-  // Until every verifier has answered Describe. FailedPrecondition on version skew; Unavailable
+  // Until every verifier but the shadows has answered Describe. FailedPrecondition on version skew; Unavailable
   // names those that did not answer.
   absl::Status WaitUntilReady(double timeout_s);
 
   using Callback = std::function<void(Verdict)>;
-  // Scores one rollout of group `gid` with the verifier that the row names. The callback comes
-  // once, from another thread or before Verify returns, and must not block. There is no overall
-  // deadline: attempts have one each, and an absent verifier is waited for.
-  void Verify(const PromptRow& row, const Rollout& rollout, const std::string& gid,
+  // Scores one rollout with the verifier that the row names. The callback comes once, from another
+  // thread or before Verify returns, and must not block. There is no overall deadline: attempts
+  // have one each, and an absent verifier is waited for.
+  void Verify(const PromptRow& row, const Rollout& rollout, const VerifyTicket& ticket,
               Callback callback);
+  // Nobody wants this group's verdicts any more: what is outstanding becomes kInfraFailure, and the
+  // services are told.
+  void Cancel(const std::string& owner);
 
-  // One entry a verifier: address, state, in flight, waiting, last error, version, digest, …
+  // One entry a verifier: address, circuit, in flight, waiting, last error, version, digest, dead
+  // letters, comparison with its shadow.
   Json State() const;
   // Verifiers that are waited for now, and for how long: {"verifier math": 3.2}.
   std::map<std::string, double> WaitingSeconds() const;
 
  private:
   VerifierPool() = default;
+  bool IsShadow(const std::string& name) const;
+
+  struct Shadow {
+    std::string verifier;  // key of clients_
+    double fraction = 0;
+    std::shared_ptr<ShadowComparison> comparison;
+  };
 
   std::map<std::string, std::unique_ptr<VerifierClient>> clients_;
+  std::map<std::string, Shadow> shadows_;  // by the verifier they are compared with
 };
 
 }  // namespace tramontane

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "common/rollout.h"
 #include "tramontane/v1/verifier.pb.h"
@@ -18,12 +19,15 @@ enum class ReplyKind {
 
 struct CheckedReply {
   ReplyKind kind = ReplyKind::kRetry;
-  Verdict verdict;     // for kVerdict
-  std::string reason;  // for the others
+  std::vector<Verdict> verdicts;  // for kVerdict: one, or for a group one a sample
+  std::string reason;             // for the others
 };
 
-// `description` bounds the reward unless both its bounds are 0.
-CheckedReply CheckReply(const v1::VerifyResult& result, const std::string& expected_request_id,
+// `result` as an answer to `request`. A group's samples are judged one by one: a row that cannot be
+// judged is an infrastructure failure of its sample; a sample that calls for another try is a
+// reason to ask for the whole group again. `description` bounds rewards unless both its bounds are
+// 0.
+CheckedReply CheckReply(const v1::VerifyResult& result, const v1::VerifyRequest& request,
                         const v1::VerifierDescription& description);
 
 }  // namespace tramontane

@@ -168,7 +168,10 @@ v1::VerifyResult ScoringDesk::Run(const Entry& entry, double queue_seconds) cons
   const v1::VerifyRequest& request = entry.request;
   v1::VerifyResult result;
   const auto start = std::chrono::steady_clock::now();
-  if (const absl::Status gold = grader_->CheckAnswer(request.answer()); !gold.ok()) {
+  if (request.group_size() > 0) {
+    result = Blank(request.request_id(), v1::VERIFY_STATUS_BAD_INPUT);
+    result.set_feedback("this verifier judges samples one by one, not groups");
+  } else if (const absl::Status gold = grader_->CheckAnswer(request.answer()); !gold.ok()) {
     result = Blank(request.request_id(), v1::VERIFY_STATUS_BAD_INPUT);
     result.set_feedback(std::string(gold.message()));
   } else {

@@ -36,6 +36,7 @@ grpc::ServerUnaryReactor* VerifierService::Describe(grpc::CallbackServerContext*
   reply->set_reward_max(grader_->max_score());
   reply->set_determinism(v1::DETERMINISM_PURE);
   reply->set_capacity(static_cast<uint32_t>(options_.threads));
+  reply->set_tier("process");
   reply->set_suggested_exec_timeout_s(kSuggestedExecTimeoutS);
   reactor->Finish(grpc::Status::OK);
   return reactor;

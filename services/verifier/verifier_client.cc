@@ -5,45 +5,50 @@
 
 #include "common/log.h"
 #include "services/rpc.h"
-#include "services/verifier/health_probe.h"
+#include "services/verifier/verify_request.h"
 
 namespace tramontane {
 namespace {
 
-constexpr double kProbeTimeoutS = 2;
-// Requests in flight for each that the service can work on: one being worked on, one at hand.
-constexpr int32_t kInFlightPerSlot = 2;
-constexpr int32_t kMostInFlight = 256;
+// Beyond the deadlines that the service keeps by itself.
+constexpr double kTransitS = 2;
+// A call that can be read no more and does not end by itself.
+constexpr double kStuckS = 0.2;
 // An attempt may wait for the requests of other clients before its execution clock starts.
 constexpr double kQueueShare = 4;
 constexpr size_t kMaxWaiting = 1 << 16;
-// A request that was in flight at so many crashes is taken to be their cause.
-constexpr int32_t kMaxOutages = 10;
-// A service that is there and full is given this many pauses of up to kMaxBackoffMs.
-constexpr int32_t kMaxRefusals = 30;
-constexpr int64_t kFirstBackoffMs = 50, kMaxBackoffMs = 2000;
-constexpr std::chrono::milliseconds kLongestWait(500);
+constexpr std::chrono::milliseconds kLongestWait(500), kOpenWait(100);
 
-// A server that is stopped ends the calls it holds as CANCELLED: nobody cancels from this side.
+// A server that is stopped ends the calls it holds as CANCELLED, or in good order: either way it is
+// gone. Nobody cancels from this side.
 bool Unreachable(const grpc::Status& status) {
-  return status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+  return status.ok() || status.error_code() == grpc::StatusCode::UNAVAILABLE ||
          status.error_code() == grpc::StatusCode::CANCELLED;
 }
 
-struct LaterFirst {
-  template <class Job>
-  bool operator()(const Job& a, const Job& b) const {
-    return a.due_ms > b.due_ms;
-  }
-};
+std::string Words(const grpc::Status& status) {
+  if (status.ok()) return "the verifier ended the stream";
+  return absl::StatusCodeToString(FromGrpc(status).code()) + ": " + status.error_message();
+}
 
-const char* ToString(CircuitBreaker::State state) {
-  switch (state) {
-    case CircuitBreaker::State::kProbing: return "waiting";
-    case CircuitBreaker::State::kTrial: return "trial";
-    case CircuitBreaker::State::kClosed: return "serving";
-  }
-  return "";
+Verdict InfraFailure(const std::string& reason) {
+  Verdict verdict;
+  verdict.status = VerdictStatus::kInfraFailure;
+  verdict.feedback = reason;
+  return verdict;
+}
+
+std::vector<VerifyJob> Only(VerifyJob job) {
+  std::vector<VerifyJob> jobs;
+  jobs.push_back(std::move(job));
+  return jobs;
+}
+
+v1::VerifyRequest CancelOf(const std::string& request_id) {
+  v1::VerifyRequest cancel;
+  cancel.set_request_id(request_id);
+  cancel.set_cancel(true);
+  return cancel;
 }
 
 }  // namespace
@@ -59,8 +64,10 @@ VerifierClient::VerifierClient(std::string name, const VerifierSection& section,
       retries_(metrics.MakeCounter("tramontane_verifier_retries_total", {{"verifier", name_}})),
       digest_changes_(metrics.MakeCounter("tramontane_verifier_client_digest_changes_total",
                                           {{"verifier", name_}})),
-      circuit_opened_(metrics.MakeCounter("tramontane_verifier_client_outages_total",
-                                          {{"verifier", name_}})),
+      circuit_opened_(
+          metrics.MakeCounter("tramontane_verifier_client_outages_total", {{"verifier", name_}})),
+      stray_replies_(metrics.MakeCounter("tramontane_verifier_client_stray_replies_total",
+                                         {{"verifier", name_}})),
       in_flight_gauge_(
           metrics.MakeGauge("tramontane_verifier_client_in_flight", {{"verifier", name_}})),
       circuit_open_(metrics.MakeGauge("tramontane_verifier_client_away", {{"verifier", name_}})),
@@ -69,94 +76,148 @@ VerifierClient::VerifierClient(std::string name, const VerifierSection& section,
       channel_(MakeChannel(section.address)),
       stub_(v1::Verifier::NewStub(channel_)),
       circuit_(options.circuit),
+      queue_(section.max_attempts),
+      dead_letters_(name_, metrics),
       away_since_ms_(clock.NowMonotonicMs()),
       thread_([this] { Loop(); }) {}
 
 VerifierClient::~VerifierClient() {
-  std::vector<Answer> answers;
+  Answers answers;
   {
     std::unique_lock lock(mutex_);
     stopping_ = true;
-    for (const auto& [key, call] : calls_) call->context.TryCancel();
+    if (stream_) stream_->Cancel();
     wake_.notify_all();
     ready_.notify_all();
-    ready_.wait(lock, [this] { return calls_.empty(); });
-    for (Job& job : pending_) answers.push_back(Conclude(job, InfraFailure("shutting down")));
-    for (Job& job : backing_off_) answers.push_back(Conclude(job, InfraFailure("shutting down")));
-    pending_.clear();
-    backing_off_.clear();
   }
-  thread_.join();
-  for (Answer& answer : answers) answer.callback(std::move(answer.verdict));
+  thread_.join();  // with the stream: no answer comes any more
+  std::vector<VerifyJob> left = queue_.RemoveAll();
+  std::ranges::move(gatherer_.RemoveAll(), std::back_inserter(left));
+  for (auto& [id, open] : open_) left.push_back(std::move(open.job));
+  ConcludeAll(std::move(left), "shutting down", answers);
+  Deliver(std::move(answers));
 }
 
-void VerifierClient::Verify(v1::VerifyRequest request, VerifierPool::Callback callback) {
-  Job job;
-  job.request = std::move(request);
-  job.callback = std::move(callback);
-  std::optional<Answer> refused;
+void VerifierClient::Verify(const PromptRow& row, const Rollout& rollout,
+                            const VerifyTicket& ticket, VerifierPool::Callback callback) {
+  VerifyJob job;
+  job.callbacks.push_back(std::move(callback));
+  job.owner = ticket.owner;
+  job.samples = ticket.samples;
+  job.sample_index = rollout.sample_index;
+  absl::StatusOr<v1::VerifyRequest> request = RequestFor(row, rollout, ticket.gid, section_.params);
+  Answers answers;
   {
     std::lock_guard lock(mutex_);
-    if (stopping_) {
-      refused = Conclude(job, InfraFailure("shutting down"));
-    } else if (pending_.size() >= kMaxWaiting) {
-      refused = Conclude(job, InfraFailure("too many requests wait for this verifier"));
+    const std::string refusal = !request.ok() ? "params: " + std::string(request.status().message())
+                                : stopping_   ? "shutting down"
+                                : queue_.size() >= kMaxWaiting
+                                    ? "too many requests wait for this verifier"
+                                    : "";
+    if (!refusal.empty()) {
+      Conclude(job, {InfraFailure(refusal)}, answers);
     } else {
-      pending_.push_back(std::move(job));
-      wake_.notify_one();
+      job.request = *std::move(request);
+      queue_.Push(std::move(job));
+      SendReady(answers);
     }
   }
-  if (refused) refused->callback(std::move(refused->verdict));
+  Deliver(std::move(answers));
 }
 
-absl::Status VerifierClient::WaitUntilReady(std::chrono::steady_clock::time_point end) {
-  std::unique_lock lock(mutex_);
-  ready_.wait_until(lock, end, [this] {
-    return stopping_ || description_ ||
-           last_error_.code() == absl::StatusCode::kFailedPrecondition;
-  });
-  if (description_) return absl::OkStatus();
-  return absl::Status(last_error_.code(), "verifier " + name_ + " at " + section_.address + ": " +
-                                              std::string(last_error_.message()));
-}
-
-Json VerifierClient::State() const {
-  std::lock_guard lock(mutex_);
-  Json state = {{"address", section_.address},
-                {"state", ToString(circuit_.state())},
-                {"in_flight", calls_.size()},
-                {"waiting", pending_.size() + backing_off_.size()},
-                {"failures_in_a_row", circuit_.failures_in_a_row()},
-                {"outages", circuit_.times_opened()},
-                {"last_error", std::string(last_error_.message())}};
-  if (description_) {
-    state["name"] = description_->name();
-    state["version"] = description_->version();
-    state["digest"] = description_->digest();
+void VerifierClient::Cancel(const std::string& owner) {
+  Answers answers;
+  {
+    std::lock_guard lock(mutex_);
+    std::vector<VerifyJob> jobs = queue_.RemoveOwner(owner);
+    std::ranges::move(gatherer_.RemoveOwner(owner), std::back_inserter(jobs));
+    for (auto it = open_.begin(); it != open_.end();) {
+      if (it->second.job.owner != owner) {
+        ++it;
+        continue;
+      }
+      if (stream_) stream_->Send(CancelOf(it->first));
+      circuit_.OnAbandoned(it->second.ticket);
+      jobs.push_back(std::move(it->second.job));
+      it = open_.erase(it);
+    }
+    ConcludeAll(std::move(jobs), "cancelled", answers);
+    SendReady(answers);
   }
-  return state;
+  Deliver(std::move(answers));
 }
 
-double VerifierClient::WaitingSeconds() const {
-  std::lock_guard lock(mutex_);
-  // At a trial it is the next request that will tell; without one nobody waits.
-  const bool idle = circuit_.state() == CircuitBreaker::State::kTrial && pending_.empty();
-  if (away_since_ms_ == 0 || idle) return 0;
-  return static_cast<double>(std::max<int64_t>(clock_.NowMonotonicMs() - away_since_ms_, 1)) / 1e3;
+void VerifierClient::Deliver(Answers answers) {
+  for (Answer& answer : answers) answer.callback(std::move(answer.verdict));
 }
 
 void VerifierClient::Loop() {
   std::unique_lock lock(mutex_);
-  while (!stopping_) {
-    TakeDueRetries();
-    if (circuit_.ProbeDue(clock_.NowMonotonicMs())) {
-      Probe(lock);
-    } else if (CanSend()) {
-      Send(lock);
-    } else {
+  while (!stopping_ || stream_) {
+    Answers answers;
+    std::unique_ptr<AskStream> ended;
+    if (stream_end_) {
+      OnStreamEnd(answers);
+      ended = std::move(stream_);
+    }
+    if (!stopping_) {
+      OnTick(answers);
+      if (circuit_.ProbeDue(clock_.NowMonotonicMs())) Probe(lock);
+      if (!stream_ && CanSend()) OpenStream();
+      SendReady(answers);
+    }
+    if (!answers.empty() || ended) {
+      lock.unlock();
+      ended.reset();
+      Deliver(std::move(answers));
+      lock.lock();
+    } else if (!stream_end_) {
       wake_.wait_for(lock, UntilNextEvent());
     }
   }
+}
+
+void VerifierClient::OpenStream() {
+  stream_ = std::make_unique<AskStream>(
+      *stub_, AskStream::Events{.on_result =
+                                    [this](const v1::VerifyResult& result) {
+                                      Answers answers;
+                                      {
+                                        std::lock_guard lock(mutex_);
+                                        OnResult(result, answers);
+                                        SendReady(answers);
+                                      }
+                                      Deliver(std::move(answers));
+                                    },
+                                .on_end =
+                                    [this](const grpc::Status& status) {
+                                      std::lock_guard lock(mutex_);
+                                      stream_end_ = status;
+                                      wake_.notify_one();
+                                    }});
+}
+
+void VerifierClient::OnTick(Answers& answers) {
+  if (stream_ && !stream_end_ && stream_->stuck_seconds() > kStuckS) {
+    garbled_ = true;
+    stream_->Cancel();
+  }
+  queue_.TakeDue(clock_.NowMonotonicMs());
+  const Steady now = std::chrono::steady_clock::now();
+  for (auto it = open_.begin(); it != open_.end();) {
+    if (it->second.give_up > now) {
+      ++it;
+      continue;
+    }
+    OpenRequest late = std::move(it->second);
+    it = open_.erase(it);
+    if (stream_) stream_->Send(CancelOf(late.job.request.request_id()));
+    const CircuitBreaker::State before = circuit_.state();
+    circuit_.OnFailure(late.ticket, /*unreachable=*/false, clock_.NowMonotonicMs());
+    NoteCircuit(before);
+    Fail(std::move(late.job), Failure::kAttempt, "DEADLINE_EXCEEDED: no answer in time", answers);
+  }
+  in_flight_gauge_.Set(static_cast<double>(open_.size()));
 }
 
 std::chrono::milliseconds VerifierClient::UntilNextEvent() const {
@@ -166,225 +227,176 @@ std::chrono::milliseconds VerifierClient::UntilNextEvent() const {
     wait = std::min(wait, std::chrono::milliseconds(std::max<int64_t>(then_ms - now_ms, 1)));
   };
   if (circuit_.state() == CircuitBreaker::State::kProbing) until(circuit_.next_probe_ms());
-  if (!backing_off_.empty()) until(backing_off_.front().due_ms);
+  if (const auto due = queue_.next_due_ms()) until(*due);
+  if (!open_.empty()) wait = std::min(wait, kOpenWait);
   return wait;
 }
 
-void VerifierClient::TakeDueRetries() {
-  const int64_t now_ms = clock_.NowMonotonicMs();
-  while (!backing_off_.empty() && backing_off_.front().due_ms <= now_ms) {
-    std::pop_heap(backing_off_.begin(), backing_off_.end(), LaterFirst{});
-    // Oldest work first: its group waits for it.
-    pending_.push_front(std::move(backing_off_.back()));
-    backing_off_.pop_back();
-  }
-}
-
 bool VerifierClient::CanSend() const {
-  return !pending_.empty() && circuit_.Admits() &&
-         calls_.size() < static_cast<size_t>(max_in_flight_);
+  if (stopping_ || !queue_.ready() || !circuit_.Admits() || open_.size() >= most_open_)
+    return false;
+  if (queue_.front().suspect) return open_.empty();
+  return open_.size() != 1 || !open_.begin()->second.job.suspect;
 }
 
-void VerifierClient::Send(std::unique_lock<std::mutex>& lock) {
-  auto owned = std::make_unique<Call>();
-  Call* const call = owned.get();
-  call->job = std::move(pending_.front());
-  pending_.pop_front();
-  call->ticket = circuit_.OnSent();
-  call->start = std::chrono::steady_clock::now();
+void VerifierClient::SendReady(Answers& answers) {
+  if (!stream_ || stream_end_) {
+    if (CanSend()) wake_.notify_one();
+    return;
+  }
+  while (CanSend()) {
+    if (std::optional<VerifyJob> job = NextJob(answers)) SendOne(*std::move(job));
+  }
+  in_flight_gauge_.Set(static_cast<double>(open_.size()));
+}
+
+// Nothing when the front one waits for the rest of its group, or cannot be sent.
+std::optional<VerifyJob> VerifierClient::NextJob(Answers& answers) {
+  VerifyJob job = queue_.Pop();
+  if (description_ && description_->group_aware() && job.request.group_size() == 0) {
+    std::optional<VerifyJob> group = gatherer_.Add(std::move(job));
+    if (group) queue_.Push(*std::move(group));
+    return std::nullopt;
+  }
+  const uint64_t most = description_ ? description_->max_request_bytes() : 0;
+  if (const std::string refusal = TooLarge(job.request, most); !refusal.empty()) {
+    ConcludeAll(Only(std::move(job)), refusal, answers);
+    return std::nullopt;
+  }
+  return job;
+}
+
+void VerifierClient::SendOne(VerifyJob job) {
   const double queue_deadline_s = kQueueShare * section_.request_timeout_s;
-  call->job.request.set_queue_deadline_s(queue_deadline_s);
-  SetDeadline(call->context, queue_deadline_s + section_.request_timeout_s + kProbeTimeoutS);
-  calls_[call] = std::move(owned);
-  in_flight_gauge_.Set(static_cast<double>(calls_.size()));
-  lock.unlock();
-  stub_->async()->Verify(&call->context, &call->job.request, &call->result,
-                         [this, call](const grpc::Status& status) { OnReply(call, status); });
-  lock.lock();
+  const double patience_s = queue_deadline_s + section_.request_timeout_s + kTransitS;
+  job.request.set_queue_deadline_s(queue_deadline_s);
+  job.request.set_exec_timeout_s(section_.request_timeout_s);
+  OpenRequest open;
+  open.ticket = circuit_.OnSent();
+  open.start = std::chrono::steady_clock::now();
+  open.give_up = open.start + std::chrono::milliseconds(static_cast<int64_t>(patience_s * 1e3));
+  stream_->Send(job.request);
+  std::string id = job.request.request_id();
+  open.job = std::move(job);
+  open_.emplace(std::move(id), std::move(open));
 }
 
-void VerifierClient::OnReply(Call* call, const grpc::Status& status) {
-  std::optional<Answer> answer;
-  {
-    std::lock_guard lock(mutex_);
-    answer = Settle(*call, status);
+void VerifierClient::OnResult(const v1::VerifyResult& result, Answers& answers) {
+  if (stopping_) return;
+  auto it = open_.find(result.request_id());
+  // With one question open a wrong name on the answer is still the answer to that one.
+  if (it == open_.end() && open_.size() == 1) it = open_.begin();
+  if (it == open_.end()) {  // late, or invented; whoever misses an answer gives up in time
+    stray_replies_.Add();
+    return;
   }
-  if (answer) answer->callback(std::move(answer->verdict));
-  // The destructor waits for this line, so that no callback outlives the client.
-  std::lock_guard lock(mutex_);
-  calls_.erase(call);
-  in_flight_gauge_.Set(static_cast<double>(calls_.size()));
-  wake_.notify_one();
-  if (stopping_ && calls_.empty()) ready_.notify_all();
+  OpenRequest open = std::move(it->second);
+  open_.erase(it);
+  Settle(std::move(open), result, answers);
 }
 
-std::optional<VerifierClient::Answer> VerifierClient::Settle(Call& call, const grpc::Status& status) {
+void VerifierClient::Settle(OpenRequest open, const v1::VerifyResult& result, Answers& answers) {
   const CircuitBreaker::State before = circuit_.state();
-  const int64_t now_ms = clock_.NowMonotonicMs();
-  if (stopping_) return Conclude(call.job, InfraFailure("shutting down"));
-  if (!status.ok()) {
-    const std::string reason = absl::StatusCodeToString(FromGrpc(status).code()) + ": " + status.error_message();
-    if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED) {
-      circuit_.OnSuccess(call.ticket);  // it is there, and says what it can do
-      NoteCircuit(before);
-      return Fail(std::move(call.job), reason, &Job::refusals);
-    }
-    last_error_ = absl::UnavailableError(reason);
-    circuit_.OnFailure(call.ticket, Unreachable(status), now_ms);
-    NoteCircuit(before);
-    return Fail(std::move(call.job), reason, Unreachable(status) ? &Job::outages : &Job::attempts);
+  round_trip_seconds_.Observe(SecondsSince(open.start));
+  CheckedReply reply =
+      CheckReply(result, open.job.request, description_.value_or(v1::VerifierDescription{}));
+  if (const absl::Status pin = CheckPin(result.version(), result.digest()); !pin.ok()) {
+    reply = {ReplyKind::kRetry, {}, std::string(pin.message())};
+    last_error_ = pin;
+  } else {
+    NoteDigest(result);
   }
-  round_trip_seconds_.Observe(SecondsSince(call.start));
-  CheckedReply reply = CheckReply(call.result, call.job.request.request_id(),
-                                  description_.value_or(v1::VerifierDescription{}));
-  NoteDigest(call.result);
   if (reply.kind == ReplyKind::kRetry) {
-    last_error_ = absl::UnavailableError(reply.reason);
-    circuit_.OnFailure(call.ticket, /*unreachable=*/false, now_ms);
+    circuit_.OnFailure(open.ticket, /*unreachable=*/false, clock_.NowMonotonicMs());
   } else {
-    circuit_.OnSuccess(call.ticket);
+    circuit_.OnSuccess(open.ticket);
   }
   NoteCircuit(before);
-  if (reply.kind == ReplyKind::kVerdict) return Conclude(call.job, std::move(reply.verdict));
-  if (reply.kind == ReplyKind::kBadRow) {
-    LogError("verifier_bad_row", {{"verifier", name_},
-                                  {"request", call.job.request.request_id()},
-                                  {"reason", reply.reason}});
-    return Conclude(call.job, InfraFailure(reply.reason));
+  switch (reply.kind) {
+    case ReplyKind::kVerdict:
+      open.job.suspect = false;
+      return Conclude(open.job, reply.verdicts, answers);
+    case ReplyKind::kBadRow: {
+      LogError("verifier_bad_row", {{"verifier", name_},
+                                    {"request", open.job.request.request_id()},
+                                    {"reason", reply.reason}});
+      return ConcludeAll(Only(std::move(open.job)), reply.reason, answers);
+    }
+    case ReplyKind::kRetry:
+      return Fail(std::move(open.job), Failure::kAttempt, reply.reason, answers);
+    case ReplyKind::kNotTried:
+      return Fail(std::move(open.job), Failure::kRefusal, reply.reason, answers);
   }
-  const bool refused = reply.kind == ReplyKind::kNotTried;
-  return Fail(std::move(call.job), reply.reason, refused ? &Job::refusals : &Job::attempts);
 }
 
-std::optional<VerifierClient::Answer> VerifierClient::Fail(Job job, const std::string& reason,
-                                                           int32_t Job::*count) {
-  last_error_ = absl::UnavailableError(reason);
-  ++(job.*count);
-  if (job.attempts >= section_.max_attempts || job.outages >= kMaxOutages ||
-      job.refusals >= kMaxRefusals) {
-    LogWarn("verifier_gave_up", {{"verifier", name_},
-                                 {"request", job.request.request_id()},
-                                 {"attempts", job.attempts},
-                                 {"outages", job.outages},
-                                 {"refusals", job.refusals},
-                                 {"reason", reason}});
-    return Conclude(job, InfraFailure(reason));
+void VerifierClient::OnStreamEnd(Answers& answers) {
+  grpc::Status status = *std::exchange(stream_end_, std::nullopt);
+  if (std::exchange(garbled_, false)) {  // we have ended it, for the verifier's fault
+    status = grpc::Status(grpc::StatusCode::INTERNAL, "the reply is not a message");
   }
-  retries_.Add();
-  // When nobody is there the circuit makes the request wait; no pause of its own comes on top.
-  const int64_t pause_ms =
-      count == &Job::outages ? 0 : std::min(kFirstBackoffMs << std::min(job.*count, 6), kMaxBackoffMs);
-  job.due_ms = clock_.NowMonotonicMs() + pause_ms;
-  backing_off_.push_back(std::move(job));
-  std::push_heap(backing_off_.begin(), backing_off_.end(), LaterFirst{});
-  return std::nullopt;
-}
-
-VerifierClient::Answer VerifierClient::Conclude(Job& job, Verdict verdict) {
-  metrics_.MakeCounter("tramontane_verifier_client_verdicts_total",
-                       {{"verifier", name_}, {"status", tramontane::ToString(verdict.status)}})
-      .Add();
-  // Rows know the verifier by its name in the configuration.
-  verdict.verifier = name_;
-  if (description_) {
-    if (verdict.verifier_version.empty()) verdict.verifier_version = description_->version();
-    if (verdict.verifier_digest.empty()) verdict.verifier_digest = description_->digest();
+  OpenRequests lost = std::exchange(open_, {});
+  in_flight_gauge_.Set(0);
+  if (lost.empty() || stopping_) {
+    open_ = std::move(lost);  // the destructor's
+    return;
   }
-  return {std::move(job.callback), std::move(verdict)};
-}
-
-Verdict VerifierClient::InfraFailure(const std::string& reason) const {
-  Verdict verdict;
-  verdict.status = VerdictStatus::kInfraFailure;
-  verdict.feedback = reason;
-  return verdict;
-}
-
-void VerifierClient::Probe(std::unique_lock<std::mutex>& lock) {
+  const bool unreachable = Unreachable(status), alone = lost.size() == 1;
+  const bool full = status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED;
   const CircuitBreaker::State before = circuit_.state();
-  lock.unlock();
-  absl::StatusOr<v1::VerifierDescription> description = AskWhoItIs();
-  lock.lock();
-  if (description.ok()) {
-    Describe(*description);
+  last_error_ = absl::UnavailableError(Words(status));
+  if (full) {
+    circuit_.OnSuccess(lost.begin()->second.ticket);  // it is there, and says what it can do
   } else {
-    if (description.status().code() == absl::StatusCode::kFailedPrecondition &&
-        last_error_ != description.status()) {
-      LogError("verifier_refused", {{"verifier", name_}, {"error", description.status()}});
-    }
-    last_error_ = description.status();
+    circuit_.OnFailure(lost.begin()->second.ticket, unreachable, clock_.NowMonotonicMs());
   }
-  circuit_.OnProbe(description.ok(), clock_.NowMonotonicMs());
   NoteCircuit(before);
-  ready_.notify_all();
-}
-
-absl::StatusOr<v1::VerifierDescription> VerifierClient::AskWhoItIs() {
-  if (absl::Status health = CheckHealth(channel_, "tramontane.v1.Verifier", kProbeTimeoutS);
-      !health.ok()) {
-    return health;
+  for (auto& [id, open] : lost) {
+    // Of several that an error took along, one may be at fault: each is asked alone next.
+    open.job.suspect |= !unreachable && !full && !alone;
+    const Failure failure = full                    ? Failure::kRefusal
+                            : unreachable || !alone ? Failure::kOutage
+                                                    : Failure::kAttempt;
+    Fail(std::move(open.job), failure, std::string(last_error_.message()), answers);
   }
-  grpc::ClientContext context;
-  SetDeadline(context, kProbeTimeoutS);
-  v1::DescribeRequest request;
-  *request.mutable_handshake() = MakeHandshake(identity_);
-  v1::VerifierDescription description;
-  const grpc::Status status = stub_->Describe(&context, request, &description);
-  if (!status.ok()) return FromGrpc(status);
-  if (absl::Status skew = CheckHandshake(description.handshake(), Identity{}, "verifier " + name_);
-      !skew.ok()) {
-    return skew;
+}
+
+void VerifierClient::Fail(VerifyJob job, Failure failure, const std::string& reason,
+                          Answers& answers) {
+  if (last_error_.code() != absl::StatusCode::kFailedPrecondition) {
+    last_error_ = absl::UnavailableError(reason);
   }
-  return description;
-}
-
-// A service may have been replaced while nobody asked; its next reply tells.
-void VerifierClient::NoteDigest(const v1::VerifyResult& result) {
-  if (!description_ || result.digest().empty() || result.digest() == description_->digest()) return;
-  v1::VerifierDescription description = *description_;
-  description.set_version(result.version());
-  description.set_digest(result.digest());
-  Describe(description);
-}
-
-void VerifierClient::Describe(const v1::VerifierDescription& description) {
-  if (description_ && description_->digest() != description.digest()) {
-    digest_changes_.Add();
-    LogWarn("verifier_changed", {{"verifier", name_},
-                                 {"old_version", description_->version()},
-                                 {"new_version", description.version()},
-                                 {"old_digest", description_->digest()},
-                                 {"new_digest", description.digest()}});
-  } else if (!description_) {
-    LogInfo("verifier_ready", {{"verifier", name_},
-                               {"address", section_.address},
-                               {"version", description.version()},
-                               {"digest", description.digest()}});
+  std::optional<VerifyJob> dead = queue_.Failed(std::move(job), failure, clock_.NowMonotonicMs());
+  if (!dead) {
+    retries_.Add();
+    return;
   }
-  description_ = description;
-  const int64_t slots = std::clamp<int64_t>(description.capacity(), 1, kMostInFlight);
-  max_in_flight_ = static_cast<int32_t>(std::min<int64_t>(kInFlightPerSlot * slots, kMostInFlight));
+  dead_letters_.Add(*dead, reason);
+  ConcludeAll(Only(*std::move(dead)), reason, answers);
 }
 
-void VerifierClient::NoteCircuit(CircuitBreaker::State before) {
-  const CircuitBreaker::State now = circuit_.state();
-  if (now == before) return;
-  if (now == CircuitBreaker::State::kClosed) {
-    const int64_t away_ms = clock_.NowMonotonicMs() - away_since_ms_;
-    if (circuit_.times_opened() > 0) {
-      LogInfo("verifier_back", {{"verifier", name_}, {"away_seconds", static_cast<double>(away_ms) / 1e3}});
+void VerifierClient::ConcludeAll(std::vector<VerifyJob> jobs, const std::string& reason,
+                                 Answers& answers) {
+  for (VerifyJob& job : jobs) {
+    Conclude(job, std::vector<Verdict>(job.callbacks.size(), InfraFailure(reason)), answers);
+  }
+}
+
+void VerifierClient::Conclude(VerifyJob& job, const std::vector<Verdict>& verdicts,
+                              Answers& answers) {
+  for (size_t i = 0; i < job.callbacks.size(); ++i) {
+    Verdict verdict = verdicts.at(i);
+    metrics_
+        .MakeCounter("tramontane_verifier_client_verdicts_total",
+                     {{"verifier", name_}, {"status", tramontane::ToString(verdict.status)}})
+        .Add();
+    // Rows know the verifier by its name in the configuration.
+    verdict.verifier = name_;
+    if (description_) {
+      if (verdict.verifier_version.empty()) verdict.verifier_version = description_->version();
+      if (verdict.verifier_digest.empty()) verdict.verifier_digest = description_->digest();
     }
-    away_since_ms_ = 0;
-  } else if (now == CircuitBreaker::State::kProbing) {
-    circuit_opened_.Add();
-    if (away_since_ms_ == 0) away_since_ms_ = clock_.NowMonotonicMs();
-    LogWarn("verifier_away", {{"verifier", name_},
-                              {"address", section_.address},
-                              {"failures_in_a_row", circuit_.failures_in_a_row()},
-                              {"waiting", pending_.size() + backing_off_.size()},
-                              {"last_error", std::string(last_error_.message())}});
+    answers.push_back({std::move(job.callbacks[i]), std::move(verdict)});
   }
-  circuit_open_.Set(now == CircuitBreaker::State::kClosed ? 0 : 1);
 }
 
 }  // namespace tramontane

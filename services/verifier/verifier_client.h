@@ -1,12 +1,13 @@
-// One verifier seen from a generator: a bounded number of calls in flight, the others waiting in
-// order; retries with backoff; a circuit breaker fed by every outcome. See client.h.
+// One verifier seen from a generator: one VerifyStream with as many requests open as the service
+// has capacity for, the others waiting in order; retries with backoff; a circuit breaker fed by
+// every outcome. A stream that breaks is opened again and what it carried is asked again. See
+// client.h.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -15,77 +16,81 @@
 #include <thread>
 #include <vector>
 
+#include "services/verifier/ask_stream.h"
 #include "services/verifier/circuit_breaker.h"
 #include "services/verifier/client.h"
+#include "services/verifier/dead_letters.h"
 #include "services/verifier/reply_check.h"
-#include "tramontane/v1/verifier.grpc.pb.h"
+#include "services/verifier/verify_job.h"
 
 namespace tramontane {
 
-// One thread of its own sends, retries and probes; gRPC's threads bring the answers. They meet
-// under one mutex, and user callbacks run outside of it.
+// One thread of its own connects, probes and minds the clock; gRPC's threads bring the answers and
+// send what has become possible by them. All meet under one mutex; user callbacks run outside of
+// it.
 class VerifierClient {
  public:
-  VerifierClient(std::string name, const VerifierSection& section, const VerifierPoolOptions& options,
-                 MetricsRegistry& metrics, const Clock& clock);
+  VerifierClient(std::string name, const VerifierSection& section,
+                 const VerifierPoolOptions& options, MetricsRegistry& metrics, const Clock& clock);
   ~VerifierClient();
   VerifierClient(const VerifierClient&) = delete;
   VerifierClient& operator=(const VerifierClient&) = delete;
 
-  void Verify(v1::VerifyRequest request, VerifierPool::Callback callback);
+  void Verify(const PromptRow& row, const Rollout& rollout, const VerifyTicket& ticket,
+              VerifierPool::Callback callback);
+  void Cancel(const std::string& owner);
   absl::Status WaitUntilReady(std::chrono::steady_clock::time_point end);
-  double exec_timeout_s() const { return section_.request_timeout_s; }
   Json State() const;
+  size_t waiting() const;
   double WaitingSeconds() const;  // since when the service is away; 0 = it is not
 
  private:
-  struct Job {
-    v1::VerifyRequest request;
-    VerifierPool::Callback callback;
-    int32_t attempts = 0;  // that failed with somebody there
-    int32_t outages = 0;   // during which the service went away
-    int32_t refusals = 0;  // because the service was full
-    int64_t due_ms = 0;
+  using Steady = std::chrono::steady_clock::time_point;
+  struct OpenRequest {
+    VerifyJob job;
+    int64_t ticket = 0;  // of the circuit breaker
+    Steady start, give_up;
   };
-  // One attempt under way. Owned by calls_ alone: its context holds on to the channel, and a channel
-  // that is let go of last by one of gRPC's own threads makes that thread wait for itself.
-  struct Call {
-    grpc::ClientContext context;
-    v1::VerifyResult result;
-    Job job;
-    int64_t ticket = 0;
-    std::chrono::steady_clock::time_point start;
-  };
+  // By request id. The same question may be open twice; the service answers each.
+  using OpenRequests = std::multimap<std::string, OpenRequest>;
   // Called with the mutex released.
   struct Answer {
     VerifierPool::Callback callback;
     Verdict verdict;
   };
+  using Answers = std::vector<Answer>;
 
   void Loop();
-  // The next moment at which there is something to do without being woken. Mutex held.
-  std::chrono::milliseconds UntilNextEvent() const;
-  void TakeDueRetries();                      // mutex held
-  bool CanSend() const;                       // mutex held
-  void Send(std::unique_lock<std::mutex>& lock);
   void Probe(std::unique_lock<std::mutex>& lock);
   absl::StatusOr<v1::VerifierDescription> AskWhoItIs();
-  void Describe(const v1::VerifierDescription& description);  // mutex held
-  void NoteDigest(const v1::VerifyResult& result);            // mutex held
-  void OnReply(Call* call, const grpc::Status& status);
-  std::optional<Answer> Settle(Call& call, const grpc::Status& status);  // mutex held
-  // Back into the queue, with one more in `count`; or given up. Mutex held.
-  std::optional<Answer> Fail(Job job, const std::string& reason, int32_t Job::*count);
-  Answer Conclude(Job& job, Verdict verdict);  // mutex held
-  void NoteCircuit(CircuitBreaker::State before);  // mutex held
-  Verdict InfraFailure(const std::string& reason) const;
+  static void Deliver(Answers answers);
+
+  // The mutex is held in all that follow; what is to be told afterwards is added to `answers`.
+  void OnTick(Answers& answers);  // the clock: due retries, requests without an answer
+  std::chrono::milliseconds UntilNextEvent() const;
+  void OpenStream();
+  bool CanSend() const;
+  void SendReady(Answers& answers);
+  void SendOne(VerifyJob job);
+  std::optional<VerifyJob> NextJob(Answers& answers);
+  void OnResult(const v1::VerifyResult& result, Answers& answers);
+  void Settle(OpenRequest open, const v1::VerifyResult& result, Answers& answers);
+  void OnStreamEnd(Answers& answers);
+  void Fail(VerifyJob job, Failure failure, const std::string& reason, Answers& answers);
+  void Conclude(VerifyJob& job, const std::vector<Verdict>& verdicts, Answers& answers);
+  void ConcludeAll(std::vector<VerifyJob> jobs, const std::string& reason, Answers& answers);
+  // verifier_identity.cc: who the service is, and whether it may be asked.
+  void Describe(const v1::VerifierDescription& description);
+  absl::Status CheckPin(const std::string& version, const std::string& digest) const;
+  void NoteDigest(const v1::VerifyResult& result);
+  void NoteCircuit(CircuitBreaker::State before);
 
   const std::string name_;
   const VerifierSection section_;
   const Identity identity_;
   MetricsRegistry& metrics_;
   const Clock& clock_;
-  Counter retries_, digest_changes_, circuit_opened_;
+  Counter retries_, digest_changes_, circuit_opened_, stray_replies_;
   Gauge in_flight_gauge_, circuit_open_;
   Histogram round_trip_seconds_;
 
@@ -96,10 +101,14 @@ class VerifierClient {
   std::condition_variable wake_;   // the loop waits here
   std::condition_variable ready_;  // WaitUntilReady and the destructor wait here
   CircuitBreaker circuit_;
-  std::deque<Job> pending_;     // may be sent now, in order
-  std::vector<Job> backing_off_;  // heap by due_ms
-  std::map<const Call*, std::unique_ptr<Call>> calls_;
-  int32_t max_in_flight_ = 1;
+  JobQueue queue_;
+  GroupGatherer gatherer_;
+  DeadLetters dead_letters_;
+  OpenRequests open_;
+  std::unique_ptr<AskStream> stream_;       // destroyed by the loop alone
+  std::optional<grpc::Status> stream_end_;  // it has ended and is to be settled
+  bool garbled_ = false;                    // we end it because of what came
+  size_t most_open_ = 1;
   std::optional<v1::VerifierDescription> description_;
   absl::Status last_error_ = absl::UnavailableError("not asked yet");
   int64_t away_since_ms_ = 0;  // 0: it is there

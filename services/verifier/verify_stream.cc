@@ -21,7 +21,8 @@ struct Outbox {
   bool writing = false, reading = false, reads_over = false, finished = false;
 };
 
-class VerifyStreamReactor final : public grpc::ServerBidiReactor<v1::VerifyRequest, v1::VerifyResult> {
+class VerifyStreamReactor final
+    : public grpc::ServerBidiReactor<v1::VerifyRequest, v1::VerifyResult> {
  public:
   explicit VerifyStreamReactor(ScoringDesk& desk) : desk_(desk), box_(std::make_shared<Outbox>()) {
     std::lock_guard lock(box_->mutex);
@@ -39,6 +40,13 @@ class VerifyStreamReactor final : public grpc::ServerBidiReactor<v1::VerifyReque
     }
     const v1::VerifyRequest request = std::move(request_);
     request_.Clear();
+    if (request.cancel()) {
+      desk_.Cancel(request.request_id());
+      std::lock_guard lock(box_->mutex);
+      box_->reading = false;
+      Advance();
+      return;
+    }
     {
       std::lock_guard lock(box_->mutex);
       ++box_->in_progress;

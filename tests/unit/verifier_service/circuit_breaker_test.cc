@@ -34,6 +34,16 @@ TEST(CircuitBreakerTest, LetsOneRequestThroughAfterAProbeAndAllAfterItsSuccess) 
   EXPECT_EQ(circuit.times_opened(), 0);
 }
 
+TEST(CircuitBreakerTest, AnAbandonedTrialMakesRoomForAnother) {
+  CircuitBreaker circuit(kOptions);
+  circuit.OnProbe(true, 0);
+  const int64_t ticket = circuit.OnSent();
+  EXPECT_FALSE(circuit.Admits());
+  circuit.OnAbandoned(ticket);
+  EXPECT_TRUE(circuit.Admits());
+  EXPECT_EQ(circuit.state(), State::kTrial);
+}
+
 TEST(CircuitBreakerTest, OpensAfterFailuresInARowAndNotBefore) {
   CircuitBreaker circuit = Closed();
   circuit.OnFailure(circuit.OnSent(), false, 10);

@@ -15,70 +15,14 @@
 #include <thread>
 #include <vector>
 
-#include "services/handshake.h"
 #include "services/verifier/service.h"
-#include "tramontane/v1/verifier.grpc.pb.h"
+#include "tests/unit/verifier_service/scripted_verifier.h"
 #include "verifier/grader.h"
 
 namespace tramontane {
 namespace {
 
 using testing::HasSubstr;
-
-// A verifier that does what the test says, by a function of request and attempt number (from 1).
-class ScriptedVerifier final : public v1::Verifier::Service {
- public:
-  using Script = std::function<grpc::Status(const v1::VerifyRequest&, int, v1::VerifyResult*)>;
-  explicit ScriptedVerifier(Script script) : script_(std::move(script)) {
-    *description.mutable_handshake() = MakeHandshake(Identity{});
-    description.set_name("scripted");
-    description.set_version("1.2.3");
-    description.set_digest("digest-1");
-    description.set_reward_max(1);
-    description.set_capacity(4);
-  }
-  grpc::Status Describe(grpc::ServerContext*, const v1::DescribeRequest*,
-                        v1::VerifierDescription* reply) override {
-    *reply = description;
-    return grpc::Status::OK;
-  }
-  grpc::Status Verify(grpc::ServerContext*, const v1::VerifyRequest* request,
-                      v1::VerifyResult* result) override {
-    int attempt;
-    {
-      std::lock_guard lock(mutex_);
-      attempt = ++attempts_[request->request_id()];
-      ++calls;
-      most_at_once = std::max<int>(most_at_once, ++at_once_);
-    }
-    result->set_request_id(request->request_id());
-    result->set_status(v1::VERIFY_STATUS_SCORED);
-    result->set_reward(0.5);
-    result->set_version(description.version());
-    result->set_digest(description.digest());
-    const grpc::Status status = script_(*request, attempt, result);
-    std::lock_guard lock(mutex_);
-    --at_once_;
-    return status;
-  }
-
-  v1::VerifierDescription description;
-  std::atomic<int> calls = 0, most_at_once = 0;
-
- private:
-  const Script script_;
-  std::mutex mutex_;
-  std::map<std::string, int> attempts_;
-  int at_once_ = 0;
-};
-
-std::unique_ptr<grpc::Server> Serve(grpc::Service* service, int* port) {
-  grpc::ServerBuilder builder;
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddListeningPort("127.0.0.1:" + std::to_string(*port), grpc::InsecureServerCredentials(), port);
-  builder.RegisterService(service);
-  return builder.BuildAndStart();
-}
 
 class VerifierPoolTest : public testing::Test {
  protected:
@@ -87,8 +31,8 @@ class VerifierPoolTest : public testing::Test {
     server_ = Serve(service_.get(), &port_);
     ASSERT_NE(server_, nullptr);
   }
-  void MakePool(int max_attempts = 3, double timeout_s = 5, CircuitOptions circuit = {}) {
-    VerifierSection section;
+  void MakePool(int max_attempts = 3, double timeout_s = 5, CircuitOptions circuit = {},
+                VerifierSection section = {}) {
     section.address = "127.0.0.1:" + std::to_string(port_);
     section.max_attempts = max_attempts;
     section.request_timeout_s = timeout_s;
@@ -96,7 +40,7 @@ class VerifierPoolTest : public testing::Test {
     ASSERT_TRUE(pool.ok()) << pool.status();
     pool_ = *std::move(pool);
   }
-  void Verify(int index) {
+  void Verify(int index, int samples = 1, const std::string& owner = "gid#1") {
     PromptRow row;
     row.prompt = "1+1=";
     row.answer = "2";
@@ -106,7 +50,7 @@ class VerifierPoolTest : public testing::Test {
     rollout.sample_index = index;
     rollout.text = "<think></think>\\boxed{2}";
     rollout.tokens = {1, 2, 3};
-    pool_->Verify(row, rollout, "gid", [this](Verdict verdict) {
+    pool_->Verify(row, rollout, {"gid", owner, samples}, [this](Verdict verdict) {
       std::lock_guard lock(mutex_);
       verdicts_.push_back(std::move(verdict));
       changed_.notify_all();
@@ -144,7 +88,7 @@ grpc::Status Ok(const v1::VerifyRequest&, int, v1::VerifyResult*) { return grpc:
 
 TEST_F(VerifierPoolTest, BringsVerdictsPinnedToTheVerifier) {
   StartServer([](const v1::VerifyRequest& request, int, v1::VerifyResult*) {
-    EXPECT_EQ(request.request_id(), "gid/3");
+    EXPECT_THAT(request.request_id(), testing::StartsWith("gid/3/"));
     EXPECT_EQ(request.group_id(), "gid");
     EXPECT_EQ(request.prompt(), "1+1=");
     EXPECT_EQ(request.answer(), "2");
@@ -197,6 +141,10 @@ TEST_F(VerifierPoolTest, EveryLieIsTriedAgainAndThenAnInfrastructureFailure) {
     Verify(0);
     const Verdict verdict = One();
     EXPECT_EQ(verdict.status, VerdictStatus::kInfraFailure) << lie.name;
+    const Json dead = pool_->State()["v"]["dead_letters"];
+    EXPECT_EQ(dead["total"], 1) << lie.name;
+    EXPECT_EQ(dead["newest"][0]["tries"], 3) << lie.name;
+    EXPECT_THAT(metrics_.Render(), HasSubstr("tramontane_verifier_client_dead_letters_total{verifier=\"v\"}"));
     EXPECT_FALSE(verdict.score) << lie.name;
     EXPECT_FALSE(verdict.correct) << lie.name;
     EXPECT_FALSE(verdict.feedback.empty()) << lie.name;
@@ -231,6 +179,7 @@ TEST_F(VerifierPoolTest, OverloadIsWaitedOut) {
   Verify(0);
   EXPECT_EQ(One().status, VerdictStatus::kScored);
   EXPECT_EQ(service_->calls, 6);
+  EXPECT_EQ(pool_->State()["v"]["dead_letters"]["total"], 0);
 }
 
 TEST_F(VerifierPoolTest, ABadRowIsNotTriedAgain) {
@@ -397,9 +346,180 @@ TEST_F(VerifierPoolTest, UnknownVerifiersAreAnInfrastructureFailureAtOnce) {
   PromptRow row;
   row.verifier = "nobody";
   Verdict verdict;
-  pool_->Verify(row, Rollout{}, "gid", [&](Verdict v) { verdict = std::move(v); });
+  pool_->Verify(row, Rollout{}, {"gid", "gid#1", 1}, [&](Verdict v) { verdict = std::move(v); });
   EXPECT_EQ(verdict.status, VerdictStatus::kInfraFailure);
   EXPECT_THAT(verdict.feedback, HasSubstr("nobody"));
+}
+
+TEST_F(VerifierPoolTest, OneStreamCarriesEverythingAndAnswersComeOutOfOrder) {
+  StartServer([](const v1::VerifyRequest& request, int, v1::VerifyResult* r) {
+    const int index = std::stoi(request.request_id().substr(4));
+    if (index % 7 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    r->set_reward(index / 1000.0);
+    return grpc::Status::OK;
+  });
+  MakePool();
+  std::map<int, double> scores;  // guarded by mutex_
+  for (int i = 0; i < 300; ++i) {
+    PromptRow row;
+    row.verifier = "v";
+    Rollout rollout;
+    rollout.sample_index = i;
+    pool_->Verify(row, rollout, {"gid", "gid#1", 1}, [&, i](Verdict verdict) {
+      std::lock_guard lock(mutex_);
+      scores[i] = verdict.score.value_or(-1);
+      verdicts_.push_back(std::move(verdict));
+      changed_.notify_all();
+    });
+  }
+  WaitFor(300);
+  for (int i = 0; i < 300; ++i) EXPECT_DOUBLE_EQ(scores[i], i / 1000.0);
+  EXPECT_EQ(service_->streams, 1);
+}
+
+TEST_F(VerifierPoolTest, ARequestThatBreaksTheStreamIsFoundAndTakesNobodyAlong) {
+  StartServer([](const v1::VerifyRequest& request, int, v1::VerifyResult*) {
+    const bool poison = request.request_id().starts_with("gid/5/");
+    std::this_thread::sleep_for(std::chrono::milliseconds(poison ? 1 : 5));
+    return poison ? grpc::Status(grpc::StatusCode::INTERNAL, "boom") : grpc::Status::OK;
+  });
+  MakePool(/*max_attempts=*/2, 5, {.failures_to_open = 8, .first_pause_ms = 10, .max_pause_ms = 20});
+  for (int i = 0; i < 40; ++i) Verify(i);
+  int failed = 0;
+  for (const Verdict& verdict : WaitFor(40)) failed += verdict.status != VerdictStatus::kScored;
+  EXPECT_EQ(failed, 1);
+  const Json dead = pool_->State()["v"]["dead_letters"];
+  ASSERT_EQ(dead["total"], 1);
+  EXPECT_THAT(dead["newest"][0]["request"].get<std::string>(), testing::StartsWith("gid/5/"));
+}
+
+TEST_F(VerifierPoolTest, GroupScorersAreAskedOnceForTheWholeGroup) {
+  StartServer([](const v1::VerifyRequest& request, int, v1::VerifyResult* r) {
+    EXPECT_EQ(request.group_size(), 3);
+    EXPECT_TRUE(request.completion().empty());
+    r->clear_reward();
+    for (int i = 0; i < request.group_size(); ++i) {
+      v1::VerifyResult* one = r->add_group();
+      one->set_status(i == 1 ? v1::VERIFY_STATUS_BAD_INPUT : v1::VERIFY_STATUS_SCORED);
+      if (i != 1) one->set_reward(i / 2.0);
+    }
+    return grpc::Status::OK;
+  });
+  service_->description.set_group_aware(true);
+  MakePool();
+  Verify(2, 3);
+  Verify(0, 3);
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_EQ(service_->calls, 0) << "one sample is missing";
+  Verify(1, 3);
+  const std::vector<Verdict> verdicts = WaitFor(3);  // in the order of the samples
+  EXPECT_EQ(service_->calls, 1);
+  EXPECT_EQ(verdicts[0].score, 0.0);
+  EXPECT_EQ(verdicts[1].status, VerdictStatus::kInfraFailure);
+  EXPECT_EQ(verdicts[2].score, 1.0);
+  EXPECT_EQ(verdicts[2].verifier_digest, "digest-1");
+}
+
+TEST_F(VerifierPoolTest, AGroupReplyOfTheWrongSizeIsTriedAgainForTheWholeGroup) {
+  StartServer([](const v1::VerifyRequest& request, int attempt, v1::VerifyResult* r) {
+    r->clear_reward();
+    for (int i = 0; i < request.group_size() - (attempt == 1 ? 1 : 0); ++i) {
+      v1::VerifyResult* one = r->add_group();
+      one->set_status(v1::VERIFY_STATUS_SCORED);
+      one->set_reward(attempt == 2 && i == 0 ? std::nan("") : 1);
+    }
+    return grpc::Status::OK;
+  });
+  service_->description.set_group_aware(true);
+  MakePool();
+  Verify(0, 2);
+  Verify(1, 2);
+  for (const Verdict& verdict : WaitFor(2)) EXPECT_EQ(verdict.score, 1.0);
+  EXPECT_EQ(service_->calls, 3);
+}
+
+TEST_F(VerifierPoolTest, ACancelledGroupIsAnsweredAtOnceAndTheServiceIsTold) {
+  StartServer([this](const v1::VerifyRequest& request, int, v1::VerifyResult*) {
+    const bool slow = request.request_id().starts_with("gid/0/");
+    for (int i = 0; slow && i < 500 && !over_; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return grpc::Status::OK;
+  });
+  MakePool();
+  ASSERT_TRUE(pool_->WaitUntilReady(10).ok());
+  Verify(0, 1, "old#1");
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  pool_->Cancel("old#1");
+  EXPECT_EQ(One(5).status, VerdictStatus::kInfraFailure);
+  Verify(1, 1, "new#1");
+  EXPECT_EQ(WaitFor(2, 5).back().status, VerdictStatus::kScored);
+  for (int i = 0; i < 100 && service_->cancels == 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(service_->cancels, 1);
+  EXPECT_EQ(pool_->State()["v"]["dead_letters"]["total"], 0);
+}
+
+TEST_F(VerifierPoolTest, AServiceThatIsNotTheOnePinnedIsNeverAsked) {
+  StartServer(Ok);
+  VerifierSection pinned;
+  pinned.digest = "digest-0";
+  MakePool(3, 5, {.first_pause_ms = 20, .max_pause_ms = 50}, pinned);
+  const absl::Status status = pool_->WaitUntilReady(10);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("digest-0"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("digest-1"));
+  Verify(0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  EXPECT_EQ(service_->calls, 0);
+  EXPECT_EQ(pool_->State()["v"]["state"], "refused");
+  server_->Shutdown(std::chrono::system_clock::now());
+  server_.reset();
+  service_->description.set_digest("digest-0");
+  server_ = Serve(service_.get(), &port_);
+  EXPECT_EQ(One().verifier_digest, "digest-0");
+}
+
+TEST_F(VerifierPoolTest, RequestsAboveTheServicesLimitAreNotSent) {
+  StartServer(Ok);
+  service_->description.set_max_request_bytes(64);
+  MakePool();
+  Verify(0);
+  const Verdict verdict = One();
+  EXPECT_EQ(verdict.status, VerdictStatus::kInfraFailure);
+  EXPECT_THAT(verdict.feedback, HasSubstr("64"));
+  EXPECT_EQ(service_->calls, 0);
+}
+
+TEST_F(VerifierPoolTest, AShadowIsComparedAndItsScoresAreNeverUsed) {
+  StartServer(Ok);
+  ScriptedVerifier other([](const v1::VerifyRequest& request, int, v1::VerifyResult* r) {
+    if (request.request_id().starts_with("gid/0/")) r->set_reward(1);
+    return grpc::Status::OK;
+  });
+  int other_port = 0;
+  const std::unique_ptr<grpc::Server> other_server = Serve(&other, &other_port);
+  VerifierSection section, shadow;
+  section.address = "127.0.0.1:" + std::to_string(port_);
+  section.shadow = "next";
+  shadow.address = "127.0.0.1:" + std::to_string(other_port);
+  auto pool = VerifierPool::Create({{"v", section}, {"next", shadow}}, {}, metrics_, clock_);
+  ASSERT_TRUE(pool.ok()) << pool.status();
+  pool_ = *std::move(pool);
+  for (int i = 0; i < 10; ++i) Verify(i);
+  for (const Verdict& verdict : WaitFor(10)) EXPECT_EQ(verdict.score, 0.5);
+  Json state = Json::object();
+  for (int i = 0; i < 200 && state.value("compared", 0.0) < 10; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    state = pool_->State()["v"]["shadow"];
+  }
+  EXPECT_EQ(state["compared"], 10);
+  EXPECT_EQ(state["differing"], 1);
+  EXPECT_DOUBLE_EQ(state["largest_difference"], 0.5);
+  EXPECT_DOUBLE_EQ(state["mean_difference"], 0.05);
+  pool_.reset();
+  other_server->Shutdown(std::chrono::system_clock::now());
 }
 
 TEST_F(VerifierPoolTest, DestructionAnswersEverybodyOnce) {

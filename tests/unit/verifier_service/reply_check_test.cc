@@ -24,12 +24,18 @@ v1::VerifyResult Scored(double reward) {
   return result;
 }
 
-ReplyKind KindOf(const v1::VerifyResult& result) { return CheckReply(result, "g/0", Bounded()).kind; }
+v1::VerifyRequest Request() {
+  v1::VerifyRequest request;
+  request.set_request_id("g/0");
+  return request;
+}
+
+ReplyKind KindOf(const v1::VerifyResult& result) { return CheckReply(result, Request(), Bounded()).kind; }
 
 TEST(ReplyCheckTest, AGoodReplyIsAVerdict) {
-  const CheckedReply reply = CheckReply(Scored(0.5), "g/0", Bounded());
+  const CheckedReply reply = CheckReply(Scored(0.5), Request(), Bounded());
   EXPECT_EQ(reply.kind, ReplyKind::kVerdict);
-  EXPECT_EQ(reply.verdict.score, 0.5);
+  EXPECT_EQ(reply.verdicts.at(0).score, 0.5);
   EXPECT_EQ(KindOf(Scored(0)), ReplyKind::kVerdict);
   EXPECT_EQ(KindOf(Scored(1)), ReplyKind::kVerdict);
 }
@@ -66,12 +72,12 @@ TEST(ReplyCheckTest, EveryStatusHasItsMeaning) {
   v1::VerifyResult result;
   result.set_request_id("g/0");
   result.set_status(v1::VERIFY_STATUS_TIMEOUT);
-  const CheckedReply timeout = CheckReply(result, "g/0", Bounded());
+  const CheckedReply timeout = CheckReply(result, Request(), Bounded());
   EXPECT_EQ(timeout.kind, ReplyKind::kVerdict);
-  EXPECT_EQ(timeout.verdict.status, VerdictStatus::kTimeout);
-  EXPECT_FALSE(timeout.verdict.score);
+  EXPECT_EQ(timeout.verdicts.at(0).status, VerdictStatus::kTimeout);
+  EXPECT_FALSE(timeout.verdicts.at(0).score);
   result.set_status(v1::VERIFY_STATUS_POLICY_FAILURE);
-  EXPECT_EQ(CheckReply(result, "g/0", Bounded()).verdict.status, VerdictStatus::kPolicyFailure);
+  EXPECT_EQ(CheckReply(result, Request(), Bounded()).verdicts.at(0).status, VerdictStatus::kPolicyFailure);
   result.set_status(v1::VERIFY_STATUS_BAD_INPUT);
   EXPECT_EQ(KindOf(result), ReplyKind::kBadRow);
   for (auto status : {v1::VERIFY_STATUS_OVERLOADED, v1::VERIFY_STATUS_CANCELLED}) {
@@ -85,7 +91,7 @@ TEST(ReplyCheckTest, EveryStatusHasItsMeaning) {
 }
 
 TEST(ReplyCheckTest, WithoutBoundsAnyFiniteRewardWillDo) {
-  EXPECT_EQ(CheckReply(Scored(-42), "g/0", v1::VerifierDescription{}).kind, ReplyKind::kVerdict);
+  EXPECT_EQ(CheckReply(Scored(-42), Request(), v1::VerifierDescription{}).kind, ReplyKind::kVerdict);
 }
 
 }  // namespace

@@ -246,6 +246,31 @@ TEST_F(VerifierServiceTest, CancelEndsWaitingAndRunningRequests) {
   EXPECT_EQ(gate_->calls(), 2) << "the one that waited was never run";
 }
 
+TEST_F(VerifierServiceTest, AStreamCancelsItsOwnRequestsAndGroupsAreRefused) {
+  StartGated({.threads = 1});
+  grpc::ClientContext context;
+  SetDeadline(context, 20);
+  auto stream = stub_->VerifyStream(&context);
+  ASSERT_TRUE(stream->Write(Request("running", "wait: 1")));
+  gate_->WaitForCalls(1);
+  v1::VerifyRequest cancel;
+  cancel.set_request_id("running");
+  cancel.set_cancel(true);
+  ASSERT_TRUE(stream->Write(cancel));
+  v1::VerifyResult result;
+  ASSERT_TRUE(stream->Read(&result));
+  EXPECT_EQ(result.request_id(), "running");
+  EXPECT_EQ(result.status(), v1::VERIFY_STATUS_CANCELLED);
+  gate_->Release();
+  v1::VerifyRequest group = Request("group", "");
+  group.add_group()->set_completion("x");
+  ASSERT_TRUE(stream->Write(group));
+  ASSERT_TRUE(stream->Read(&result));
+  EXPECT_EQ(result.status(), v1::VERIFY_STATUS_BAD_INPUT);
+  stream->WritesDone();
+  EXPECT_FALSE(stream->Read(&result)) << "a cancellation is not answered by itself";
+}
+
 TEST_F(VerifierServiceTest, ARepeatGetsTheFirstVerdictAndOtherContentDoesNot) {
   StartGated();
   v1::VerifyResult first, second, other;
