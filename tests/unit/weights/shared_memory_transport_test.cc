@@ -1,9 +1,13 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdio>
 #include <thread>
 
 #include "model/weights/transport.h"
@@ -160,6 +164,33 @@ TEST_F(SharedMemoryTest, ReadersNeverSeeAMixtureWhileVersionsAreReplaced) {
 TEST_F(SharedMemoryTest, ANameWithASlashIsRefused) {
   EXPECT_TRUE(absl::IsInvalidArgument(MakeSharedMemorySource("a/b").status()));
   EXPECT_TRUE(absl::IsInvalidArgument(MakeSharedMemorySource("").status()));
+}
+
+// In a process with a /dev/shm of its own, so that nobody else's is filled.
+[[noreturn]] void PublishIntoTooSmallAMemory(const std::string& prefix) {
+  if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+      ::mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=64k") != 0) {
+    ::_exit(77);
+  }
+  const auto source = *MakeSharedMemorySource(prefix);
+  const TestWeights large = MakeTestWeights(1, 100'000), small = MakeTestWeights(2, 1000);
+  const absl::Status status = source->Publish(large.manifest, large.payload.data());
+  const std::string message(status.message());
+  bool ok = absl::IsResourceExhausted(status) && message.find("/dev/shm") != std::string::npos &&
+            message.find("disk full") != std::string::npos && source->Address().empty();
+  // Nothing of it is left: there is room for a smaller one.
+  ok = ok && source->Publish(small.manifest, small.payload.data()).ok();
+  if (!ok) std::fprintf(stderr, "%s\n", status.ToString().c_str());
+  ::_exit(ok ? 0 : 1);
+}
+
+TEST_F(SharedMemoryTest, AFullSharedMemoryIsNamedAndLeavesNoPart) {
+  const pid_t child = ::fork();
+  if (child == 0) PublishIntoTooSmallAMemory(prefix_);
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 77) GTEST_SKIP() << "no right to mount";
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 }
 
 }  // namespace
