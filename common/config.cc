@@ -1,68 +1,17 @@
 #include "common/config.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <algorithm>
 #include <limits>
 #include <type_traits>
 
 #include "common/config_fields.h"
 #include "common/files.h"
+#include "common/presets.h"
 #include "common/status.h"
+#include "common/yaml_json.h"
 
 namespace tramontane {
 namespace {
-
-// ---------------------------------------------------------------- YAML → JSON
-
-Json ScalarToJson(const YAML::Node& node) {
-  const std::string& text = node.Scalar();
-  if (node.Tag() == "!") return text;  // quoted
-  if (text == "null" || text == "~" || text.empty()) return nullptr;
-  if (text == "true" || text == "false") return text == "true";
-  int64_t integer = 0;
-  if (YAML::convert<int64_t>::decode(node, integer)) return integer;
-  uint64_t natural = 0;
-  if (YAML::convert<uint64_t>::decode(node, natural)) return natural;
-  double real = 0;
-  if (YAML::convert<double>::decode(node, real)) return real;
-  return text;
-}
-
-absl::StatusOr<Json> NodeToJson(const YAML::Node& node, int depth) {
-  if (depth > 32) return absl::InvalidArgumentError("nested deeper than 32 levels");
-  switch (node.Type()) {
-    case YAML::NodeType::Undefined:
-    case YAML::NodeType::Null: return Json(nullptr);
-    case YAML::NodeType::Scalar: return ScalarToJson(node);
-    case YAML::NodeType::Sequence: {
-      Json out = Json::array();
-      for (const YAML::Node& item : node) {
-        ASSIGN_OR_RETURN(Json value, NodeToJson(item, depth + 1));
-        out.push_back(std::move(value));
-      }
-      return out;
-    }
-    case YAML::NodeType::Map: {
-      Json out = Json::object();
-      for (const auto& entry : node) {
-        const std::string key = entry.first.Scalar();
-        if (out.contains(key)) return absl::InvalidArgumentError("key '" + key + "' stands twice");
-        ASSIGN_OR_RETURN(out[key], NodeToJson(entry.second, depth + 1));
-      }
-      return out;
-    }
-  }
-  return absl::InternalError("unreachable");
-}
-
-absl::StatusOr<Json> YamlToJson(const std::string& text) {
-  try {
-    return NodeToJson(YAML::Load(text), 0);
-  } catch (const YAML::Exception& error) {
-    return absl::InvalidArgumentError(error.what());
-  }
-}
 
 // ---------------------------------------------------------------- JSON → struct
 
@@ -150,8 +99,9 @@ class Reader {
     if (json.is_null()) return field.reset();
     Read(json, where, field.emplace());
   }
-  void Read(const Json& json, const std::string& where, std::vector<std::string>& field) {
-    if (!json.is_array()) return Fail(where, "must be a list of strings");
+  template <class T>
+  void Read(const Json& json, const std::string& where, std::vector<T>& field) {
+    if (!json.is_array()) return Fail(where, "must be a list");
     field.clear();
     for (size_t i = 0; i < json.size(); ++i) {
       Read(json[i], where + "[" + std::to_string(i) + "]", field.emplace_back());
@@ -212,7 +162,9 @@ class Writer {
   static Json ToValue(std::optional<T>& field) {
     return field ? Json(*field) : Json(nullptr);
   }
-  static Json ToValue(std::map<std::string, VerifierSection>& field) {
+  template <class S>
+    requires(!std::is_constructible_v<Json, S>)
+  static Json ToValue(std::map<std::string, S>& field) {
     Json out = Json::object();
     for (auto& [key, value] : field) out[key] = ToValue(value);
     return out;
@@ -231,6 +183,9 @@ class MarkdownWriter {
     if constexpr (std::is_same_v<T, std::map<std::string, VerifierSection>>) {
       VerifierSection section;
       Nest(where + ".<name>", section);
+    } else if constexpr (std::is_same_v<T, std::map<std::string, ScheduleSection>>) {
+      ScheduleSection section;
+      Nest(where + ".<field>", section);
     } else if constexpr (requires { Visit(*this, field); }) {
       Nest(where, field);
     } else {
@@ -309,7 +264,9 @@ absl::StatusOr<RunConfig> ParseConfig(const std::string& yaml_text, const std::s
   Json root = *std::move(parsed);
   if (root.is_null()) root = Json::object();
   for (const std::string& text : overrides) RETURN_IF_ERROR(ApplyOverride(text, root));
-  auto config = ConfigFromJson(root);
+  auto laid = LayOverPreset(std::move(root));
+  if (!laid.ok()) return Annotate(laid.status(), source_name);
+  auto config = ConfigFromJson(*laid);
   if (!config.ok()) return Annotate(config.status(), source_name);
   return config;
 }
@@ -331,7 +288,9 @@ std::string ConfigReferenceMarkdown() {
   MarkdownWriter writer("");
   Visit(writer, defaults);
   return "# Configuration\n\nOne YAML file, plus `a.b=c` overrides on the command line. Unknown keys are errors.\n"
-         "This page is made by `tramontane config-reference`.\n" + writer.sections;
+         "`preset` names a published recipe; a value counts in the order default, preset, file, override.\n"
+         "This page is made by `tramontane config-reference`.\n\n"
+         "| Key | Default | Meaning |\n|---|---|---|\n" + writer.rows + writer.sections;
 }
 
 }  // namespace tramontane

@@ -63,7 +63,8 @@ struct SftSection {
   double weight_decay = 0.0;
 };
 
-// The `algorithm` block of cli.md; trainer/algorithm.h gives the terms their meaning.
+// The loss as a point in a space of knobs; docs/algorithm.md gives the terms their meaning,
+// common/algorithm_rules.h the combinations that cannot work.
 struct AdvantageConfig {
   std::string baseline = "group_mean";
   std::string scale = "minibatch_std";
@@ -78,6 +79,7 @@ struct ObjectiveConfig {
   std::string ratio = "token";
   double clip_low = 0.2, clip_high = 0.28;
   std::optional<double> dual_clip, ratio_cap, tau;
+  std::string log_z = "mean";
 };
 struct AggregationConfig {
   std::string mode = "token_mean";
@@ -89,6 +91,7 @@ struct KlConfig {
   double coefficient = 0;
   std::string where = "loss";
   std::string reference = "initial";
+  int64_t reset_interval_steps = 0;
 };
 struct CorrectionConfig {
   std::string kind = "none";
@@ -111,6 +114,7 @@ struct ConventionsConfig {
   std::string empty_sequences = "skip";
   std::string cispo_bound = "relative";
   std::string batch_std_over = "sequences";
+  std::string constant_per = "batch";
   bool recentre = false;
   double denominator_epsilon = 0;
 };
@@ -118,6 +122,11 @@ struct FilterConfig {
   std::string zero_variance = "drop";
   std::string on = "reward";
   std::string truncated = "keep";
+  std::optional<double> accept_low, accept_high;
+  std::optional<int64_t> gibberish_token_min;
+  double gibberish_logprob = -13.76;
+  int64_t repetition_window = 0;
+  double repetition_probability = 0.99;
 };
 struct AlgorithmConfig {
   AdvantageConfig advantage;
@@ -143,6 +152,7 @@ struct TrainerSection {
   double max_grad_norm = 1.0;
   int32_t threads = 1;                // microbatches computed side by side
   int32_t microbatch_tokens = 2048;   // packed tokens in one forward pass
+  int64_t optimiser_reset_interval_steps = 0;  // 0: never
   int32_t max_nonfinite_steps = 3;    // consecutive skipped steps before the run stops
   int64_t checkpoint_interval_steps = 50;
   int32_t checkpoint_keep_last = 3;
@@ -203,11 +213,20 @@ struct WeightsSection {
   double probe_tolerance = 1e-3;   // largest |log-probability| difference on the probe tokens
 };
 
+// A number that changes with the step: values[i] from step steps[i] on, the field's own value before
+// steps[0]; `linear` interpolates between two points. Steps count from 1.
+struct ScheduleSection {
+  std::vector<int64_t> steps;
+  std::vector<double> values;
+  std::string interpolate = "hold";
+};
+
 struct MetricsSection {
   std::string bind = "127.0.0.1:0";  // /metrics of each process; "" switches it off
 };
 
 struct RunConfig {
+  std::string preset;  // name of the recipe that was the base; common/presets.h
   RunSection run;
   ModelSection model;
   DataSection data;
@@ -221,9 +240,11 @@ struct RunConfig {
   RedisSection redis;
   WeightsSection weights;
   MetricsSection metrics;
+  std::map<std::string, ScheduleSection> schedules;  // by the field's path
 };
 
-// Reads YAML text, applies `a.b=c` overrides (values are YAML), then Validate()s.
+// Reads YAML text, applies `a.b=c` overrides (values are YAML), lays both over the preset they name,
+// then Validate()s: default < preset < file < override.
 // Errors are InvalidArgument and name the field, with the nearest known key for a typo.
 absl::StatusOr<RunConfig> ParseConfig(const std::string& yaml_text, const std::string& source_name,
                                       const std::vector<std::string>& overrides);
@@ -235,6 +256,12 @@ absl::StatusOr<AlgorithmConfig> AlgorithmFromJson(const Json& json);
 // Ranges, enumerations and combinations that cannot work.
 absl::Status Validate(const RunConfig& config);
 absl::Status ValidateAlgorithm(const AlgorithmConfig& algorithm);  // its part for the block alone
+
+// The configuration as it is in optimiser step `step`: scheduled fields have that step's values.
+// `config` must be valid.
+RunConfig ConfigAtStep(const RunConfig& config, int64_t step);
+// Each schedule's field, shape, and the whole configuration at each of its points.
+absl::Status ValidateSchedules(const RunConfig& config);
 
 Json ToJson(const RunConfig& config);  // every field, defaults included
 absl::StatusOr<RunConfig> ConfigFromJson(const Json& json);

@@ -82,6 +82,7 @@ void Visit(V& v, ObjectiveConfig& s) {
   v("dual_clip", s.dual_clip, "Bound c of the loss for negative advantages; null: off.");
   v("ratio_cap", s.ratio_cap, "Bound of the unclipped ratio; null: off.");
   v("tau", s.tau, "Temperature of opmd.");
+  v("log_z", s.log_z, "Normaliser of opmd: mean (the group's mean reward) or logsumexp.");
 }
 
 template <class V>
@@ -96,7 +97,9 @@ void Visit(V& v, KlConfig& s) {
   v("kind", s.kind, "none, k1, k2, k3 or full.");
   v("coefficient", s.coefficient, "Weight of the KL term.");
   v("where", s.where, "loss or reward.");
-  v("reference", s.reference, "initial, reset_every_n or iterate.");
+  v("reference", s.reference,
+    "initial, reset_every_n, or iterate: the policy that sampled the batch, which needs no copy.");
+  v("reset_interval_steps", s.reset_interval_steps, "n of reset_every_n.");
 }
 
 template <class V>
@@ -134,6 +137,8 @@ void Visit(V& v, ConventionsConfig& s) {
   v("empty_sequences", s.empty_sequences, "Fully masked sequences: skip or count in sequence means.");
   v("cispo_bound", s.cispo_bound, "relative: [1−low, 1+high]; absolute: at most high.");
   v("batch_std_over", s.batch_std_over, "sequences or tokens.");
+  v("constant_per", s.constant_per, "token_sum_const divides by constant (batch), or by constant times the "
+    "number of sequences (sequence).");
   v("recentre", s.recentre, "Subtract the mean again before a batch-wide scale.");
   v("denominator_epsilon", s.denominator_epsilon, "Added to averages' denominators.");
 }
@@ -143,6 +148,15 @@ void Visit(V& v, FilterConfig& s) {
   v("zero_variance", s.zero_variance, "Groups of equal rewards: drop or keep.");
   v("on", s.on, "Zero variance of the reward or of the accuracy.");
   v("truncated", s.truncated, "Completions cut at max_new_tokens: keep, mask_after, mask_before or drop.");
+  v("accept_low", s.accept_low, "Groups with a smaller share of right answers are dropped; null: off.");
+  v("accept_high", s.accept_high, "Groups with a larger share of right answers are dropped; null: off.");
+  v("gibberish_token_min", s.gibberish_token_min,
+    "Samples are dropped that hold a rare token (this id or above) which was also unlikely; null: off.");
+  v("gibberish_logprob", s.gibberish_logprob,
+    "Unlikely: a log-probability below this; -13.76 is a uniform draw from 128,256 tokens, less 2.");
+  v("repetition_window", s.repetition_window,
+    "Samples are dropped with so many tokens in a row above repetition_probability; 0: off.");
+  v("repetition_probability", s.repetition_probability, "See repetition_window.");
 }
 
 template <class V>
@@ -174,6 +188,8 @@ void Visit(V& v, TrainerSection& s) {
   v("max_grad_norm", s.max_grad_norm, "Gradient norm bound.");
   v("threads", s.threads, "Microbatches computed side by side.");
   v("microbatch_tokens", s.microbatch_tokens, "Packed tokens of one forward pass.");
+  v("optimiser_reset_interval_steps", s.optimiser_reset_interval_steps,
+    "AdamW's moments start again from zero after so many steps; 0: never.");
   v("max_nonfinite_steps", s.max_nonfinite_steps, "Consecutive skipped steps before the run stops.");
   v("checkpoint_interval_steps", s.checkpoint_interval_steps, "Steps between checkpoints.");
   v("checkpoint_keep_last", s.checkpoint_keep_last, "Checkpoints kept.");
@@ -248,7 +264,15 @@ void Visit(V& v, MetricsSection& s) {
 }
 
 template <class V>
+void Visit(V& v, ScheduleSection& s) {
+  v("steps", s.steps, "Optimiser steps, ascending, from 1.");
+  v("values", s.values, "The field's value from each of those steps on.");
+  v("interpolate", s.interpolate, "hold, or linear between two steps.");
+}
+
+template <class V>
 void Visit(V& v, RunConfig& s) {
+  v("preset", s.preset, "Published recipe to start from (see `tramontane presets`); this file overrides it.");
   v("run", s.run, "");
   v("model", s.model, "");
   v("data", s.data, "");
@@ -262,6 +286,7 @@ void Visit(V& v, RunConfig& s) {
   v("redis", s.redis, "");
   v("weights", s.weights, "");
   v("metrics", s.metrics, "");
+  v("schedules", s.schedules, "");
 }
 
 }  // namespace tramontane

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "common/algorithm_rules.h"
 #include "common/config.h"
 #include "common/status.h"
 
@@ -86,13 +87,12 @@ void CheckAlgorithm(const AlgorithmConfig& c, Rules& r) {
     r.Require(status.ok(), "rollout.thinking", std::string(status.message()));
   }
   r.OneOf("algorithm.objective.ratio", c.objective.ratio, {"token", "sequence", "none"});
+  r.OneOf("algorithm.objective.log_z", c.objective.log_z, {"mean", "logsumexp"});
   r.AtLeast("algorithm.objective.clip_low", c.objective.clip_low, 0);
   r.AtLeast("algorithm.objective.clip_high", c.objective.clip_high, 0);
   r.OneOf("algorithm.aggregation.mode", c.aggregation.mode,
           {"token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "token_sum_const"});
   r.OneOf("algorithm.aggregation.scope", c.aggregation.scope, {"group", "minibatch", "global"});
-  r.Require(c.aggregation.mode != "token_sum_const" || c.aggregation.constant.has_value(),
-            "algorithm.aggregation.constant", "is needed with token_sum_const");
   r.OneOf("algorithm.kl.kind", c.kl.kind, {"none", "k1", "k2", "k3", "full"});
   r.OneOf("algorithm.kl.where", c.kl.where, {"loss", "reward"});
   r.OneOf("algorithm.kl.reference", c.kl.reference, {"initial", "reset_every_n", "iterate"});
@@ -103,24 +103,21 @@ void CheckAlgorithm(const AlgorithmConfig& c, Rules& r) {
   r.OneOf("algorithm.conventions.singleton_group", c.conventions.singleton_group, {"zero", "raw"});
   r.OneOf("algorithm.conventions.empty_sequences", c.conventions.empty_sequences, {"skip", "count"});
   r.OneOf("algorithm.conventions.cispo_bound", c.conventions.cispo_bound, {"relative", "absolute"});
+  r.OneOf("algorithm.conventions.constant_per", c.conventions.constant_per, {"batch", "sequence"});
   r.OneOf("algorithm.conventions.batch_std_over", c.conventions.batch_std_over, {"sequences", "tokens"});
+  r.AtLeast("algorithm.conventions.denominator_epsilon", c.conventions.denominator_epsilon, 0);
+  r.AtLeast("algorithm.advantage.epsilon", c.advantage.epsilon, 0);
+  r.Between("algorithm.advantage.gamma", c.advantage.gamma, 0, 1);
+  r.Between("algorithm.advantage.lambda_policy", c.advantage.lambda_policy, 0, 1);
+  r.Between("algorithm.advantage.lambda_value", c.advantage.lambda_value, 0, 1);
+  r.AtLeast("algorithm.kl.coefficient", c.kl.coefficient, 0);
+  r.AtLeast("algorithm.auxiliary.positive_nll", c.auxiliary.positive_nll, 0);
+  r.AtLeast("algorithm.auxiliary.value_coefficient", c.auxiliary.value_coefficient, 0);
+  r.AtLeast("algorithm.filter.repetition_window", static_cast<double>(c.filter.repetition_window), 0);
+  r.Between("algorithm.filter.repetition_probability", c.filter.repetition_probability, 0, 1);
   r.OneOf("algorithm.filter.zero_variance", c.filter.zero_variance, {"drop", "keep"});
   r.OneOf("algorithm.filter.on", c.filter.on, {"reward", "accuracy"});
   r.OneOf("algorithm.filter.truncated", c.filter.truncated, {"keep", "mask_after", "mask_before", "drop"});
-
-  r.Require(c.objective.ratio != "sequence" || c.aggregation.mode.starts_with("seq_mean"),
-            "algorithm.objective.ratio",
-            "a sequence ratio needs a sequence aggregation (seq_mean_token_mean or seq_mean_token_sum)");
-  r.Require(c.advantage.sign != "positive_only" || c.advantage.scale == "none",
-            "algorithm.advantage.sign", "positive_only cannot be combined with scaling by a deviation");
-  r.Require(c.objective.kind != "opmd" || c.kl.reference == "iterate", "algorithm.kl.reference",
-            "opmd fixes the reference to 'iterate'");
-  r.Require(c.objective.kind != "ppo_clip" || c.objective.ratio != "none", "algorithm.objective.ratio",
-            "ppo_clip needs a token or sequence ratio");
-  r.Require(!(c.objective.kind == "ppo_clip" && c.correction.anchor == "behaviour" &&
-              c.correction.kind != "none"),
-            "algorithm.correction.kind",
-            "with anchor 'behaviour' ppo_clip already divides by the behaviour policy; use anchor 'recomputed'");
 }
 
 void CheckTrainer(const RunConfig& c, Rules& r) {
@@ -133,6 +130,7 @@ void CheckTrainer(const RunConfig& c, Rules& r) {
   r.Between("trainer.adam_beta2", t.adam_beta2, 0, 0.999999);
   r.Require(t.adam_epsilon > 0, "trainer.adam_epsilon", "must be positive");
   r.Require(t.max_grad_norm > 0, "trainer.max_grad_norm", "must be positive");
+  r.AtLeast("trainer.optimiser_reset_interval_steps", static_cast<double>(t.optimiser_reset_interval_steps), 0);
   r.Between("trainer.threads", t.threads, 1, 1024);
   r.AtLeast("trainer.microbatch_tokens", t.microbatch_tokens, 1);
   r.AtLeast("trainer.max_nonfinite_steps", t.max_nonfinite_steps, 1);
@@ -145,7 +143,8 @@ void CheckTrainer(const RunConfig& c, Rules& r) {
   r.Require(c.rollout.samples_per_group > 1 || c.algorithm.advantage.baseline == "none" ||
                 c.algorithm.advantage.baseline == "value",
             "rollout.samples_per_group",
-            "a group of one has no group baseline: use more samples, or algorithm.advantage.baseline none");
+            "a group of one has no group baseline: use more samples, or algorithm.advantage.baseline none "
+            "(rule group_baseline_needs_a_group)");
 }
 
 void CheckGenerator(const RunConfig& c, Rules& r) {
@@ -206,13 +205,16 @@ absl::Status Validate(const RunConfig& config) {
   CheckTrainer(config, rules);
   CheckGenerator(config, rules);
   CheckServices(config, rules);
-  return rules.status();
+  RETURN_IF_ERROR(rules.status());
+  RETURN_IF_ERROR(CheckAlgorithmRules(config.algorithm));
+  return ValidateSchedules(config);
 }
 
 absl::Status ValidateAlgorithm(const AlgorithmConfig& algorithm) {
   Rules rules;
   CheckAlgorithm(algorithm, rules);
-  return rules.status();
+  RETURN_IF_ERROR(rules.status());
+  return CheckAlgorithmRules(algorithm);
 }
 
 Json DerivedNumbers(const RunConfig& config) {
