@@ -200,6 +200,22 @@ struct RewardSection {
   bool require_think = true;
 };
 
+// Where programs of the `code` verifier run; docs/sandbox.md.
+struct SandboxSection {
+  std::string address;             // host:port of a tramontane-sandbox; empty: jails of the verifier
+  int32_t programs = 2;            // run at once
+  std::string namespaces = "auto"; // auto | require | off
+  std::string runtime_class;       // of the container around, e.g. gvisor; tier A
+  std::string required_tier = "B";
+  std::vector<std::string> required_layers;
+  std::string python = "/usr/bin/python3";  // empty: no Python
+  std::string cxx = "/usr/bin/g++";         // empty: no C++
+  std::vector<std::string> readonly_paths = {"/usr", "/lib", "/lib64"};
+  double max_time_limit_s = 30;  // most that a row may ask for
+  int32_t max_memory_mib = 2048;
+  int32_t max_output_kib = 16384;
+};
+
 struct RedisSection {
   std::string url;                 // redis://host:port/db or unix:///path; empty: a private server
   std::string appendfsync = "always";
@@ -237,6 +253,7 @@ struct RunConfig {
   GeneratorSection generator;
   std::map<std::string, VerifierSection> verifiers;  // empty: {math: {builtin: math}}
   RewardSection reward;
+  SandboxSection sandbox;
   RedisSection redis;
   WeightsSection weights;
   MetricsSection metrics;

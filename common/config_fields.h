@@ -244,6 +244,22 @@ void Visit(V& v, RewardSection& s) {
 }
 
 template <class V>
+void Visit(V& v, SandboxSection& s) {
+  v("address", s.address, "host:port of a tramontane-sandbox service; empty: jails of the verifier itself.");
+  v("programs", s.programs, "Programs run at once.");
+  v("namespaces", s.namespaces, "auto (where the kernel allows), require or off.");
+  v("runtime_class", s.runtime_class, "Sandboxed container runtime around the process, such as gvisor or kata; empty: none.");
+  v("required_tier", s.required_tier, "A or B; below it no program is run.");
+  v("required_layers", s.required_layers, "Layers without which no program is run; docs/sandbox.md names them.");
+  v("python", s.python, "Python interpreter; empty: no Python programs.");
+  v("cxx", s.cxx, "GNU C++ compiler; empty: no C++ programs.");
+  v("readonly_paths", s.readonly_paths, "All that programs see of the file system.");
+  v("max_time_limit_s", s.max_time_limit_s, "Most processor time a row may ask for, for one test.");
+  v("max_memory_mib", s.max_memory_mib, "Most memory a row may ask for.");
+  v("max_output_kib", s.max_output_kib, "Most output a row may ask for.");
+}
+
+template <class V>
 void Visit(V& v, RedisSection& s) {
   v("url", s.url, "redis://host:port/db or unix:///path; empty: a private server.");
   v("appendfsync", s.appendfsync, "always, everysec or no (private server).");
@@ -283,6 +299,7 @@ void Visit(V& v, RunConfig& s) {
   v("generator", s.generator, "");
   v("verifiers", s.verifiers, "");
   v("reward", s.reward, "");
+  v("sandbox", s.sandbox, "");
   v("redis", s.redis, "");
   v("weights", s.weights, "");
   v("metrics", s.metrics, "");

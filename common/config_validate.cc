@@ -55,6 +55,24 @@ void CheckRunAndData(const RunConfig& c, Rules& r) {
             "is needed for the RL stage (run.max_steps > 0)");
 }
 
+void CheckSandbox(const SandboxSection& c, Rules& r) {
+  r.Between("sandbox.programs", c.programs, 1, 256);
+  r.OneOf("sandbox.namespaces", c.namespaces, {"auto", "require", "off"});
+  r.OneOf("sandbox.required_tier", c.required_tier, {"A", "B"});
+  r.Require(!c.python.empty() || !c.cxx.empty(), "sandbox.python",
+            "and sandbox.cxx are both empty: no program could run");
+  r.Between("sandbox.max_time_limit_s", c.max_time_limit_s, 0.1, 3600);
+  r.Between("sandbox.max_memory_mib", c.max_memory_mib, 64, 1 << 20);
+  r.Between("sandbox.max_output_kib", c.max_output_kib, 1, 1 << 18);
+  for (const std::string& path : {c.python, c.cxx}) {
+    r.Require(path.empty() || path.front() == '/', "sandbox", "'" + path + "' is not an absolute path");
+  }
+  for (const std::string& path : c.readonly_paths) {
+    r.Require(path.size() > 1 && path.front() == '/', "sandbox.readonly_paths",
+              "'" + path + "' is not an absolute path");
+  }
+}
+
 void CheckRollout(const RolloutSection& c, Rules& r) {
   r.Between("rollout.samples_per_group", c.samples_per_group, 1, 4096);
   r.Between("rollout.max_new_tokens", c.max_new_tokens, 1, 1 << 20);
@@ -198,6 +216,7 @@ void CheckServices(const RunConfig& c, Rules& r) {
 
 absl::Status Validate(const RunConfig& config) {
   Rules rules;
+  CheckSandbox(config.sandbox, rules);
   CheckRunAndData(config, rules);
   CheckRollout(config.rollout, rules);
   CheckSft(config.sft, rules);

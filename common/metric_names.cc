@@ -34,6 +34,13 @@ const std::vector<MetricSpec>& AllMetrics() {
       {"tramontane_verifier_results_total", kCounter, "Verdicts, by verifier and status.", {}},
       {"tramontane_verifier_retries_total", kCounter, "Attempts repeated after an infrastructure failure.", {}},
       {"tramontane_verifier_in_flight", kGauge, "Requests that a verifier process holds.", {}},
+      // --- sandbox
+      {"tramontane_sandbox_runs_total", kCounter, "Programs run, by language and end.", {}},
+      {"tramontane_sandbox_run_seconds", kHistogram, "Wall time of one program run, by language.", kSeconds},
+      {"tramontane_sandbox_compile_seconds", kHistogram, "Wall time of compiling one program.", kSeconds},
+      {"tramontane_sandbox_jail_restarts_total", kCounter, "Jails replaced because they failed.", {}},
+      {"tramontane_sandbox_waiting", kGauge, "Runs that wait for a free jail.", {}},
+      {"tramontane_sandbox_info", kGauge, "1, labelled with the sandbox's tier and layers.", {}},
       // --- verifier, as a generator sees it
       {"tramontane_verifier_client_round_trip_seconds", kHistogram, "Time from sending a request to its reply.", kSeconds},
       {"tramontane_verifier_client_verdicts_total", kCounter, "Verdicts received, by verifier and status.", {}},
