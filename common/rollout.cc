@@ -28,17 +28,6 @@ bool OneVerifierVersion(const std::vector<Rollout>& rollouts) {
   return true;
 }
 
-bool OneVerifierVersion(const std::vector<Rollout>& rollouts) {
-  const std::string* first = nullptr;
-  for (const Rollout& rollout : rollouts) {
-    const Verdict& verdict = rollout.verdict;
-    if (!verdict.score || verdict.verifier_digest.empty()) continue;
-    if (first == nullptr) first = &verdict.verifier_digest;
-    if (*first != verdict.verifier_digest) return false;
-  }
-  return true;
-}
-
 int64_t MinVersion(const Rollout& rollout) {
   return rollout.spans.empty() ? 0 : rollout.spans.front().version;
 }

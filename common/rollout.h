@@ -128,8 +128,6 @@ bool AreDisjointSpans(const std::vector<TokenSpan>& spans, size_t tokens);
 int64_t CountTokens(const std::vector<TokenSpan>& spans);
 // Whether all verdicts that judge were given by the same version of their verifier.
 bool OneVerifierVersion(const std::vector<Rollout>& rollouts);
-// Whether all verdicts that judge were given by the same version of their verifier.
-bool OneVerifierVersion(const std::vector<Rollout>& rollouts);
 int64_t MinVersion(const Rollout& rollout);  // issued version of the oldest token; 0 if empty
 int64_t MaxVersion(const Rollout& rollout);
 const char* ToString(FinishReason reason);    // "stop", "length", …
