@@ -1,5 +1,6 @@
 // The C interface of text/rust (its lib.rs is the other side) and the owners of what it returns.
-// Used only inside text/. Handles may be shared between threads; no call blocks.
+// Used only inside text/. Handles may be shared between threads (a tt_grammar_state belongs to one
+// at a time); no call blocks.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +17,9 @@ extern "C" {
 
 struct tt_tokenizer;
 struct tt_template;
+struct tt_grammars;
+struct tt_grammar;
+struct tt_grammar_state;
 
 struct tt_slice {
   const uint8_t* data;
@@ -51,6 +55,17 @@ void tt_template_free(tt_template* chat_template);
 int32_t tt_template_render(const tt_template* chat_template, tt_slice context, tt_bytes* out,
                            tt_bytes* error);
 
+tt_grammars* tt_grammars_new(const tt_tokenizer* tokenizer, uint32_t vocab_size, tt_bytes* error);
+void tt_grammars_free(tt_grammars* grammars);
+uint32_t tt_grammars_end(const tt_grammars* grammars);
+tt_grammar* tt_grammar_new(const tt_grammars* grammars, bool is_regex, tt_slice source,
+                           tt_bytes* error);
+void tt_grammar_free(tt_grammar* grammar);
+tt_grammar_state* tt_grammar_start(const tt_grammar* grammar, tt_bytes* error);
+int32_t tt_grammar_allowed(tt_grammar_state* state, uint32_t* words, size_t count, tt_bytes* error);
+int32_t tt_grammar_accept(tt_grammar_state* state, uint32_t token, tt_bytes* error);
+void tt_grammar_state_free(tt_grammar_state* state);
+
 void tt_bytes_free(tt_bytes bytes);
 
 }  // extern "C"
@@ -82,9 +97,15 @@ inline tt_slice Slice(std::string_view text) {
 struct Deleter {
   void operator()(tt_tokenizer* tokenizer) const { tt_tokenizer_free(tokenizer); }
   void operator()(tt_template* chat_template) const { tt_template_free(chat_template); }
+  void operator()(tt_grammars* grammars) const { tt_grammars_free(grammars); }
+  void operator()(tt_grammar* grammar) const { tt_grammar_free(grammar); }
+  void operator()(tt_grammar_state* state) const { tt_grammar_state_free(state); }
 };
 using TokenizerPtr = std::unique_ptr<tt_tokenizer, Deleter>;
 using TemplatePtr = std::unique_ptr<tt_template, Deleter>;
+using GrammarsPtr = std::unique_ptr<tt_grammars, Deleter>;
+using GrammarPtr = std::unique_ptr<tt_grammar, Deleter>;
+using GrammarStatePtr = std::unique_ptr<tt_grammar_state, Deleter>;
 
 inline absl::Status Invalid(const std::string& where, const Bytes& error) {
   return absl::InvalidArgumentError(where + ": " + error.str());

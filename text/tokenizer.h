@@ -30,6 +30,7 @@ class Tokenizer {
   int32_t TokenId(const std::string& token) const;
 
  private:
+  friend class GrammarCompiler;
   friend class IncrementalDecoder;
   struct Impl;
   explicit Tokenizer(std::unique_ptr<Impl> impl);

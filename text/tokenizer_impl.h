@@ -1,4 +1,4 @@
-// State of a Tokenizer, shared by tokenizer.cc and incremental_decoder.cc only.
+// State of a Tokenizer, shared by tokenizer.cc, incremental_decoder.cc and grammar.cc only.
 #pragma once
 
 #include <string>

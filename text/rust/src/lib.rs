@@ -5,6 +5,7 @@
 //! message: nothing unwinds into C++. Handles may be shared between threads.
 
 mod continuation;
+mod grammar;
 mod pieces;
 mod python;
 mod rules;
@@ -15,6 +16,7 @@ mod tokenizer;
 use std::panic::{catch_unwind, set_hook, AssertUnwindSafe};
 use std::sync::Once;
 
+use grammar::{Grammar, GrammarCompiler, GrammarState};
 use template::ChatTemplate;
 use tokenizer::LoadedTokenizer;
 
@@ -249,6 +251,114 @@ pub unsafe extern "C" fn tt_template_render(
             0
         }
         None => -1,
+    }
+}
+
+/// Compiles grammars for this tokenizer and a model that draws from `vocab_size` ids.
+///
+/// # Safety
+/// Pointers are valid for the call.
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammars_new(
+    tokenizer: *const LoadedTokenizer,
+    vocab_size: u32,
+    error: *mut Bytes,
+) -> *mut GrammarCompiler {
+    boxed(guarded(error, || (*tokenizer).grammar_compiler(vocab_size as usize)))
+}
+
+/// The bit of tt_grammar_allowed that stands for the end of the text.
+///
+/// # Safety
+/// `grammars` is valid.
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammars_end(grammars: *const GrammarCompiler) -> u32 {
+    (*grammars).end()
+}
+
+/// # Safety
+/// `grammars` came from tt_grammars_new and is not used again.
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammars_free(grammars: *mut GrammarCompiler) {
+    if !grammars.is_null() {
+        drop(Box::from_raw(grammars));
+    }
+}
+
+/// `source` is a JSON schema, or a regular expression that the whole text must match.
+///
+/// # Safety
+/// Pointers are valid for the call.
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammar_new(
+    grammars: *const GrammarCompiler,
+    is_regex: bool,
+    source: Slice,
+    error: *mut Bytes,
+) -> *mut Grammar {
+    boxed(guarded(error, || {
+        let source = source.text()?;
+        if is_regex {
+            (*grammars).regex(source)
+        } else {
+            (*grammars).json_schema(source)
+        }
+    }))
+}
+
+/// # Safety
+/// `grammar` came from tt_grammar_new and is not used again.
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammar_free(grammar: *mut Grammar) {
+    if !grammar.is_null() {
+        drop(Box::from_raw(grammar));
+    }
+}
+
+/// # Safety
+/// Pointers are valid for the call.
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammar_start(
+    grammar: *const Grammar,
+    error: *mut Bytes,
+) -> *mut GrammarState {
+    boxed(guarded(error, || (*grammar).start()))
+}
+
+/// Fills `count` words, as GrammarState::allowed says. 0, or -1 with `*error`.
+///
+/// # Safety
+/// `words` holds `count` values; one thread at a time uses `state`.
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammar_allowed(
+    state: *mut GrammarState,
+    words: *mut u32,
+    count: usize,
+    error: *mut Bytes,
+) -> i32 {
+    let words = std::slice::from_raw_parts_mut(words, count);
+    guarded(error, || (*state).allowed(words)).map_or(-1, |_| 0)
+}
+
+/// 1: nothing may follow; 0: something may or must; -1 with `*error`.
+///
+/// # Safety
+/// One thread at a time uses `state`.
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammar_accept(
+    state: *mut GrammarState,
+    token: u32,
+    error: *mut Bytes,
+) -> i32 {
+    guarded(error, || (*state).accept(token)).map_or(-1, i32::from)
+}
+
+/// # Safety
+/// `state` came from tt_grammar_start and is not used again.
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammar_state_free(state: *mut GrammarState) {
+    if !state.is_null() {
+        drop(Box::from_raw(state));
     }
 }
 

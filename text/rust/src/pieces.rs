@@ -45,7 +45,15 @@ enum Plan {
     Metaspace { replacement: String },
 }
 
-pub fn table(tokenizer: &Tokenizer, clean_up: bool) -> Result<Vec<u8>, String> {
+/// What each id contributes, with its flag, and how the pieces become text (mode, strip_left). No
+/// pieces where they depend on their neighbours.
+struct Pieces {
+    mode: u32,
+    strip_left: u32,
+    list: Vec<(Vec<u8>, u8)>,
+}
+
+fn pieces(tokenizer: &Tokenizer, clean_up: bool) -> Result<Pieces, String> {
     let decoder = serde_json::to_value(tokenizer.get_decoder()).map_err(|e| e.to_string())?;
     let plan = if clean_up { Plan::Whole } else { plan(&decoder) };
     let (mode, strip_left) = match &plan {
@@ -60,20 +68,34 @@ pub fn table(tokenizer: &Tokenizer, clean_up: bool) -> Result<Vec<u8>, String> {
     if count as usize > 16 * vocab.len() + (1 << 20) {
         return Err("token ids are too sparse".into());
     }
-    let mut offsets: Vec<u32> = Vec::with_capacity(count as usize + 1);
+    let list = (0..count).map(|id| match tokenizer.id_to_token(id) {
+        Some(token) => piece(&plan, token),
+        None => (vec![], 2), // decoding skips ids that are no token
+    });
+    Ok(Pieces { mode, strip_left, list: list.collect() })
+}
+
+/// The bytes of each id, where that can be said at all.
+pub fn bytes(tokenizer: &Tokenizer, clean_up: bool) -> Result<Vec<Vec<u8>>, String> {
+    let pieces = pieces(tokenizer, clean_up)?;
+    if pieces.mode == WHOLE {
+        return Err("this tokenizer's tokens have no bytes of their own".into());
+    }
+    Ok(pieces.list.into_iter().map(|(bytes, _)| bytes).collect())
+}
+
+pub fn table(tokenizer: &Tokenizer, clean_up: bool) -> Result<Vec<u8>, String> {
+    let pieces = pieces(tokenizer, clean_up)?;
+    let mut offsets: Vec<u32> = vec![0];
     let (mut flags, mut bytes): (Vec<u8>, Vec<u8>) = (vec![], vec![]);
-    offsets.push(0);
-    for id in 0..count {
-        let (piece, flag) = match tokenizer.id_to_token(id) {
-            Some(token) => piece(&plan, token),
-            None => (vec![], 2), // decoding skips ids that are no token
-        };
+    for (piece, flag) in &pieces.list {
         bytes.extend(piece);
-        flags.push(flag);
+        flags.push(*flag);
         offsets.push(u32::try_from(bytes.len()).map_err(|_| "the vocabulary is too large")?);
     }
     let mut out: Vec<u8> = vec![];
-    for word in [mode, strip_left, count].iter().chain(&offsets) {
+    let count = pieces.list.len() as u32;
+    for word in [pieces.mode, pieces.strip_left, count].iter().chain(&offsets) {
         out.extend(word.to_ne_bytes());
     }
     out.extend(flags);

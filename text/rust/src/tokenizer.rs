@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tokenizers::{AddedToken, ModelWrapper, Tokenizer};
 
-use crate::{pieces, rules::Settings, tekken};
+use crate::{grammar::GrammarCompiler, pieces, rules::Settings, tekken};
 
 pub struct LoadedTokenizer {
     tokenizer: Tokenizer,
@@ -73,6 +73,13 @@ impl LoadedTokenizer {
 
     pub fn pieces(&self) -> Result<Vec<u8>, String> {
         pieces::table(&self.tokenizer, self.clean_up)
+    }
+
+    /// `vocab_size`: ids that the model can draw, at least.
+    pub fn grammar_compiler(&self, vocab_size: usize) -> Result<GrammarCompiler, String> {
+        let mut bytes = pieces::bytes(&self.tokenizer, self.clean_up)?;
+        bytes.resize(bytes.len().max(vocab_size), vec![]);
+        GrammarCompiler::new(&self.tokenizer, bytes)
     }
 }
 
