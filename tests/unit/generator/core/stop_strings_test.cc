@@ -61,5 +61,15 @@ TEST(StopStrings, AgreesWithASearchInTheWholeTextHoweverItIsCut) {
   }
 }
 
+TEST(StopStrings, TextThatNobodySampledNeitherHoldsNorCompletesAStop) {
+  StopStrings stops({"ab", "\n\n"});
+  EXPECT_FALSE(stops.Push("xa"));
+  stops.Append("b\n\n ab\n");
+  EXPECT_EQ(stops.certain(), stops.text().size());  // nothing of it may begin a stop
+  EXPECT_FALSE(stops.Push("\n"));
+  EXPECT_TRUE(stops.Push("\nz"));
+  EXPECT_EQ(stops.text(), "xab\n\n ab\n");
+}
+
 }  // namespace
 }  // namespace tramontane
