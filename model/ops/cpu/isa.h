@@ -1,7 +1,12 @@
 // What each kernel unit defines, per instruction set (namespace TRAMONTANE_ISA).
 #pragma once
 
+#include "model/ops/cpu/gemm.h"
 #include "model/ops/cpu/kernels.h"
+
+#define TRAMONTANE_TEXT_OF(x) #x
+#define TRAMONTANE_TEXT(x) TRAMONTANE_TEXT_OF(x)
+#define TRAMONTANE_ISA_NAME TRAMONTANE_TEXT(TRAMONTANE_ISA)
 
 namespace tramontane::kernels::TRAMONTANE_ISA {
 
@@ -43,5 +48,6 @@ void ExpAll(int64_t n, const T* x, T* y);
 
 template <typename T>
 const KernelTable<T>& Table();
+const GemmTable& GemmTableHere();
 
 }  // namespace tramontane::kernels::TRAMONTANE_ISA

@@ -55,7 +55,15 @@ struct PagedRows {
   double scale = 1;
   int64_t window = 0;
   T* out = nullptr;  // contiguous [rows, heads, head_dim]
+  // Heads to attend with: key heads [first_kv_head, end_kv_head) and their queries; −1: to the last.
+  int64_t first_kv_head = 0, end_kv_head = -1;
+  T* scratch = nullptr;  // PagedScratch elements; null: allocated by the call
 };
+
+// Working memory of paged_attend for positions below `positions`, in elements.
+constexpr int64_t PagedScratch(int64_t head_dim, int64_t block_tokens, int64_t positions) {
+  return 4 * (head_dim + positions + block_tokens + 32);
+}
 
 template <typename T>
 struct KernelTable {

@@ -81,19 +81,19 @@ void RmsNormBackward(int64_t rows, int64_t dim, const T* dy, const T* x, const T
 template <typename T>
 void HeadRopeForward(const HeadRope<T>& args, T* y, int64_t y_stride, T* rstd) {
   const int64_t half = args.head_dim / 2, all = args.heads + args.kv_heads;
-  Scratch<T> normed(args.head_dim);
   for (int64_t r = 0; r < args.rows; ++r) {
     const T* cos = args.cos + args.table_row[r] * half;
     const T* sin = args.sin + args.table_row[r] * half;
     for (int64_t h = 0; h < all; ++h) {
       const T* x = args.x + r * args.x_stride + h * args.head_dim;
+      T* out = y + r * y_stride + h * args.head_dim;
       if (args.q_weight != nullptr) {
         const T s = InverseRms(args.head_dim, x, args.eps);
         if (rstd != nullptr) rstd[r * all + h] = s;
-        ScaleRow(args.head_dim, x, h < args.heads ? args.q_weight : args.k_weight, s, normed.get());
-        x = normed.get();
+        ScaleRow(args.head_dim, x, h < args.heads ? args.q_weight : args.k_weight, s, out);
+        x = out;
       }
-      Rotate(half, x, cos, sin, T(1), y + r * y_stride + h * args.head_dim);
+      Rotate(half, x, cos, sin, T(1), out);
     }
   }
 }

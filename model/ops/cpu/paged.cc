@@ -12,12 +12,31 @@ T* Block(T* cache, const PagedRows<T>& a, int64_t index, int64_t kv_head) {
   return cache + (a.block_table[index] * a.kv_heads + kv_head) * a.head_dim * a.block_tokens;
 }
 
+// Scores of R rows against V vectors of keys, which need not lie together. Side by side, the V
+// chains of multiply-adds hide each other's latency.
+template <typename T, int R, int V>
+void ScoreVectors(const PagedRows<T>& a, const T* q, const T* const* kt, T* s, int64_t s_stride) {
+  Vec<T> acc[R][V] = {};
+  for (int64_t d = 0; d < a.head_dim; ++d) {
+    Vec<T> k[V];
+    for (int v = 0; v < V; ++v) k[v] = Load(kt[v] + d * a.block_tokens);
+    for (int r = 0; r < R; ++r) {
+      const Vec<T> b = Set1(q[r * a.head_dim + d]);
+      for (int v = 0; v < V; ++v) acc[r][v] += b * k[v];
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    for (int v = 0; v < V; ++v) Store<T>(s + r * s_stride + v * kWidth<T>, acc[r][v]);
+  }
+}
+
 // Scores of R rows against one block's tokens, any block size.
 template <typename T, int R>
 void BlockScores(const PagedRows<T>& a, const T* q, const T* kt, T* s, int64_t s_stride) {
   int64_t t = 0;
   for (; t + kWidth<T> <= a.block_tokens; t += kWidth<T>) {
-    ScoreTile<T, R, 1>(q, a.head_dim, kt + t, a.block_tokens, a.head_dim, s + t, s_stride);
+    const T* at_t = kt + t;
+    ScoreVectors<T, R, 1>(a, q, &at_t, s + t, s_stride);
   }
   for (; t < a.block_tokens; ++t) {
     for (int r = 0; r < R; ++r) {
@@ -26,6 +45,33 @@ void BlockScores(const PagedRows<T>& a, const T* q, const T* kt, T* s, int64_t s
         dot += q[r * a.head_dim + d] * kt[d * a.block_tokens + t];
       s[r * s_stride + t] = dot;
     }
+  }
+}
+
+// Scores of R rows against blocks [first, last].
+template <typename T, int R>
+void Scores(const PagedRows<T>& a, int64_t kv_head, int64_t first, int64_t last, const T* q, T* s,
+            int64_t s_stride) {
+  constexpr int kTogether = R <= 2 ? 4 : 2;
+  const int64_t bt = a.block_tokens;
+  if (bt % kWidth<T> != 0) {
+    for (int64_t b = first; b <= last; ++b)
+      BlockScores<T, R>(a, q, Block<T>(a.k_cache, a, b, kv_head), s + (b - first) * bt, s_stride);
+    return;
+  }
+  const int64_t per_block = bt / kWidth<T>, vectors = (last - first + 1) * per_block;
+  const auto keys = [&](int64_t v) {
+    return Block<T>(a.k_cache, a, first + v / per_block, kv_head) + v % per_block * kWidth<T>;
+  };
+  int64_t v = 0;
+  for (; v + kTogether <= vectors; v += kTogether) {
+    const T* kt[kTogether];
+    for (int i = 0; i < kTogether; ++i) kt[i] = keys(v + i);
+    ScoreVectors<T, R, kTogether>(a, q, kt, s + v * kWidth<T>, s_stride);
+  }
+  for (; v < vectors; ++v) {
+    const T* kt = keys(v);
+    ScoreVectors<T, R, 1>(a, q, &kt, s + v * kWidth<T>, s_stride);
   }
 }
 
@@ -46,9 +92,7 @@ void AttendTile(const PagedRows<T>& a, int64_t kv_head, int64_t first, T* q, T* 
   const int64_t lowest = a.window > 0 ? Max(0, position[0] - a.window + 1) : 0;
   const int64_t first_block = lowest / bt, last_block = position[R - 1] / bt;
   const int64_t base = first_block * bt;
-  for (int64_t b = first_block; b <= last_block; ++b) {
-    BlockScores<T, R>(a, q, Block<T>(a.k_cache, a, b, kv_head), s + b * bt - base, s_stride);
-  }
+  Scores<T, R>(a, kv_head, first_block, last_block, q, s, s_stride);
   T inverse[R];
   for (int r = 0; r < R; ++r) {
     const int64_t low = a.window > 0 ? Max(0, position[r] - a.window + 1) : 0;
@@ -114,12 +158,15 @@ void PagedAttend(const PagedRows<T>& a) {
   const int64_t blocks = (a.first_position + a.rows - 1) / a.block_tokens + 1;
   const int64_t s_stride = RoundUp<T>(blocks * a.block_tokens) + kWidth<T>;
   const int64_t rows = a.rows * (a.heads / a.kv_heads);
-  Scratch<T> q(4 * a.head_dim), s(4 * s_stride);
-  for (int64_t h = 0; h < a.kv_heads; ++h) {
+  Scratch<T> own(a.scratch == nullptr ? 4 * (a.head_dim + s_stride) : 0);
+  T* q = a.scratch == nullptr ? own.get() : a.scratch;
+  T* s = q + 4 * a.head_dim;
+  const int64_t end = a.end_kv_head < 0 ? a.kv_heads : a.end_kv_head;
+  for (int64_t h = a.first_kv_head; h < end; ++h) {
     int64_t i = 0;
-    for (; i + 4 <= rows; i += 4) AttendTile<T, 4>(a, h, i, q.get(), s.get(), s_stride);
-    for (; i + 2 <= rows; i += 2) AttendTile<T, 2>(a, h, i, q.get(), s.get(), s_stride);
-    for (; i < rows; ++i) AttendTile<T, 1>(a, h, i, q.get(), s.get(), s_stride);
+    for (; i + 4 <= rows; i += 4) AttendTile<T, 4>(a, h, i, q, s, s_stride);
+    for (; i + 2 <= rows; i += 2) AttendTile<T, 2>(a, h, i, q, s, s_stride);
+    for (; i < rows; ++i) AttendTile<T, 1>(a, h, i, q, s, s_stride);
   }
 }
 

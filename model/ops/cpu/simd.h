@@ -154,8 +154,9 @@ template <typename T>
 class Scratch {
  public:
   explicit Scratch(int64_t n)
-      : p_(static_cast<T*>(
-            ::operator new(static_cast<size_t>(n) * sizeof(T), std::align_val_t{64}))) {}
+      : p_(n == 0 ? nullptr
+                  : static_cast<T*>(::operator new(static_cast<size_t>(n) * sizeof(T),
+                                                   std::align_val_t{64}))) {}
   ~Scratch() { ::operator delete(p_, std::align_val_t{64}); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;

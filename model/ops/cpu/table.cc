@@ -1,15 +1,12 @@
 // The table of one instruction set.
 #include "model/ops/cpu/isa.h"
 
-#define TRAMONTANE_NAME_OF(x) #x
-#define TRAMONTANE_NAME(x) TRAMONTANE_NAME_OF(x)
-
 namespace tramontane::kernels::TRAMONTANE_ISA {
 
 template <typename T>
 const KernelTable<T>& Table() {
   static constexpr KernelTable<T> table = {
-      .isa = TRAMONTANE_NAME(TRAMONTANE_ISA),
+      .isa = TRAMONTANE_ISA_NAME,
       .rms_norm = RmsNorm<T>,
       .rms_norm_apply = RmsNormApply<T>,
       .rms_norm_backward = RmsNormBackward<T>,
