@@ -127,6 +127,10 @@ RopeRows RopeTable::Compute(const at::Tensor& positions_T, const at::Tensor& inv
           at::arange(positions_T.numel(), at::TensorOptions().dtype(at::kLong).device(device_))};
 }
 
+RopeRows RopeTable::First(int64_t n) const {
+  return Compute(at::arange(n, at::TensorOptions().dtype(at::kLong)), inv_freq_H_);
+}
+
 RopeRows RopeTable::For(const at::Tensor& positions_T, const Attention& attention) const {
   const at::Tensor positions = positions_T.to(at::kCPU).contiguous();
   const bool dynamic = config_.rope_scaling.kind == "dynamic";

@@ -25,6 +25,9 @@ class RopeTable {
 
   // positions_T int64 [tokens]. Positions beyond the table are computed on the spot; so is all with
   // `dynamic` scaling past the trained length, where `attention` says how long each sequence is.
+  // Of positions 0 .. n − 1, as token-by-token decoding sees them; n is at most the longest context
+  // that the model was configured for.
+  RopeRows First(int64_t n) const;
   RopeRows For(const at::Tensor& positions_T, const Attention& attention) const;
 
  private:

@@ -26,7 +26,8 @@ MAY_USE = {
 TORCH = re.compile(r"^(torch|ATen|c10)/")
 TORCH_ROOMS = ("model", "generator", "trainer/learner", "deps/torch")
 TORCH_FREE = ("model/weights/manifest", "model/weights/transport", "model/model_config",
-              "model/safetensors", "generator/core", "generator/engine.h", "trainer/learner/learner.h")
+              "model/safetensors", "model/fused", "model/ops/cpu", "generator/core",
+              "generator/engine.h", "trainer/learner/learner.h")
 WIRE = re.compile(r"^(grpc|grpcpp|google/protobuf|tramontane/v1)/")
 WIRE_ROOMS = ("services", "cli")
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^>"]+)[>"]', re.MULTILINE)

@@ -1,0 +1,270 @@
+#include "model/fused/fused_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+namespace tramontane {
+namespace {
+
+// Sharing a stage out costs a few tenths of a microsecond; with less work than this, in
+// multiply-adds, it does not pay.
+constexpr int64_t kWorthSharing = 1 << 15;
+constexpr int64_t kLeastChunk = 1 << 14;
+constexpr int64_t kChunksPerMember = 4;
+// Of the other stages, in the same unit: what touching one element costs.
+constexpr int64_t kNormCost = 3, kRotateCost = 4;
+
+int64_t WholeVectors(int64_t n) { return (n + 15) / 16 * 16; }
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Into how many pieces work is cut; 1: not shared.
+int64_t Pieces(int64_t work, int members) {
+  if (members == 1 || work < kWorthSharing) return 1;
+  return std::clamp<int64_t>(work / kLeastChunk, 1, kChunksPerMember * members);
+}
+
+// f(begin, end, member) over [0, count), in about as many pieces as the work is worth.
+template <class F>
+void Share(ThreadTeam& team, int64_t count, int64_t work, F&& f) {
+  const int64_t pieces = std::min(count, Pieces(work, team.members()));
+  if (pieces <= 1) return f(int64_t{0}, count, 0);
+  team.For(static_cast<int>(pieces), [&](int piece, int member) {
+    f(count * piece / pieces, count * (piece + 1) / pieces, member);
+  });
+}
+
+}  // namespace
+
+PagedKv::PagedKv(const ModelConfig& config, int32_t blocks, int32_t block_tokens)
+    : layers_(config.num_layers),
+      block_floats_(config.kv_size() * block_tokens),
+      side_(block_floats_ * blocks),
+      block_tokens_(block_tokens),
+      data_(2 * layers_ * side_) {}
+
+void PagedKv::CopyBlock(int32_t from, int32_t to) const {
+  for (int64_t side = 0; side < 2 * layers_; ++side) {
+    float* cache = data_.get() + side * side_;
+    std::memcpy(cache + to * block_floats_, cache + from * block_floats_,
+                static_cast<size_t>(block_floats_) * sizeof(float));
+  }
+}
+
+void FusedStep::Clear() {
+  tokens.clear();
+  positions.clear();
+  wanted_rows.clear();
+  paged.Clear();
+}
+
+FusedModel::FusedModel(const ModelConfig& config, RopeAngles angles, int64_t max_rows,
+                       int64_t max_wanted, ThreadTeam& team)
+    : config_(config),
+      angles_(std::move(angles)),
+      team_(team),
+      ops_(kernels::Kernels<float>()),
+      gemm_(kernels::Gemm()),
+      x_stride_(WholeVectors(config.hidden_size)),
+      qkv_stride_(WholeVectors(config.q_size() + 2 * config.kv_size())),
+      h_stride_(WholeVectors(config.intermediate_size)),
+      logit_stride_(WholeVectors(config.vocab_size)) {
+  Reserve(max_rows, max_wanted, angles_.positions, 16);
+}
+
+void FusedModel::Reserve(int64_t rows, int64_t wanted, int64_t positions, int32_t block_tokens) {
+  if (rows > rows_) {
+    rows_ = rows;
+    x_ = FloatBuffer(rows * x_stride_);
+    normed_ = FloatBuffer(rows * config_.hidden_size);
+    qkv_ = FloatBuffer(rows * qkv_stride_);
+    attended_ = FloatBuffer(rows * config_.q_size());
+    h_ = FloatBuffer(rows * h_stride_);
+  }
+  if (wanted > wanted_) {
+    wanted_ = wanted;
+    logits_ = FloatBuffer(wanted * logit_stride_);
+  }
+  const int64_t scratch =
+      WholeVectors(kernels::PagedScratch(config_.head_dim, block_tokens, positions));
+  if (scratch > scratch_floats_) {
+    scratch_floats_ = scratch;
+    scratch_ = FloatBuffer(scratch * team_.members());
+  }
+}
+
+LogitRows FusedModel::Forward(const PackedWeights& weights, const FusedStep& step,
+                              const PagedKv& kv) {
+  int64_t rows = static_cast<int64_t>(step.tokens.size());
+  const int64_t wanted = static_cast<int64_t>(step.wanted_rows.size());
+  Reserve(rows, wanted, angles_.positions, kv.block_tokens());
+  const int64_t q_size = config_.q_size();
+  float *x = x_.get(), *normed = normed_.get(), *attended = attended_.get(), *h = h_.get();
+  Embed(weights, step);
+  for (int64_t l = 0; l < config_.num_layers; ++l) {
+    const PackedLayer& layer = weights.layer(l);
+    Norm(layer.input_norm, rows);
+    Multiply(layer.qkv, kernels::Epilogue::kStore, rows, normed, config_.hidden_size, qkv_.get(),
+             qkv_stride_);
+    Rotate(layer, step);
+    WriteCache(l, step, kv);
+    // From here on a row meets no other: in the last layer the rest of the rows is not needed.
+    const bool last = l + 1 == config_.num_layers;
+    if (last && wanted == 0) return {};
+    Attend(l, step, kv);
+    if (last && wanted < rows) {
+      KeepWanted(step);
+      rows = wanted;
+    }
+    Multiply(layer.o, kernels::Epilogue::kAdd, rows, attended, q_size, x, x_stride_);
+    Norm(layer.post_norm, rows);
+    Multiply(layer.gate_up, kernels::Epilogue::kSwiGlu, rows, normed, config_.hidden_size, h,
+             h_stride_);
+    Multiply(layer.down, kernels::Epilogue::kAdd, rows, h, h_stride_, x, x_stride_);
+  }
+  Norm(weights.final_norm(), rows);
+  Multiply(weights.head(), kernels::Epilogue::kStore, rows, normed, config_.hidden_size,
+           logits_.get(), logit_stride_);
+  return {logits_.get(), logit_stride_, config_.vocab_size};
+}
+
+void FusedModel::Embed(const PackedWeights& weights, const FusedStep& step) {
+  const int64_t size = config_.hidden_size;
+  for (size_t r = 0; r < step.tokens.size(); ++r) {
+    std::memcpy(x_.get() + r * x_stride_, weights.embedding() + step.tokens[r] * size,
+                static_cast<size_t>(size) * sizeof(float));
+  }
+}
+
+// normed = x / rms(x) * weight
+void FusedModel::Norm(const float* weight, int64_t rows) {
+  const int64_t size = config_.hidden_size;
+  Share(team_, rows, kNormCost * rows * size, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      ops_.rms_norm(1, size, x_.get() + r * x_stride_, weight, config_.rms_norm_eps,
+                    normed_.get() + r * size, nullptr);
+    }
+  });
+}
+
+void FusedModel::Multiply(const PackedMatrix& matrix, kernels::Epilogue epilogue, int64_t rows,
+                          const float* x, int64_t x_stride, float* y, int64_t y_stride) {
+  const int64_t panels = CeilDiv(matrix.outputs, gemm_.panel);
+  kernels::GemmCall call{.type = matrix.type,
+                         .epilogue = epilogue,
+                         .rows = rows,
+                         .inputs = matrix.inputs,
+                         .outputs = matrix.outputs,
+                         .x = x,
+                         .x_stride = x_stride,
+                         .weights = matrix.weights,
+                         .scales = matrix.scales,
+                         .bias = matrix.bias,
+                         .y = y,
+                         .y_stride = y_stride,
+                         .first_panel = 0,
+                         .end_panel = panels};
+  const int64_t pieces = Pieces(rows * matrix.inputs * matrix.outputs, team_.members());
+  if (pieces == 1) return gemm_.multiply(call);
+  // By panels first, so that each weight is read by one thread; by rows where panels are few.
+  const int64_t by_panel = std::min(panels, pieces);
+  const int64_t tiles = CeilDiv(rows, gemm_.tile_rows);
+  const int64_t by_row = std::min(tiles, CeilDiv(pieces, by_panel));
+  team_.For(static_cast<int>(by_panel * by_row), [&](int piece, int) {
+    const int64_t p = piece % by_panel, r = piece / by_panel;
+    const int64_t first_row = tiles * r / by_row * gemm_.tile_rows;
+    kernels::GemmCall part = call;
+    part.rows = std::min(rows, tiles * (r + 1) / by_row * gemm_.tile_rows) - first_row;
+    part.x += first_row * x_stride;
+    part.y += first_row * y_stride;
+    part.first_panel = panels * p / by_panel;
+    part.end_panel = panels * (p + 1) / by_panel;
+    gemm_.multiply(part);
+  });
+}
+
+void FusedModel::Rotate(const PackedLayer& layer, const FusedStep& step) {
+  const int64_t rows = static_cast<int64_t>(step.tokens.size());
+  const int64_t work = kRotateCost * rows * (config_.q_size() + config_.kv_size());
+  Share(team_, rows, work, [&](int64_t begin, int64_t end, int) {
+    kernels::HeadRope<float> args;
+    args.rows = end - begin;
+    args.heads = config_.num_heads;
+    args.kv_heads = config_.num_kv_heads;
+    args.head_dim = config_.head_dim;
+    args.x = qkv_.get() + begin * qkv_stride_;
+    args.x_stride = qkv_stride_;
+    args.q_weight = layer.q_norm;
+    args.k_weight = layer.k_norm;
+    args.eps = config_.rms_norm_eps;
+    args.cos = angles_.cos.data();
+    args.sin = angles_.sin.data();
+    args.table_row = step.positions.data() + begin;
+    ops_.head_rope(args, qkv_.get() + begin * qkv_stride_, qkv_stride_, nullptr);
+  });
+}
+
+kernels::PagedRows<float> FusedModel::RowsOf(int64_t l, const PagedSequence& sequence,
+                                             const FusedStep& step, const PagedKv& kv) const {
+  const float* qkv = qkv_.get() + sequence.first_row * qkv_stride_;
+  kernels::PagedRows<float> rows;
+  rows.rows = sequence.num_rows;
+  rows.first_position = sequence.first_position;
+  rows.block_table = step.paged.block_tables.data() + sequence.table_begin;
+  rows.block_tokens = kv.block_tokens();
+  rows.heads = config_.num_heads;
+  rows.kv_heads = config_.num_kv_heads;
+  rows.head_dim = config_.head_dim;
+  rows.q = qkv;
+  rows.k = qkv + config_.q_size();
+  rows.v = rows.k + config_.kv_size();
+  rows.q_stride = rows.k_stride = rows.v_stride = qkv_stride_;
+  rows.k_cache = kv.keys(l);
+  rows.v_cache = kv.values(l);
+  rows.scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
+  rows.window = config_.sliding_window[l];
+  rows.out = attended_.get() + sequence.first_row * config_.q_size();
+  return rows;
+}
+
+// All writes come before any attention: a sequence may share blocks with another one of the step.
+void FusedModel::WriteCache(int64_t l, const FusedStep& step, const PagedKv& kv) {
+  const auto& sequences = step.paged.sequences;
+  const int64_t rows = static_cast<int64_t>(step.tokens.size());
+  Share(team_, static_cast<int64_t>(sequences.size()), kRotateCost * rows * 2 * config_.kv_size(),
+        [&](int64_t begin, int64_t end, int) {
+          for (int64_t i = begin; i < end; ++i) ops_.paged_write(RowsOf(l, sequences[i], step, kv));
+        });
+}
+
+void FusedModel::Attend(int64_t l, const FusedStep& step, const PagedKv& kv) {
+  const auto& sequences = step.paged.sequences;
+  const int64_t kv_heads = config_.num_kv_heads;
+  int64_t scores = 0;
+  for (const PagedSequence& s : sequences) scores += s.num_rows * (s.first_position + s.num_rows);
+  const int64_t items = static_cast<int64_t>(sequences.size()) * kv_heads;
+  Share(team_, items, 3 * scores * config_.q_size(), [&](int64_t begin, int64_t end, int member) {
+    for (int64_t item = begin; item < end;) {
+      auto rows = RowsOf(l, sequences[item / kv_heads], step, kv);
+      rows.first_kv_head = item % kv_heads;
+      rows.end_kv_head = std::min(kv_heads, rows.first_kv_head + end - item);
+      rows.scratch = scratch_.get() + member * scratch_floats_;
+      ops_.paged_attend(rows);
+      item += rows.end_kv_head - rows.first_kv_head;
+    }
+  });
+}
+
+// Moves what the rest of the last layer needs of the wanted rows to the front.
+void FusedModel::KeepWanted(const FusedStep& step) {
+  for (size_t i = 0; i < step.wanted_rows.size(); ++i) {
+    const int64_t row = step.wanted_rows[i];  // ≥ i
+    std::memmove(x_.get() + i * x_stride_, x_.get() + row * x_stride_,
+                 static_cast<size_t>(config_.hidden_size) * sizeof(float));
+    std::memmove(attended_.get() + i * config_.q_size(), attended_.get() + row * config_.q_size(),
+                 static_cast<size_t>(config_.q_size()) * sizeof(float));
+  }
+}
+
+}  // namespace tramontane

@@ -1,0 +1,166 @@
+#include "model/fused/packed_weights.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "common/status.h"
+
+namespace tramontane {
+namespace {
+
+using kernels::WeightType;
+
+constexpr uint64_t kAlign = 64;
+constexpr uint64_t kHugePage = uint64_t{2} << 20;
+
+uint64_t RoundUp(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
+
+absl::StatusOr<const float*> Find(const TensorLookup& tensor, const std::string& name,
+                                  int64_t floats) {
+  const float* data = tensor(name, floats);
+  if (data == nullptr)
+    return absl::NotFoundError("there is no tensor '" + name + "' of " + std::to_string(floats) +
+                               " elements");
+  return data;
+}
+
+absl::Status CopyVector(const TensorLookup& tensor, const std::string& name, int64_t count,
+                        float* to) {
+  if (to == nullptr) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const float* data, Find(tensor, name, count));
+  std::memcpy(to, data, static_cast<size_t>(count) * sizeof(float));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void PackedWeights::Free::operator()(char* p) const {
+  ::operator delete(p, std::align_val_t{kHugePage});
+}
+
+template <class T>
+T* PackedWeights::Carver::Take(int64_t count) {
+  T* piece = reinterpret_cast<T*>(base + bytes);
+  bytes += RoundUp(static_cast<uint64_t>(count) * sizeof(T), kAlign);
+  return piece;
+}
+
+PackedWeights::PackedWeights(const ModelConfig& config, WeightType type)
+    : config_(config), type_(type), gemm_(kernels::Gemm()), layers_(config.num_layers) {
+  const uint64_t bytes = RoundUp(LayOut(nullptr), kHugePage);
+  arena_.reset(static_cast<char*>(::operator new(bytes, std::align_val_t{kHugePage})));
+  // Only a hint: fewer address translations while all of it is read in every step.
+  static_cast<void>(::madvise(arena_.get(), bytes, MADV_HUGEPAGE));
+  LayOut(arena_.get());
+}
+
+uint64_t PackedWeights::LayOut(char* base) {
+  const ModelConfig& c = config_;
+  Carver carver{reinterpret_cast<uintptr_t>(base)};
+  embedding_ = carver.Take<float>(c.vocab_size * c.hidden_size);
+  for (PackedLayer& layer : layers_) {
+    layer.input_norm = carver.Take<float>(c.hidden_size);
+    layer.qkv = MakeMatrix(carver, type_, c.hidden_size, c.q_size() + 2 * c.kv_size(),
+                           c.attention_qkv_bias);
+    layer.q_norm = c.qk_norm ? carver.Take<float>(c.head_dim) : nullptr;
+    layer.k_norm = c.qk_norm ? carver.Take<float>(c.head_dim) : nullptr;
+    layer.o = MakeMatrix(carver, type_, c.q_size(), c.hidden_size, c.attention_out_bias);
+    layer.post_norm = carver.Take<float>(c.hidden_size);
+    // Both halves padded to whole vectors, so that each panel splits in the middle.
+    layer.gate_up = MakeMatrix(carver, type_, c.hidden_size,
+                               2 * RoundUp(c.intermediate_size, gemm_.lanes), c.mlp_bias);
+    layer.down = MakeMatrix(carver, type_, c.intermediate_size, c.hidden_size, c.mlp_bias);
+  }
+  final_norm_ = carver.Take<float>(c.hidden_size);
+  head_ = MakeMatrix(carver, WeightType::kFloat32, c.hidden_size, c.vocab_size, false);
+  return carver.bytes;
+}
+
+PackedMatrix PackedWeights::MakeMatrix(Carver& carver, WeightType type, int64_t inputs,
+                                       int64_t outputs, bool bias) const {
+  PackedMatrix matrix{.type = type, .inputs = inputs};
+  matrix.outputs = static_cast<int64_t>(RoundUp(outputs, gemm_.lanes));
+  matrix.weights = carver.Take<char>(matrix.outputs * inputs * kernels::WeightBytes(type));
+  if (type == WeightType::kInt8) matrix.scales = carver.Take<float>(matrix.outputs);
+  if (bias) matrix.bias = carver.Take<float>(matrix.outputs);
+  return matrix;
+}
+
+absl::Status PackedWeights::Fill(const TensorLookup& tensor) {
+  const ModelConfig& c = config_;
+  RETURN_IF_ERROR(
+      CopyVector(tensor, "model.embed_tokens.weight", c.vocab_size * c.hidden_size, embedding_));
+  for (int64_t l = 0; l < c.num_layers; ++l) RETURN_IF_ERROR(FillLayer(l, tensor));
+  RETURN_IF_ERROR(CopyVector(tensor, "model.norm.weight", c.hidden_size, final_norm_));
+  const char* head = c.tie_word_embeddings ? "model.embed_tokens" : "lm_head";
+  return FillMatrix(head_, {{head, c.vocab_size}}, tensor);
+}
+
+absl::Status PackedWeights::FillLayer(int64_t l, const TensorLookup& tensor) {
+  const ModelConfig& c = config_;
+  const PackedLayer& layer = layers_[l];
+  const std::string prefix = "model.layers." + std::to_string(l) + ".";
+  const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";
+  RETURN_IF_ERROR(
+      CopyVector(tensor, prefix + "input_layernorm.weight", c.hidden_size, layer.input_norm));
+  RETURN_IF_ERROR(CopyVector(tensor, prefix + "post_attention_layernorm.weight", c.hidden_size,
+                             layer.post_norm));
+  RETURN_IF_ERROR(CopyVector(tensor, attention + "q_norm.weight", c.head_dim, layer.q_norm));
+  RETURN_IF_ERROR(CopyVector(tensor, attention + "k_norm.weight", c.head_dim, layer.k_norm));
+  RETURN_IF_ERROR(FillMatrix(layer.qkv,
+                             {{attention + "q_proj", c.q_size()},
+                              {attention + "k_proj", c.kv_size()},
+                              {attention + "v_proj", c.kv_size()}},
+                             tensor));
+  RETURN_IF_ERROR(FillMatrix(layer.o, {{attention + "o_proj", c.hidden_size}}, tensor));
+  RETURN_IF_ERROR(FillGateUp(layer.gate_up, mlp, tensor));
+  return FillMatrix(layer.down, {{mlp + "down_proj", c.hidden_size}}, tensor);
+}
+
+absl::Status PackedWeights::FillMatrix(const PackedMatrix& matrix, const std::vector<Part>& parts,
+                                       const TensorLookup& tensor) {
+  std::vector<const float*> rows(matrix.outputs, nullptr);
+  int64_t at = 0;
+  for (const Part& part : parts) {
+    ASSIGN_OR_RETURN(const float* weight,
+                     Find(tensor, part.name + ".weight", part.rows * matrix.inputs));
+    for (int64_t r = 0; r < part.rows; ++r) rows[at + r] = weight + r * matrix.inputs;
+    if (matrix.bias != nullptr)
+      RETURN_IF_ERROR(CopyVector(tensor, part.name + ".bias", part.rows, matrix.bias + at));
+    at += part.rows;
+  }
+  if (matrix.bias != nullptr) std::fill(matrix.bias + at, matrix.bias + matrix.outputs, 0.0f);
+  gemm_.pack(matrix.type, matrix.outputs, matrix.inputs, rows.data(), matrix.weights,
+             matrix.scales);
+  return absl::OkStatus();
+}
+
+absl::Status PackedWeights::FillGateUp(const PackedMatrix& matrix, const std::string& prefix,
+                                       const TensorLookup& tensor) {
+  std::vector<const float*> rows(matrix.outputs, nullptr);
+  const int64_t width = config_.intermediate_size, half = gemm_.panel / 2;
+  if (matrix.bias != nullptr) std::fill(matrix.bias, matrix.bias + matrix.outputs, 0.0f);
+  for (const bool up : {false, true}) {
+    const std::string name = prefix + (up ? "up_proj" : "gate_proj");
+    ASSIGN_OR_RETURN(const float* weight, Find(tensor, name + ".weight", width * matrix.inputs));
+    const float* bias = nullptr;
+    if (matrix.bias != nullptr) {
+      ASSIGN_OR_RETURN(bias, Find(tensor, name + ".bias", width));
+    }
+    for (int64_t r = 0; r < width; ++r) {
+      const int64_t panel = r / half * gemm_.panel;
+      const int64_t second_half = std::min(gemm_.panel, matrix.outputs - panel) / 2;
+      const int64_t output = panel + (up ? second_half : 0) + r % half;
+      rows[output] = weight + r * matrix.inputs;
+      if (bias != nullptr) matrix.bias[output] = bias[r];
+    }
+  }
+  gemm_.pack(matrix.type, matrix.outputs, matrix.inputs, rows.data(), matrix.weights,
+             matrix.scales);
+  return absl::OkStatus();
+}
+
+}  // namespace tramontane
