@@ -1,0 +1,36 @@
+// Runs the trainer's own Transformer through LibTorch: any architecture, device and dtype.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "generator/decoder.h"
+#include "generator/engine.h"
+#include "generator/kv_cache.h"
+#include "generator/step_batch.h"
+#include "model/transformer.h"
+
+namespace tramontane {
+
+class TorchDecoder final : public Decoder {
+ public:
+  // Throws c10::Error when memory is short.
+  TorchDecoder(const EngineOptions& options, std::shared_ptr<Transformer> model);
+
+  absl::StatusOr<LogitRows> Forward(const StepPlan& plan) override;
+  absl::Status Prepare(StagedWeights& weights) override;
+  absl::Status Apply(StagedWeights& weights) override;  // in place: addresses stay
+  absl::StatusOr<std::vector<float>> Score(const std::vector<int32_t>& tokens) override;
+
+ private:
+  void EnterEngineThread();
+
+  const std::shared_ptr<Transformer> model_;
+  const int threads_;
+  bool entered_ = false;
+  KvCache cache_;
+  StepBatch batch_;
+  at::Tensor logits_RV_;
+};
+
+}  // namespace tramontane
