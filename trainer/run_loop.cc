@@ -42,6 +42,17 @@ constexpr double kFinalPublishS = 60;
 // A run directory without so much room is full: its next groups will not fit.
 constexpr size_t kLeastRoomBytes = size_t{1} << 20;
 
+BatchPlan PlanBatches(const RunConfig& config) {
+  std::vector<BatchPlan::Part> parts = {{1, config.trainer.groups_per_step}};
+  const auto schedule = config.schedules.find("trainer.groups_per_step");
+  if (schedule == config.schedules.end()) return BatchPlan(std::move(parts));
+  for (int64_t step : schedule->second.steps) {
+    if (step == 1) parts.clear();
+    parts.push_back({step, ConfigAtStep(config, step).trainer.groups_per_step});
+  }
+  return BatchPlan(std::move(parts));
+}
+
 }  // namespace
 
 // The order of members is the order of construction; threads are started by Run and end in it.
@@ -79,6 +90,7 @@ class RunLoop::Impl {
   Failure failure_;
   RedisHealth health_;
   BackgroundWriter writer_;
+  const BatchPlan batches_;
   GroupBook book_;
   Evaluation evaluation_;
   CollectionWindow window_;
@@ -110,7 +122,8 @@ RunLoop::Impl::Impl(Options options, LoopParts parts, Trainable& trainable,
       events_(options_.emit),
       health_(metrics.MakeCounter("tramontane_redis_unavailable_seconds_total")),
       writer_(failure_),
-      book_({.groups_per_step = trainer_.groups_per_step,
+      batches_(PlanBatches(options_.config)),
+      book_({.groups_per_step = batches_,
              .max_staleness_versions = trainer_.max_staleness_versions,
              .max_steps = options_.config.run.max_steps,
              .version = plan_.step},
@@ -128,9 +141,8 @@ RunLoop::Impl::Impl(Options options, LoopParts parts, Trainable& trainable,
           {.run_id = options_.run_id,
            .seed = options_.config.run.seed,
            .epoch = epoch_,
-           .rollout = options_.config.rollout,
-           .high_water =
-               int64_t{2} * (trainer_.max_staleness_versions + 1) * trainer_.groups_per_step},
+           .rollout = [this](int64_t step) { return ConfigAtStep(options_.config, step).rollout; },
+           .high_water = int64_t{2} * (trainer_.max_staleness_versions + 1) * batches_.largest()},
           train_rows_,
           PromptOrder(train_rows_.size(), options_.config.run.seed, options_.config.data.shuffle),
           std::move(parts.dispatcher_queue), blobs_, book_, evaluation_, health_, failure_,
@@ -254,7 +266,8 @@ absl::StatusOr<std::optional<std::vector<ReadyGroup>>> RunLoop::Impl::AwaitBatch
   while (true) {
     if (failure_.failed()) return failure_.Get();
     if (stop || !StopReason(stop).empty()) return std::optional<std::vector<ReadyGroup>>();
-    const bool starved = journal_.dropped() >= kStarvedSteps * trainer_.groups_per_step;
+    const int64_t wanted = batches_.At(step_ + 1);
+    const bool starved = journal_.dropped() >= kStarvedSteps * wanted;
     std::optional<std::vector<ReadyGroup>> batch = book_.TakeBatch(starved);
     if (batch) {
       batch_wait_s_ = notice.seconds();
@@ -264,8 +277,7 @@ absl::StatusOr<std::optional<std::vector<ReadyGroup>>> RunLoop::Impl::AwaitBatch
       RETURN_IF_ERROR(journal_.AppendDrops(step_));
     TakeEvalResults();
     const bool said_aloud = notice.StillWaiting(
-        DescribeGroupWait(book_.counts(), trainer_.groups_per_step, journal_.dropped(),
-                          collector_.stats(), health_.SecondsDown()));
+        DescribeGroupWait(book_.counts(), wanted, journal_.dropped(), collector_.stats(), health_.SecondsDown()));
     // Generators and Redis wait out a full disk, each in its place; somebody has to say that it is.
     if (said_aloud) RETURN_IF_ERROR(CheckRoom(options_.run_dir, kLeastRoomBytes));
     book_.WaitForReady(kTick);

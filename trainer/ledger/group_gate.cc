@@ -9,6 +9,32 @@ namespace {
 
 constexpr double kSameReward = 1e-9;
 
+// A rare token that was also unlikely: text of no language (CWM, arXiv 2510.02387). An injected token
+// carries log-probability 0, so it never is.
+bool IsGibberish(const Rollout& rollout, const FilterConfig& filter) {
+  if (!filter.gibberish_token_min) return false;
+  for (size_t t = 0; t < std::min(rollout.tokens.size(), rollout.logprobs.size()); ++t) {
+    if (rollout.tokens[t] >= *filter.gibberish_token_min && rollout.logprobs[t] < filter.gibberish_logprob) return true;
+  }
+  return false;
+}
+
+// A window of tokens that were all but certain: the policy goes round in circles (prime-rl's filter).
+bool GoesRound(const Rollout& rollout, const FilterConfig& filter) {
+  if (filter.repetition_window <= 0) return false;
+  const double certain = std::log(filter.repetition_probability);
+  auto injected = rollout.injected.begin();
+  int64_t run = 0;
+  for (size_t t = 0; t < rollout.logprobs.size(); ++t) {
+    const auto position = static_cast<int32_t>(t);
+    while (injected != rollout.injected.end() && position >= injected->begin + injected->count) ++injected;
+    const bool sampled = injected == rollout.injected.end() || position < injected->begin;
+    run = sampled && rollout.logprobs[t] > certain ? run + 1 : 0;
+    if (run >= filter.repetition_window) return true;
+  }
+  return false;
+}
+
 std::string InvalidReason(const Rollout& rollout, const FilterConfig& filter) {
   switch (rollout.finish_reason) {
     case FinishReason::kStop: break;
@@ -20,6 +46,8 @@ std::string InvalidReason(const Rollout& rollout, const FilterConfig& filter) {
     case FinishReason::kUnspecified: return "generation_error";
   }
   if (rollout.tokens.empty()) return "empty";
+  if (IsGibberish(rollout, filter)) return "gibberish";
+  if (GoesRound(rollout, filter)) return "repetition";
   switch (rollout.verdict.status) {
     case VerdictStatus::kScored:
     case VerdictStatus::kPolicyFailure: break;
@@ -29,6 +57,14 @@ std::string InvalidReason(const Rollout& rollout, const FilterConfig& filter) {
   }
   if (!rollout.verdict.score || !std::isfinite(*rollout.verdict.score)) return "no_score";
   return "";
+}
+
+bool InAcceptanceWindow(const Group& group, const FilterConfig& filter) {
+  if (!filter.accept_low && !filter.accept_high) return true;
+  const double right = static_cast<double>(
+      std::count_if(group.rollouts.begin(), group.rollouts.end(), [](const Rollout& r) { return r.verdict.correct; }));
+  const double share = right / static_cast<double>(group.rollouts.size());
+  return share >= filter.accept_low.value_or(0) && share <= filter.accept_high.value_or(1);
 }
 
 bool AllAlike(const Group& group, const FilterConfig& filter) {
@@ -78,7 +114,9 @@ std::string RejectReason(const Group& group, const FilterConfig& filter, const S
   for (const Rollout& rollout : group.rollouts) {
     if (MaxVersion(rollout) > version) return "future_version";
   }
+  if (!OneVerifierVersion(group.rollouts)) return "mixed_verifiers";
   if (!gate.Fresh(OldestVersion(group), version)) return "stale";
+  if (!InAcceptanceWindow(group, filter)) return "pass_rate";
   if (filter.zero_variance == "drop" && group.task.samples > 1 && AllAlike(group, filter)) {
     return "zero_variance";
   }

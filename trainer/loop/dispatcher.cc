@@ -198,11 +198,12 @@ GroupTask Dispatcher::MakeTrainTask(uint64_t cursor) {
   task.cursor = cursor;
   task.gid = MakeGid(options_.run_id, ToString(Purpose::kTrain), cursor);
   task.purpose = Purpose::kTrain;
-  task.samples = options_.rollout.samples_per_group;
-  task.row = rows_[order_.RowAt(cursor)];
-  task.sampling = TrainSampling(options_.rollout);
-  task.sampling.seed = SamplingSeed(options_.seed, cursor);
   task.issued_version = book_.version();
+  const RolloutSection rollout = options_.rollout(task.issued_version + 1);
+  task.samples = rollout.samples_per_group;
+  task.row = rows_[order_.RowAt(cursor)];
+  task.sampling = TrainSampling(rollout);
+  task.sampling.seed = SamplingSeed(options_.seed, cursor);
   task.trainer_epoch = options_.epoch;
   return task;
 }

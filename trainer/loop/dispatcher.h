@@ -34,7 +34,8 @@ class Dispatcher {
     std::string run_id;
     uint64_t seed = 0;
     int64_t epoch = 0;
-    RolloutSection rollout;
+    // As it is in an optimiser step: lengths and temperatures may have a schedule.
+    std::function<RolloutSection(int64_t step)> rollout;
     int64_t high_water = 0;  // groups of one purpose that may wait in Redis
   };
   // Collaborators outlive it.

@@ -28,10 +28,11 @@ std::optional<uint64_t> GroupBook::NextToIssue() {
   const int64_t gathered = CountLocked(State::kReady) + in_training_;
   // Counted in steps, not groups: a batch that was short, replayed or rolled back cannot make the
   // admission drift.
-  const int64_t accepted = version_ * options_.groups_per_step + gathered;
+  const int64_t accepted = options_.groups_per_step.Through(version_) + gathered;
   if (gate_.Capacity(version_, accepted, running) <= 0) return std::nullopt;
   // Near the end: twice what the remaining steps need, as some groups will be dropped.
-  const int64_t needed = (options_.max_steps - version_) * options_.groups_per_step;
+  const int64_t needed =
+      options_.groups_per_step.Through(options_.max_steps) - options_.groups_per_step.Through(version_);
   if (gathered + running >= 2 * needed) return std::nullopt;
   while (frontier_.Ended(next_) || live_.count(next_) > 0) ++next_;
   live_.try_emplace(next_);
@@ -126,7 +127,7 @@ void GroupBook::MarkDropped(DroppedGroup group) {
 
 std::optional<std::vector<ReadyGroup>> GroupBook::TakeBatch(bool accept_short) {
   std::lock_guard lock(mutex_);
-  const auto wanted = static_cast<size_t>(options_.groups_per_step);
+  const auto wanted = static_cast<size_t>(options_.groups_per_step.At(version_ + 1));
   std::vector<uint64_t> chosen;
   for (auto& [cursor, entry] : live_) {
     if (entry.state != State::kReady) continue;
@@ -156,7 +157,7 @@ std::optional<std::vector<ReadyGroup>> GroupBook::TakeBatch(bool accept_short) {
 bool GroupBook::WaitForReady(std::chrono::milliseconds timeout) {
   std::unique_lock lock(mutex_);
   return ready_.wait_for(lock, timeout,
-                         [&] { return CountLocked(State::kReady) >= options_.groups_per_step; });
+                         [&] { return CountLocked(State::kReady) >= options_.groups_per_step.At(version_ + 1); });
 }
 
 std::vector<DroppedGroup> GroupBook::TakeDropped() {

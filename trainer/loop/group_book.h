@@ -47,7 +47,7 @@ struct BookCounts {
 class GroupBook {
  public:
   struct Options {
-    int64_t groups_per_step = 1;
+    BatchPlan groups_per_step = 1;
     int64_t max_staleness_versions = 0;
     int64_t max_steps = 0;
     int64_t version = 0;
@@ -76,7 +76,7 @@ class GroupBook {
   void MarkDropped(DroppedGroup group);
 
   // --- learner
-  // The oldest `groups_per_step` ready groups once there are so many; those that became stale while
+  // The oldest ready groups once there are enough for the next step; those that became stale while
   // they waited are dropped first. With `accept_short`, as many as there are, at least one.
   std::optional<std::vector<ReadyGroup>> TakeBatch(bool accept_short);
   bool WaitForReady(std::chrono::milliseconds timeout);  // true when a batch may be there

@@ -38,6 +38,27 @@ TEST(StalenessGate, AdmitsAsManyAsCannotBecomeTooOld) {
   EXPECT_FALSE(kGate.Fresh(2, 5));
 }
 
+TEST(GroupGate, RefusesGroupsThatTwoVersionsOfAVerifierJudged) {
+  std::vector<Rollout> rollouts = {Sample(1), Sample(0), Sample(0)};
+  rollouts[0].verdict.verifier_digest = rollouts[1].verdict.verifier_digest = "a";
+  EXPECT_EQ(RejectReason(GroupOf(rollouts), FilterConfig(), kGate, 5), "") << "no digest is no other one";
+  rollouts[2].verdict.verifier_digest = "b";
+  EXPECT_EQ(RejectReason(GroupOf(rollouts), FilterConfig(), kGate, 5), "mixed_verifiers");
+}
+
+TEST(StalenessGate, CountsTheGroupsOfAPlanThatChanges) {
+  const BatchPlan plan({{1, 8}, {4, 4}, {6, 2}});
+  const int64_t expected[] = {8, 16, 24, 28, 32, 34, 36};
+  for (int64_t step = 1; step <= 7; ++step) EXPECT_EQ(plan.Through(step), expected[step - 1]) << step;
+  EXPECT_EQ(plan.Through(0), 0);
+  EXPECT_EQ(plan.At(3), 8);
+  EXPECT_EQ(plan.At(4), 4);
+  EXPECT_EQ(plan.At(100), 2);
+  EXPECT_EQ(plan.largest(), 8);
+  // At version 3, up to two versions ahead: steps 1 … 6.
+  EXPECT_EQ(StalenessGate(2, plan).Capacity(3, 24, 4), 34 - 28);
+}
+
 TEST(GroupGate, TakesOutSamplesThatSayNothingAboutThePolicy) {
   std::vector<Rollout> rollouts(9, Sample(1));
   rollouts[0].finish_reason = FinishReason::kAborted;
@@ -104,6 +125,43 @@ TEST(GroupGate, JudgesAgeByTheOldestToken) {
   EXPECT_EQ(RejectReason(GroupOf({Sample(1, 5), spanning}), FilterConfig(), kGate, 5), "stale");
   EXPECT_EQ(RejectReason(GroupOf({Sample(1, 3), Sample(0, 5)}), FilterConfig(), kGate, 5), "");
   EXPECT_EQ(RejectReason(GroupOf({Sample(1, 5), Sample(0, 6)}), FilterConfig(), kGate, 5), "future_version");
+}
+
+TEST(GroupGate, GibberishAndRepetitionAreRemovedOnlyWhereTheRulesAreOn) {
+  std::vector<Rollout> rollouts(5, Sample(1));
+  rollouts[0].tokens[1] = 100000;
+  rollouts[0].logprobs[1] = -13.8f;  // rare and unlikely
+  rollouts[1].tokens[1] = 100000;
+  rollouts[1].logprobs[1] = -13.7f;  // rare, but not unlikely enough
+  rollouts[2].logprobs[1] = -20;     // unlikely, but not rare
+  rollouts[3].logprobs = {-0.001f, -0.001f, -1};
+  rollouts[4].logprobs = {-0.001f, 0, -0.001f};  // an injected token breaks the run
+  rollouts[4].injected = {{1, 1}};
+  Group all = GroupOf(rollouts);
+  EXPECT_TRUE(RemoveInvalidSamples(all, FilterConfig()).empty());
+
+  FilterConfig filter;
+  filter.gibberish_token_min = 100000;
+  filter.repetition_window = 2;
+  Group group = GroupOf(rollouts);
+  const std::map<std::string, int64_t> expected = {{"gibberish", 1}, {"repetition", 1}};
+  EXPECT_EQ(RemoveInvalidSamples(group, filter), expected);
+  EXPECT_EQ(group.rollouts.size(), 3u);
+}
+
+TEST(GroupGate, GroupsOutsideTheAcceptanceWindowAreDropped) {
+  FilterConfig filter;
+  filter.accept_low = 0.25;
+  filter.accept_high = 0.5;
+  const auto reason = [&](int right) {
+    std::vector<Rollout> rollouts(4, Sample(0));
+    for (int i = 0; i < right; ++i) rollouts[i] = Sample(1);
+    return RejectReason(GroupOf(rollouts), filter, kGate, 5);
+  };
+  EXPECT_EQ(reason(0), "pass_rate");
+  EXPECT_EQ(reason(1), "");
+  EXPECT_EQ(reason(2), "");
+  EXPECT_EQ(reason(3), "pass_rate");
 }
 
 }  // namespace
