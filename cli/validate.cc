@@ -73,7 +73,9 @@ absl::StatusOr<Json> CheckPrompts(const RunConfig& config, const std::string& pa
     }
     const auto grader = graders.find(row.verifier);
     if (grader != graders.end()) {
-      RETURN_IF_ERROR(Annotate(grader->second->CheckAnswer(row.answer), where + ": answer"));
+      Json params = config.verifiers.at(row.verifier).params;
+      params.update(row.params);
+      RETURN_IF_ERROR(Annotate(grader->second->CheckRow(row.answer, params), where + ": answer"));
     }
     ++by_verifier[row.verifier];
     longest = std::max(longest, row.prompt_tokens.size());

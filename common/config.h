@@ -198,6 +198,11 @@ struct RewardSection {
   int32_t length_cache_tokens = 0;
   std::string think_open = "<think>", think_close = "</think>";
   bool require_think = true;
+  bool require_boxed = true;       // of graders whose answers stand in a \boxed{}
+  bool gate = true;                // a completion that breaks the format scores 0, whatever else
+  std::string language_model;      // fastText model (lid.176); empty: languages are told by script
+  // Other terms than Magistral's, with their weights (docs/graders.md); empty: the numbers above.
+  std::map<std::string, Json> terms;
 };
 
 // Where programs of the `code` verifier run; docs/sandbox.md.

@@ -234,13 +234,20 @@ template <class V>
 void Visit(V& v, RewardSection& s) {
   v("format", s.format, "Reward for passing the format gate.");
   v("correct", s.correct, "Reward for a right answer.");
-  v("language", s.language, "Reward for consistent language.");
+  v("language", s.language, "Reward for prompt, thoughts and answer in one language.");
   v("length_penalty", s.length_penalty, "Largest soft penalty for overlong completions.");
   v("length_max_tokens", s.length_max_tokens, "l_max of the length penalty.");
   v("length_cache_tokens", s.length_cache_tokens, "l_cache of the length penalty.");
   v("think_open", s.think_open, "Opening tag of the thoughts.");
   v("think_close", s.think_close, "Closing tag of the thoughts.");
   v("require_think", s.require_think, "The format gate demands exactly one pair of think tags.");
+  v("require_boxed", s.require_boxed,
+    "The format gate demands a \\boxed{} after the thoughts, of graders whose answers stand in one.");
+  v("gate", s.gate, "A completion that fails the format gate scores 0, whatever its terms say.");
+  v("language_model", s.language_model,
+    "fastText language model (lid.176.bin); empty: languages are told apart by their script.");
+  v("terms", s.terms,
+    "Terms of the reward in place of the numbers above: name → {weight, scope, …} (docs/graders.md).");
 }
 
 template <class V>

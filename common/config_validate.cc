@@ -199,7 +199,7 @@ void CheckServices(const RunConfig& c, Rules& r) {
   }
   r.Require(c.verifiers.contains(c.data.verifier), "data.verifier",
             "'" + c.data.verifier + "' is not in `verifiers`");
-  r.Require(c.reward.language == 0, "reward.language", "language consistency is not available yet; must be 0");
+  r.AtLeast("reward.language", c.reward.language, 0);
   r.AtLeast("reward.length_penalty", c.reward.length_penalty, 0);
   r.Require(c.reward.length_penalty == 0 ||
                 (c.reward.length_cache_tokens > 0 && c.reward.length_max_tokens > c.reward.length_cache_tokens),

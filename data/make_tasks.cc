@@ -18,7 +18,8 @@ std::string PromptLines(const std::vector<TaskExample>& tasks, const std::string
                               {"prompt", tasks[i].prompt},
                               {"answer", tasks[i].answer},
                               {"verifier", "math"},
-                              {"params", {{"kind", tasks[i].kind}}}};
+                              // "12+34" is no answer to "12+34=", nor is any order a sorted one.
+                              {"params", {{"kind", tasks[i].kind}, {"form", "literal"}}}};
     lines += row.dump() + "\n";
   }
   return lines;

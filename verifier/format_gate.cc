@@ -37,6 +37,16 @@ std::optional<std::string_view> AnswerPart(std::string_view completion,
   return answer.substr(0, answer.find(reward.think_open));
 }
 
+std::string WithoutTags(std::string_view thoughts, const RewardSection& reward) {
+  if (!reward.think_open.empty() && thoughts.starts_with(reward.think_open)) {
+    thoughts.remove_prefix(reward.think_open.size());
+  }
+  if (!reward.think_close.empty() && thoughts.ends_with(reward.think_close)) {
+    thoughts.remove_suffix(reward.think_close.size());
+  }
+  return std::string(thoughts);
+}
+
 }  // namespace
 
 std::optional<std::string> LastBoxed(std::string_view text) {
@@ -75,11 +85,20 @@ std::optional<std::string> LastBoxed(std::string_view text) {
   return std::string(*last);
 }
 
-FormatCheck CheckFormat(std::string_view completion, const RewardSection& reward) {
+FormatCheck CheckFormat(std::string_view completion, const RewardSection& reward, bool boxed) {
   FormatCheck check;
   if (reward.require_think) check.reason = ThoughtsProblem(completion, reward);
-  if (const auto answer = AnswerPart(completion, reward)) check.boxed = LastBoxed(*answer);
-  if (check.reason.empty() && !check.boxed) check.reason = "no \\boxed{} after the thoughts";
+  check.tags_in_order = check.reason.empty();
+  std::string_view thoughts = completion;
+  if (const auto answer = AnswerPart(completion, reward)) {
+    check.boxed = LastBoxed(*answer);
+    check.answer = *answer;
+    thoughts = completion.substr(0, static_cast<size_t>(answer->data() - completion.data()));
+  }
+  check.thoughts = WithoutTags(thoughts, reward);
+  if (boxed && reward.require_boxed && check.reason.empty() && !check.boxed) {
+    check.reason = "no \\boxed{} after the thoughts";
+  }
   check.passed = check.reason.empty();
   return check;
 }

@@ -12,11 +12,16 @@ namespace tramontane {
 
 struct FormatCheck {
   bool passed = false;
+  bool tags_in_order = false;        // think tags alone
   std::string reason;                // what was wrong, for a person; empty when passed
   std::optional<std::string> boxed;  // content of the last box of the answer part, passed or not
+  // Pieces of the completion. Thoughts that never end hold no answer: it is absent then.
+  std::optional<std::string> answer;
+  std::string thoughts;
 };
 
-FormatCheck CheckFormat(std::string_view completion, const RewardSection& reward);
+// `boxed`: the answer belongs into a box (and `reward.require_boxed` is on).
+FormatCheck CheckFormat(std::string_view completion, const RewardSection& reward, bool boxed = true);
 
 // Content of the last \boxed{…} whose braces balance; the outermost when boxes are nested.
 std::optional<std::string> LastBoxed(std::string_view text);

@@ -2,8 +2,10 @@
 
 #include <cmath>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <vector>
 
 #include "common/status.h"
 #include "verifier/grader.h"
@@ -43,50 +45,101 @@ Json VerdictJson(const Verdict& verdict) {
           {"exec_seconds", verdict.exec_seconds}};
 }
 
-absl::StatusOr<Json> GradeItem(const Grader& grader, const Json& item, const std::string& where) {
-  static const std::set<std::string> kKeys = {"prompt", "completion", "answer",
-                                              "gold",   "params",     "deadline_s"};
+absl::StatusOr<FinishReason> Finished(const Json& item, const std::string& where) {
+  ASSIGN_OR_RETURN(const std::optional<std::string> reason, Text(item, where, "finish_reason"));
+  if (!reason || *reason == "stop") return FinishReason::kStop;
+  if (*reason == "length") return FinishReason::kLength;
+  return FieldError(where + ".finish_reason", "must be stop or length");
+}
+
+absl::StatusOr<int32_t> TokenCount(const Json& item, const std::string& where) {
+  const auto it = item.find("completion_tokens");
+  if (it == item.end() || it->is_null()) return 0;
+  if (!it->is_number_unsigned() || it->get<uint64_t>() > 1'000'000'000) {
+    return FieldError(where + ".completion_tokens", "must be a count");
+  }
+  return it->get<int32_t>();
+}
+
+absl::Status CheckKeys(const Json& item, const std::string& where,
+                       const std::set<std::string>& known) {
   if (!item.is_object()) return FieldError(where, "must be an object");
   for (const auto& [key, value] : item.items()) {
-    if (!kKeys.contains(key)) return FieldError(where + "." + key, "unknown field");
+    if (!known.contains(key)) return FieldError(where + "." + key, "unknown field");
   }
+  return absl::OkStatus();
+}
+
+void CheckDeadline(double deadline_s, Verdict& verdict) {
+  if (verdict.exec_seconds <= deadline_s) return;
+  verdict.status = VerdictStatus::kTimeout;
+  verdict.score.reset();
+  verdict.components.clear();
+  verdict.correct = false;
+  verdict.feedback = "grading took longer than deadline_s";
+}
+
+// {"group": [{"completion", "completion_tokens", "finish_reason"}]} with the rest of `request`.
+absl::StatusOr<Json> GradeWholeGroup(const Grader& grader, const GradeRequest& request,
+                                     const Json& group, double deadline_s,
+                                     const std::string& where) {
+  if (!group.is_array() || group.empty()) return FieldError(where, "must be a list of completions");
+  std::vector<GradeRequest> requests;
+  for (size_t i = 0; i < group.size(); ++i) {
+    const std::string sample = where + "[" + std::to_string(i) + "]";
+    RETURN_IF_ERROR(CheckKeys(group[i], sample, {"completion", "completion_tokens", "finish_reason"}));
+    ASSIGN_OR_RETURN(const std::optional<std::string> completion, Text(group[i], sample, "completion"));
+    if (!completion) return FieldError(sample + ".completion", "missing");
+    GradeRequest& one = requests.emplace_back(request);
+    one.completion = *completion;
+    ASSIGN_OR_RETURN(one.completion_tokens, TokenCount(group[i], sample));
+    ASSIGN_OR_RETURN(one.finish_reason, Finished(group[i], sample));
+  }
+  Json verdicts = Json::array();
+  for (Verdict& verdict : grader.GradeGroup(requests)) {
+    CheckDeadline(deadline_s, verdict);
+    verdicts.push_back(VerdictJson(verdict));
+  }
+  return Json{{"group", std::move(verdicts)}};
+}
+
+absl::StatusOr<Json> GradeItem(const Grader& grader, const Json& item, const std::string& where) {
+  RETURN_IF_ERROR(CheckKeys(item, where, {"prompt", "completion", "answer", "group", "gold", "params",
+                                          "deadline_s", "completion_tokens", "finish_reason"}));
   ASSIGN_OR_RETURN(const std::optional<std::string> prompt, Text(item, where, "prompt"));
   ASSIGN_OR_RETURN(const std::optional<std::string> completion, Text(item, where, "completion"));
   ASSIGN_OR_RETURN(const std::optional<std::string> answer, Text(item, where, "answer"));
   ASSIGN_OR_RETURN(const std::optional<std::string> gold, Text(item, where, "gold"));
   ASSIGN_OR_RETURN(const double deadline_s, Deadline(item, where));
-  if (completion.has_value() == answer.has_value()) {
-    return FieldError(where, "needs either \"completion\" or \"answer\"");
+  const bool group = item.contains("group");
+  if (completion.has_value() + answer.has_value() + group != 1) {
+    return FieldError(where, "needs either \"completion\", \"answer\" or \"group\"");
   }
-  if (!gold) return FieldError(where + ".gold", "missing");
-  RETURN_IF_ERROR(Annotate(grader.CheckAnswer(*gold), where + ".gold"));
+  GradeRequest request;
+  request.prompt = prompt.value_or("");
+  request.answer = gold.value_or("");
+  if (item.contains("params")) request.params = item["params"];
+  ASSIGN_OR_RETURN(request.completion_tokens, TokenCount(item, where));
+  ASSIGN_OR_RETURN(request.finish_reason, Finished(item, where));
+  if (const absl::Status row = grader.CheckRow(request.answer, request.params); !row.ok()) {
+    const bool params = row.message().find("params") != row.message().npos;
+    return Annotate(row, where + (params ? "" : ".gold"));
+  }
+  if (group) return GradeWholeGroup(grader, request, item["group"], deadline_s, where + ".group");
 
-  Verdict verdict;
-  if (completion) {
-    GradeRequest request;
-    request.prompt = prompt.value_or("");
-    request.completion = *completion;
-    request.answer = *gold;
-    if (item.contains("params")) request.params = item["params"];
-    verdict = grader.Grade(request);
-  } else {
-    verdict = grader.GradeAnswer(*answer, *gold);
-  }
-  if (verdict.exec_seconds > deadline_s) {
-    verdict.status = VerdictStatus::kTimeout;
-    verdict.score.reset();
-    verdict.components.clear();
-    verdict.correct = false;
-    verdict.feedback = "grading took longer than deadline_s";
-  }
+  request.completion = completion ? *completion : *answer;
+  Verdict verdict = completion ? grader.Grade(request) : grader.GradeBare(request);
+  CheckDeadline(deadline_s, verdict);
   return VerdictJson(verdict);
 }
 
 }  // namespace
 
 absl::StatusOr<Json> GradeTool(const std::string& name, const Json& in,
-                               const RewardSection& reward) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Grader> grader, MakeBuiltinGrader(name, reward));
+                               const RewardSection& reward,
+                               std::shared_ptr<ProgramRunner> sandbox) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Grader> grader,
+                   MakeBuiltinGrader(name, reward, std::move(sandbox)));
   if (!in.is_object()) return FieldError("document", "must be an object with \"items\"");
   const auto items = in.find("items");
   if (items == in.end() || !items->is_array()) return FieldError("items", "must be an array");

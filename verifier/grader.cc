@@ -1,52 +1,71 @@
 #include "verifier/grader.h"
 
-#include <string_view>
+#include <algorithm>
 #include <utility>
 
 #include "common/status.h"
-#include "verifier/math_answer.h"
+#include "verifier/code/code_rule.h"
+#include "verifier/reward_grader.h"
 #include "verifier/reward_table.h"
-#include "verifier/table_grader.h"
+#include "verifier/rules/ifeval.h"
+#include "verifier/rules/rule.h"
+#include "verifier/terms.h"
 
 namespace tramontane {
 namespace {
 
-std::string Trimmed(const std::string& text) {
-  constexpr std::string_view kBlank = " \t\r\n";
-  const size_t first = text.find_first_not_of(kBlank);
-  if (first == text.npos) return "";
-  return text.substr(first, text.find_last_not_of(kBlank) - first + 1);
+std::vector<AnswerRule> Rules(const std::shared_ptr<const LanguageDetector>& detector,
+                              std::shared_ptr<ProgramRunner> sandbox) {
+  return {ChoiceRule(), CodeRule(std::move(sandbox)), ExactRule(), IfevalRule(detector), JsonSchemaRule(), MathRule(),
+          RegexRule()};
 }
 
-AnswerRule MathRule() {
-  return {"math", "1.0.0",
-          [](const std::string& gold, const std::string& answer) {
-            return SameMathAnswer(gold, answer);
-          },
-          [](const std::string& gold) { return CheckMathGold(gold); }};
+// Accuracy alone is what the rules are for.
+std::vector<std::string> TermGraderNames() {
+  std::vector<std::string> names = TermNames();
+  std::erase(names, "accuracy");
+  return names;
 }
 
-// Byte for byte, blanks at both ends aside.
-AnswerRule ExactRule() {
-  return {"exact", "1.0.0",
-          [](const std::string& gold, const std::string& answer) {
-            return Trimmed(gold) == Trimmed(answer);
-          },
-          [](const std::string& gold) {
-            return Trimmed(gold).empty() ? absl::InvalidArgumentError("the gold answer is empty")
-                                         : absl::OkStatus();
-          }};
+absl::StatusOr<std::vector<RewardTerm>> Terms(
+    const RewardSection& reward, const std::shared_ptr<const LanguageDetector>& detector) {
+  std::vector<RewardTerm> terms;
+  if (reward.terms.empty() && reward.language > 0) {
+    ASSIGN_OR_RETURN(RewardTerm language, MakeTerm("language", Json::object(), detector));
+    terms.push_back(std::move(language));
+  }
+  for (const auto& [name, settings] : reward.terms) {
+    ASSIGN_OR_RETURN(RewardTerm term, MakeTerm(name, settings, detector));
+    terms.push_back(std::move(term));
+  }
+  return terms;
 }
 
 }  // namespace
 
-std::vector<std::string> BuiltinGraderNames() { return {"exact", "math"}; }
+std::vector<std::string> BuiltinGraderNames() {
+  std::vector<std::string> names = TermGraderNames();
+  for (const AnswerRule& rule : Rules(nullptr, nullptr)) names.push_back(rule.name);
+  std::sort(names.begin(), names.end());
+  return names;
+}
 
 absl::StatusOr<std::unique_ptr<Grader>> MakeBuiltinGrader(const std::string& name,
-                                                          const RewardSection& reward) {
+                                                          const RewardSection& reward,
+                                                          std::shared_ptr<ProgramRunner> sandbox) {
   RETURN_IF_ERROR(ValidateReward(reward));
-  if (name == "math") return std::make_unique<TableGrader>(MathRule(), reward);
-  if (name == "exact") return std::make_unique<TableGrader>(ExactRule(), reward);
+  absl::StatusOr<std::shared_ptr<const LanguageDetector>> detector =
+      LanguageDetector::Make(reward.language_model);
+  if (!detector.ok()) return Annotate(detector.status(), "reward.language_model");
+  for (AnswerRule& rule : Rules(*detector, sandbox)) {
+    if (rule.name != name) continue;
+    ASSIGN_OR_RETURN(std::vector<RewardTerm> terms, Terms(reward, *detector));
+    return std::make_unique<RewardGrader>(std::move(rule), reward, std::move(terms));
+  }
+  const std::vector<std::string> terms = TermGraderNames();
+  if (std::find(terms.begin(), terms.end(), name) != terms.end()) {
+    return std::make_unique<TermGrader>(name, MathRule(), reward, *detector);
+  }
   std::string known;
   for (const std::string& n : BuiltinGraderNames()) known += (known.empty() ? "" : ", ") + n;
   return absl::NotFoundError("no built-in verifier is named \"" + name + "\"; there are: " + known);

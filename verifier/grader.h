@@ -1,5 +1,5 @@
-// A grader judges one completion. Pure and thread-safe; slow or dangerous work belongs in a
-// separate verifier process. Torch-free.
+// A grader judges one completion, or all completions of a group. Pure and thread-safe; slow or
+// dangerous work belongs in a separate verifier process. Torch-free.
 #pragma once
 
 #include <memory>
@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "common/config.h"
 #include "common/rollout.h"
+#include "verifier/sandbox/program.h"
 
 namespace tramontane {
 
@@ -25,10 +26,22 @@ class Grader {
  public:
   virtual ~Grader() = default;
   virtual Verdict Grade(const GradeRequest& request) const = 0;
-  // A bare answer, without thoughts, box or format: score 1 or 0.
+  // A bare answer, without thoughts, box or format: score 1 or 0, or a share of 1.
   virtual Verdict GradeAnswer(const std::string& answer, const std::string& gold) const = 0;
+  // The same with a row's params; the bare answer stands in the completion's place.
+  virtual Verdict GradeBare(const GradeRequest& request) const {
+    return GradeAnswer(request.completion, request.answer);
+  }
   // InvalidArgument when the gold answer of a row cannot be understood (checked at load).
   virtual absl::Status CheckAnswer(const std::string& answer) const = 0;
+  // The same for all that a row says.
+  virtual absl::Status CheckRow(const std::string& answer, const Json&) const {
+    return CheckAnswer(answer);
+  }
+  // Whether the score of a completion depends on the others of its group.
+  virtual bool group_aware() const { return false; }
+  // One verdict a request, in order.
+  virtual std::vector<Verdict> GradeGroup(const std::vector<GradeRequest>& requests) const;
   virtual std::string name() const = 0;
   virtual std::string version() const = 0;
   virtual std::string digest() const = 0;  // SHA-256 of name, version and configuration
@@ -37,10 +50,13 @@ class Grader {
   virtual double max_score() const = 0;
 };
 
-// "math": Magistral's table over a numeric grader; "exact": the same over equal text.
-// NotFound lists the known names; InvalidArgument names a `reward` field that cannot work.
-absl::StatusOr<std::unique_ptr<Grader>> MakeBuiltinGrader(const std::string& name,
-                                                          const RewardSection& reward);
+// The graders of docs/graders.md: rules (math, exact, choice, regex, ifeval, json_schema), and each
+// term of a reward alone (format, language, …). NotFound lists the known names; InvalidArgument
+// names a `reward` field that cannot work.
+// `sandbox` runs the programs of `code`; without one rows can be checked and nothing can be graded.
+absl::StatusOr<std::unique_ptr<Grader>> MakeBuiltinGrader(
+    const std::string& name, const RewardSection& reward,
+    std::shared_ptr<ProgramRunner> sandbox = nullptr);
 std::vector<std::string> BuiltinGraderNames();
 
 }  // namespace tramontane

@@ -41,6 +41,18 @@ GradeRequest ToGradeRequest(const v1::VerifyRequest& request) {
   return grade;
 }
 
+// One request a sample of a group.
+std::vector<GradeRequest> SamplesOf(const v1::VerifyRequest& request, const GradeRequest& shared) {
+  std::vector<GradeRequest> samples;
+  for (const v1::GroupSample& sample : request.group()) {
+    GradeRequest& one = samples.emplace_back(shared);
+    one.completion = sample.completion();
+    one.completion_tokens = static_cast<int32_t>(sample.completion_tokens());
+    one.finish_reason = FromProto(sample.finish_reason());
+  }
+  return samples;
+}
+
 bool Retryable(v1::VerifyStatus status) {
   return status == v1::VERIFY_STATUS_VERIFIER_ERROR || status == v1::VERIFY_STATUS_SANDBOX_ERROR ||
          status == v1::VERIFY_STATUS_OVERLOADED || status == v1::VERIFY_STATUS_CANCELLED;
@@ -168,18 +180,24 @@ v1::VerifyResult ScoringDesk::Run(const Entry& entry, double queue_seconds) cons
   const v1::VerifyRequest& request = entry.request;
   v1::VerifyResult result;
   const auto start = std::chrono::steady_clock::now();
-  if (request.group_size() > 0) {
+  const GradeRequest grade = ToGradeRequest(request);
+  if (const absl::Status row = grader_->CheckRow(grade.answer, grade.params); !row.ok()) {
+    result = Blank(request.request_id(), v1::VERIFY_STATUS_BAD_INPUT);
+    result.set_feedback(std::string(row.message()));
+  } else if (request.group_size() == 0) {
+    result = ToProto(grader_->Grade(grade), request.request_id());
+  } else if (grader_->group_aware()) {
+    result = Blank(request.request_id(), v1::VERIFY_STATUS_SCORED);
+    for (const Verdict& verdict : grader_->GradeGroup(SamplesOf(request, grade))) {
+      *result.add_group() = ToProto(verdict, request.request_id());
+    }
+  } else {
     result = Blank(request.request_id(), v1::VERIFY_STATUS_BAD_INPUT);
     result.set_feedback("this verifier judges samples one by one, not groups");
-  } else if (const absl::Status gold = grader_->CheckAnswer(request.answer()); !gold.ok()) {
-    result = Blank(request.request_id(), v1::VERIFY_STATUS_BAD_INPUT);
-    result.set_feedback(std::string(gold.message()));
-  } else {
-    result = ToProto(grader_->Grade(ToGradeRequest(request)), request.request_id());
   }
   const double exec_seconds = SecondsSince(start);
-  // Built-in graders are linear in their input and cannot be stopped; one that was slow all the
-  // same is a timeout, and its score is not used.
+  // Built-in graders bound their work by themselves and cannot be stopped; one that was slow all
+  // the same is a timeout, and its score is not used.
   if (request.exec_timeout_s() > 0 && exec_seconds > request.exec_timeout_s()) {
     result = Blank(request.request_id(), v1::VERIFY_STATUS_TIMEOUT);
     result.set_feedback("execution took longer than exec_timeout_s");

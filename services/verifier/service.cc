@@ -34,6 +34,7 @@ grpc::ServerUnaryReactor* VerifierService::Describe(grpc::CallbackServerContext*
   for (const std::string& component : grader_->components()) reply->add_components(component);
   reply->set_reward_min(grader_->min_score());
   reply->set_reward_max(grader_->max_score());
+  reply->set_group_aware(grader_->group_aware());
   reply->set_determinism(v1::DETERMINISM_PURE);
   reply->set_capacity(static_cast<uint32_t>(options_.threads));
   reply->set_tier("process");

@@ -66,13 +66,13 @@ TEST(GraderTest, ExactWantsTheSameText) {
   EXPECT_EQ(Grade(*exact, "<think>a</think>\\boxed{ cba }", "cba").score, 1.0);
   EXPECT_EQ(Grade(*exact, "<think>a</think>\\boxed{CBA}", "cba").score, 0.1);
   EXPECT_EQ(Grade(*exact, "<think>a</think>\\boxed{1.0}", "1").score, 0.1);
-  EXPECT_FALSE(exact->CheckAnswer(" ").ok());
+  EXPECT_FALSE(exact->CheckRow(" ", Json::object()).ok());
 }
 
 TEST(GraderTest, UnknownNamesListTheKnownOnes) {
   const auto grader = MakeBuiltinGrader("maths", RewardSection{});
   EXPECT_EQ(grader.status().code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(std::string(grader.status().message()), testing::HasSubstr("exact, math"));
+  EXPECT_THAT(std::string(grader.status().message()), testing::HasSubstr("exact, format"));
   for (const std::string& name : BuiltinGraderNames()) Make(name);
 }
 

@@ -10,15 +10,17 @@
 
 #include "common/clock.h"
 #include "verifier/grader.h"
-#include "verifier/math_answer.h"
+#include "verifier/math/answer.h"
 
 namespace tramontane {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr size_t kMegabyte = 1 << 16;  // the same shapes; every byte costs twenty times as much
+constexpr int kRandomTexts = 2000;
 #else
 constexpr size_t kMegabyte = 1 << 20;
+constexpr int kRandomTexts = 20000;
 #endif
 constexpr double kMostSeconds = 2.0;
 
@@ -54,7 +56,7 @@ TEST(HostileInputTest, EveryPairOfAnswersEndsFast) {
   for (const std::string& answer : HostileAnswers()) {
     for (const std::string& gold : golds) {
       const auto start = std::chrono::steady_clock::now();
-      EXPECT_FALSE(SameMathAnswer(gold, answer)) << gold << " " << answer.substr(0, 40);
+      EXPECT_FALSE(math::SameMathAnswer(gold, answer)) << gold << " " << answer.substr(0, 40);
       EXPECT_LT(SecondsSince(start), kMostSeconds) << gold << " " << answer.substr(0, 40);
     }
   }
@@ -82,10 +84,10 @@ TEST(HostileInputTest, WholeCompletionsEndFastAndAreScored) {
 
 TEST(HostileInputTest, AHugeAnswerThatIsRightIsStillRight) {
   const std::string digits = Repeat("987654321", kMegabyte / 2);
-  EXPECT_TRUE(SameMathAnswer(digits, "+" + digits + ".0"));
+  EXPECT_TRUE(math::SameMathAnswer(digits, "+" + digits + ".0"));
   std::string other = digits;
   other[other.size() / 2] ^= 1;
-  EXPECT_FALSE(SameMathAnswer(digits, other));
+  EXPECT_FALSE(math::SameMathAnswer(digits, other));
 }
 
 TEST(HostileInputTest, RandomBytesNeverMatchAndNeverCrash) {
@@ -94,11 +96,11 @@ TEST(HostileInputTest, RandomBytesNeverMatchAndNeverCrash) {
   std::uniform_int_distribution<size_t> pick(0, alphabet.size() - 1), length(0, 40);
   auto grader = MakeBuiltinGrader("math", RewardSection{});
   ASSERT_TRUE(grader.ok());
-  for (int i = 0; i < 50000; ++i) {
+  for (int i = 0; i < kRandomTexts; ++i) {
     std::string text(length(random), ' ');
     for (char& c : text) c = alphabet[pick(random)];
-    EXPECT_FALSE(SameMathAnswer("gold that no random text spells", text)) << text;
-    (void)(*grader)->CheckAnswer(text);
+    EXPECT_FALSE(math::SameMathAnswer("gold that no random text spells", text)) << text;
+    (void)(*grader)->CheckRow(text, Json::object());
     GradeRequest request;
     request.completion = "<think>" + text + "</think>\\boxed{" + text + "}";
     request.answer = text;

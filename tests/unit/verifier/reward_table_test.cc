@@ -34,7 +34,7 @@ TEST(RewardTableTest, EveryCellOfTheTruthTable) {
   };
   for (const Cell& cell : cells) {
     Verdict verdict;
-    ApplyRewardTable(cell.gate, cell.correct, cell.tokens, WithLength(), verdict);
+    ApplyRewardTable(cell.gate, cell.correct, 0, cell.tokens, WithLength(), verdict);
     EXPECT_EQ(verdict.status, VerdictStatus::kScored);
     ASSERT_TRUE(verdict.score);
     EXPECT_NEAR(*verdict.score, cell.score, 1e-12)
@@ -48,9 +48,24 @@ TEST(RewardTableTest, EveryCellOfTheTruthTable) {
   }
 }
 
+// Magistral's full table: 1.1 at the most.
+TEST(RewardTableTest, OneLanguageThroughoutAddsItsBonusBehindTheGate) {
+  RewardSection reward = WithLength();
+  reward.language = 0.1;
+  Verdict verdict;
+  ApplyRewardTable(true, 1, 1, 0, reward, verdict);
+  EXPECT_NEAR(*verdict.score, 1.1, 1e-12);
+  EXPECT_NEAR(MaxReward(reward), 1.1, 1e-12);
+  EXPECT_EQ(verdict.components.at("language"), 0.1);
+  ApplyRewardTable(true, 0, 1, 1000, reward, verdict);
+  EXPECT_NEAR(*verdict.score, 0.1, 1e-12);
+  ApplyRewardTable(false, 1, 1, 0, reward, verdict);
+  EXPECT_EQ(*verdict.score, 0);
+}
+
 TEST(RewardTableTest, WithoutALengthPenaltyLengthCostsNothing) {
   Verdict verdict;
-  ApplyRewardTable(true, true, std::numeric_limits<int32_t>::max(), RewardSection{}, verdict);
+  ApplyRewardTable(true, 1, 0, std::numeric_limits<int32_t>::max(), RewardSection{}, verdict);
   EXPECT_EQ(*verdict.score, 1.0);
   EXPECT_FALSE(verdict.components.contains("length"));
 }
@@ -62,8 +77,12 @@ TEST(RewardTableTest, RefusesSettingsThatCannotWorkAndNamesThem) {
     return std::string(status.message());
   };
   RewardSection reward;
-  reward.language = 0.1;
+  reward.language = -0.1;
   EXPECT_NE(message(reward).find("reward.language"), std::string::npos);
+  reward = {};
+  reward.terms["accuracy"] = {{"weight", 1}};
+  reward.language = 0.1;
+  EXPECT_NE(message(reward).find("reward.terms"), std::string::npos);
   reward = {};
   reward.length_penalty = 0.1;
   EXPECT_NE(message(reward).find("reward.length_cache_tokens"), std::string::npos);

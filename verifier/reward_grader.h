@@ -1,0 +1,70 @@
+// A grader made of the format gate, a rule that judges the answer, and a reward: Magistral's table,
+// or the terms of `reward.terms`. And one that is a single term of terms.h, set up by the row.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "verifier/grader.h"
+#include "verifier/terms.h"
+
+namespace tramontane {
+
+class RewardGrader final : public Grader {
+ public:
+  // `reward` has been through ValidateReward(); `terms` are those of reward.terms.
+  RewardGrader(AnswerRule rule, RewardSection reward, std::vector<RewardTerm> terms);
+
+  Verdict Grade(const GradeRequest& request) const override;
+  Verdict GradeAnswer(const std::string& answer, const std::string& gold) const override;
+  Verdict GradeBare(const GradeRequest& request) const override;
+  absl::Status CheckAnswer(const std::string& answer) const override;
+  absl::Status CheckRow(const std::string& answer, const Json& params) const override;
+  bool group_aware() const override;
+  std::vector<Verdict> GradeGroup(const std::vector<GradeRequest>& requests) const override;
+  std::string name() const override { return rule_.name; }
+  std::string version() const override { return rule_.version; }
+  std::string digest() const override { return digest_; }
+  std::vector<std::string> components() const override;
+  double min_score() const override;
+  double max_score() const override;
+
+ private:
+  const AnswerRule rule_;
+  const RewardSection reward_;
+  const std::vector<RewardTerm> terms_;  // one more than reward.terms for the table's language
+  const std::string digest_;
+};
+
+// The settings of the term are the request's params; of a group those of its first request.
+class TermGrader final : public Grader {
+ public:
+  // `name` is one of TermNames(). Right and wrong are told by `rule` where the term asks for it.
+  TermGrader(std::string name, AnswerRule rule, RewardSection reward,
+             std::shared_ptr<const LanguageDetector> detector);
+
+  Verdict Grade(const GradeRequest& request) const override;
+  Verdict GradeAnswer(const std::string& answer, const std::string& gold) const override;
+  Verdict GradeBare(const GradeRequest& request) const override { return Grade(request); }
+  absl::Status CheckAnswer(const std::string& answer) const override;
+  absl::Status CheckRow(const std::string& answer, const Json& params) const override;
+  bool group_aware() const override { return example_.group; }
+  std::vector<Verdict> GradeGroup(const std::vector<GradeRequest>& requests) const override;
+  std::string name() const override { return name_; }
+  std::string version() const override { return "1.0.0"; }
+  std::string digest() const override { return digest_; }
+  std::vector<std::string> components() const override { return {name_}; }
+  double min_score() const override { return example_.low; }
+  double max_score() const override { return example_.high; }
+
+ private:
+  const std::string name_;
+  const AnswerRule rule_;
+  const RewardSection reward_;
+  const std::shared_ptr<const LanguageDetector> detector_;
+  const RewardTerm example_;  // for what no setting changes
+  const std::string digest_;
+};
+
+}  // namespace tramontane

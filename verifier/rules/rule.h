@@ -1,0 +1,37 @@
+// What tells one built-in grader from another: how an answer is judged. A rule sees the answer part
+// of a completion (the thoughts are gone), the gold answer and the row's params. Pure, thread-safe.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/rollout.h"
+
+namespace tramontane {
+
+struct Judgement {
+  bool correct = false;
+  double share = 0;       // of what was asked for that was done, in [0, 1]
+  std::string extracted;  // the answer as it was found
+  std::string feedback;   // one line for a person
+};
+
+struct AnswerRule {
+  std::string name;
+  std::string version;  // raised when the rule judges any pair differently than before
+  bool boxed = false;   // the answer belongs into a \boxed{}
+  // InvalidArgument: the row is at fault, not the answer.
+  std::function<absl::StatusOr<Judgement>(const std::string& text, const std::string& gold,
+                                          const Json& params)>
+      judge;
+  std::function<absl::Status(const std::string& gold, const Json& params)> check_row;
+};
+
+AnswerRule MathRule();
+AnswerRule ExactRule();
+AnswerRule ChoiceRule();
+AnswerRule RegexRule();
+AnswerRule JsonSchemaRule();
+
+}  // namespace tramontane
