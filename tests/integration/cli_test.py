@@ -2,13 +2,14 @@
 import json
 import os
 import pathlib
+import re
 import resource
 import shutil
 import socket
 import subprocess
 import unittest
 
-from harness import BIN, SOURCE, TINY_MODEL, TOKENIZER, TestCase, main, tramontane
+from harness import BIN, SOURCE, TINY_MODEL, TOKENIZER, Run, SmallDisk, TestCase, main, tramontane
 
 
 class Interface(TestCase):
@@ -16,7 +17,7 @@ class Interface(TestCase):
         status, out, _ = tramontane("--help")
         self.assertEqual(status, 0)
         for command in ("run", "sft", "eval", "generate", "score", "tokenize", "template", "loss", "grade",
-                        "status", "validate", "doctor", "plot", "summary", "make-tasks", "init-model"):
+                        "status", "validate", "doctor", "plot", "summary", "make-tasks", "init-model", "serve"):
             self.assertRegex(out, rf"(?m)^  {command}\b")
 
     def test_dry_run_prints_configuration_and_derived_numbers_and_leaves_nothing(self):
@@ -54,6 +55,27 @@ class Interface(TestCase):
             listed = subprocess.run(["ldd", BIN / name], stdout=subprocess.PIPE, text=True, check=True).stdout
             self.assertNotIn("torch", listed)
             self.assertNotIn("libc10", listed)
+
+    def test_the_container_file_installs_what_the_programs_link(self):
+        text = (SOURCE / "deploy/Containerfile").read_text().split("\nFROM ")[-1]
+        installed = set(re.findall(r"[a-z0-9][a-z0-9.+-]+", text.split("install -y")[1].split("&&")[0]))
+        while True:  # and what those depend on
+            answer = subprocess.run(["dpkg-query", "-W", "-f", "${Depends}\\n", *sorted(installed)], text=True,
+                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
+            more = set(re.findall(r"(?:^|[,|] )\s*([a-z0-9][a-z0-9.+-]+)", answer, re.MULTILINE)) - installed
+            if not more:
+                break
+            installed |= more
+        linked = subprocess.run(["ldd", *BIN.glob("tramontane*")], stdout=subprocess.PIPE, text=True,
+                                check=True).stdout
+        files = {os.path.basename(os.path.realpath(path)) for path in re.findall(r"=> (/(?:usr/)?lib/\S+)", linked)}
+        answer = subprocess.run(["dpkg", "-S", *("*/" + file for file in files)], stdout=subprocess.PIPE,
+                                text=True, check=True).stdout
+        owners = {}
+        for package, path in re.findall(r"(?m)^([^:,]+):\S* (\S+)$", answer):
+            owners.setdefault(os.path.basename(path), set()).add(package)
+        self.assertEqual({file: owners.get(file) for file in files
+                          if not installed.intersection(owners.get(file, ()))}, {})
 
     def test_doctor_finds_this_machine_fit(self):
         status, out, _ = tramontane("doctor", "--json")
@@ -191,6 +213,49 @@ class BadSurroundings(TestCase):
         super().setUp()
         self.make_tasks()
 
+    def assert_run_never_began(self, config, *words):
+        """The run ends with one error that has the words in it; nothing was trained, nobody is left."""
+        error = self.assert_error(["run", config], *words, timeout=120)
+        run_dir = self.folder / "runs/test"
+        processes = json.loads((run_dir / "endpoints.json").read_text())["processes"]
+        self.assertEqual([p["name"] for p in processes if pathlib.Path(f"/proc/{p['pid']}").exists()], [])
+        self.assertFalse((run_dir / "checkpoints").exists())
+        self.assertFalse((run_dir / "rollouts").exists())
+        self.assertEqual([str(path) for path in run_dir.rglob("*.tmp*")], [])
+        return error
+
+    def make_model(self):
+        model = self.folder / "model"
+        status, out, err = tramontane("init-model", "--tokenizer", TOKENIZER, "--out", model, "--json",
+                                      stdin=json.dumps(TINY_MODEL))
+        self.assertEqual(status, 0, out + err)
+        return model
+
+    def config_of(self, model):
+        config = self.write_config()
+        document = json.loads(config.read_text())
+        document["model"] = {"path": str(model)}
+        config.write_text(json.dumps(document))
+        return config
+
+    def test_a_row_without_answer(self):
+        train = self.folder / "data/train.jsonl"
+        lines = train.read_text().splitlines()
+        lines[2] = json.dumps({key: value for key, value in json.loads(lines[2]).items() if key != "answer"})
+        train.write_text("\n".join(lines) + "\n")
+        error = self.assert_run_never_began(self.write_config(), "train.jsonl:3", "answer")
+        self.assertEqual(error["code"], "INVALID_ARGUMENT")
+
+    def test_a_model_with_truncated_weights(self):
+        model = self.make_model()
+        os.truncate(model / "model.safetensors", 5000)
+        self.assert_run_never_began(self.config_of(model), "model.safetensors")
+
+    def test_a_model_whose_tokenizer_is_none(self):
+        model = self.make_model()
+        (model / "tokenizer.json").write_text('{"model": "no"}')
+        self.assert_run_never_began(self.config_of(model), "tokenizer.json")
+
     def test_unreachable_redis(self):
         config = self.write_config({"redis": {"url": "redis://127.0.0.1:1/0"}})
         self.assert_error(["run", config], "redis.url", "127.0.0.1:1")
@@ -201,29 +266,92 @@ class BadSurroundings(TestCase):
             taken.listen()
             address = f"127.0.0.1:{taken.getsockname()[1]}"
             config = self.write_config({"trainer": {"bind": address}})
-            self.assert_error(["run", config], "trainer", address, timeout=120)
+            self.assert_run_never_began(config, "trainer", address, "in use")
 
     def test_unwritable_run_directory(self):
         file = self.folder / "runs"
         file.write_text("in the way")
         self.assert_error(["run", self.write_config()], str(file))
 
-    def test_full_disk_in_the_run_directory(self):
+    def test_a_disk_that_is_full_from_the_start(self):
+        disk = SmallDisk(self, self.folder / "runs", 256)
+        disk.fill()
+        error = self.assert_error(["run", self.write_config()], "runs/test/configs/config.json", "disk full")
+        self.assertEqual(error["code"], "RESOURCE_EXHAUSTED")
+
+    def test_a_disk_without_room_for_the_first_model(self):
         runs = self.folder / "runs"
-        runs.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", runs],
-                                 stderr=subprocess.DEVNULL, check=False).returncode == 0
-        if mounted:
-            self.addCleanup(subprocess.run, ["umount", "-l", runs], check=False)
-            self.assert_error(["run", self.write_config()], "disk full", timeout=180)
-            for checkpoint in runs.glob("test/checkpoints/step_*"):  # whole ones or none
-                self.assertTrue((checkpoint / "manifest.json").exists(), checkpoint)
-            return
-        # Without the right to mount: no file may grow past 64 KiB, which is as good as a full disk.
+        SmallDisk(self, runs, 96)
+        error = self.assert_error(["run", self.write_config()], "trainer", str(runs), "disk full", timeout=120)
+        self.assertEqual(error["code"], "RESOURCE_EXHAUSTED")
+        self.assertEqual(list((runs / "test/init").rglob("*")), [])
+
+    def test_no_file_may_grow_any_more(self):
+        # As good as a full disk, and without the right to mount.
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
-        status, out, err = tramontane("run", self.write_config(), "--json", timeout=180, preexec_fn=limit)
-        self.assertEqual(status, 1, out + err)
+        self.assert_error(["run", self.write_config()], "file size limit", timeout=180, preexec_fn=limit)
+
+
+class VersionSkew(TestCase):
+    """A real program of another protocol among ours: the run ends at once, naming it and both numbers."""
+
+    def setUp(self):
+        super().setUp()
+        self.make_tasks()
+
+    def run_with_other(self, other):
+        programs = self.folder / "bin"
+        programs.mkdir()
+        shutil.copy2(BIN / "tramontane", programs)  # it looks for the others beside itself
+        for name in ("tramontane-trainer", "tramontane-generator", "tramontane-verifier"):
+            (programs / name).symlink_to((BIN / "other_protocol" if name == other else BIN) / name)
+        with Run(self.write_config(), binary=programs / "tramontane") as run:
+            self.assertEqual(run.finish(90), 1, run.story())
+            self.assertEqual(run.steps(), [])
+            journal = (run.run_dir / "journal.jsonl").read_text()
+        self.assertNotIn('"kind":"batch"', journal)
+        error = run.error()
+        self.assertEqual(error["code"], "FAILED_PRECONDITION", error)
+        self.assertIn("protocol_version differs", error["message"])
+        return error["message"]
+
+    def test_a_generator_of_another_protocol(self):
+        message = self.run_with_other("tramontane-generator")
+        self.assertRegex(message, r"^generator-0: .*theirs 41 .*ours 1 ")
+
+    def test_a_verifier_of_another_protocol(self):
+        message = self.run_with_other("tramontane-verifier")
+        self.assertRegex(message, r"verifier math at 127\.0\.0\.1:\d+: .*theirs 1 .*ours 41 ")
+
+    def test_every_program_says_what_it_speaks(self):
+        for folder, number in ((BIN, 1), (BIN / "other_protocol", 41)):
+            for name in ("tramontane", "tramontane-trainer", "tramontane-generator", "tramontane-verifier"):
+                if (folder / name).exists():
+                    said = subprocess.run([folder / name, "--version"], stdout=subprocess.PIPE, text=True, check=True)
+                    self.assertRegex(said.stdout, rf"^{name} \d+\.\d+\.\d+ \(protocol {number}\)")
+
+    def test_doctor_knows_a_stranger_beside_it(self):
+        programs = self.folder / "bin"
+        programs.mkdir()
+        shutil.copy2(BIN / "tramontane", programs)
+        for name in ("tramontane-trainer", "tramontane-generator"):
+            (programs / name).symlink_to(BIN / name)
+        stranger = programs / "tramontane-verifier"
+        stranger.write_text("#!/bin/sh\necho 'tramontane-verifier 0.1.0 (protocol 1), the Python package'\n")
+        stranger.chmod(0o755)
+        done = subprocess.run([programs / "tramontane", "doctor", "--json"], stdout=subprocess.PIPE, text=True,
+                              check=False)
+        self.assertEqual(done.returncode, 1)
+        failed = [check for check in json.loads(done.stdout)["checks"] if check["result"] == "FAILED"]
+        self.assertEqual([check["check"] for check in failed], ["binary tramontane-verifier"])
+        self.assertIn("the Python package", failed[0]["detail"])
+
+    def test_the_built_in_verifier_sends_python_files_to_the_package(self):
+        done = subprocess.run([BIN / "tramontane-verifier", "serve", "--name", "math", "mine.py"],
+                              stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("python3 -m tramontane_verifier serve mine.py", done.stderr + done.stdout)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,33 @@ class TestCase(unittest.TestCase):
         return errors[0]
 
 
+class SmallDisk:
+    """A file system of a test's own at `folder`, which can be filled. Needs the right to mount."""
+
+    def __init__(self, test, folder, size_kib):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.filler = folder, folder / "filler"
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "tmpfs", str(folder)],
+                              stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 0:
+            test.skipTest(f"cannot mount a small disk: {done.stderr.strip()}")
+        test.addCleanup(subprocess.run, ["umount", "-l", str(folder)], check=False)
+
+    def resize(self, size_kib):
+        subprocess.run(["mount", "-o", f"remount,size={size_kib}k", str(self.folder)], check=True)
+
+    def fill(self):
+        with open(self.filler, "wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)) == 4096:
+                    pass
+            except OSError:
+                pass
+
+    def make_room(self):
+        self.filler.unlink()
+
+
 class Run:
     """A `tramontane run --json` in the background; a context manager that leaves nothing behind."""
 
@@ -192,6 +219,13 @@ class Run:
 
     def kill(self, name):
         self.signal(name, signal.SIGKILL)
+
+    def error(self):
+        """The one error that the run ended with."""
+        errors = [event["error"] for event in self.events if "error" in event]
+        if len(errors) != 1:
+            raise AssertionError(f"{len(errors)} errors:\n" + self.story())
+        return errors[0]
 
     def steps(self):
         return [event["step"] for event in self.events if event.get("event") == "step"]

@@ -6,7 +6,7 @@ import random
 import signal
 import time
 
-from harness import Run, TestCase, main, tramontane
+from harness import Run, SmallDisk, TestCase, main, tramontane
 
 
 class Runs(TestCase):
@@ -170,6 +170,54 @@ class Faults(Runs):
             time.sleep(0.5)
         with Run(run_dir, "--resume") as again:
             self.assert_finished(again, self.STEPS)
+
+
+class FullDisk(Runs):
+    """A run on a disk that fills up: one error that names the file, nothing half-written, and with
+    room again it goes on."""
+
+    def setUp(self):
+        super().setUp()
+        self.disk = SmallDisk(self, self.folder / "runs", 3 << 10)
+
+    def assert_ended_whole(self, run, run_dir):
+        self.assertEqual(run.finish(120), 1, run.story())
+        error = run.error()
+        self.assertEqual(error["code"], "RESOURCE_EXHAUSTED", error)
+        self.assertIn(str(run_dir), error["message"])
+        self.assertIn("disk full", error["message"])
+        self.assertNotIn("\n", error["message"])
+        left = [str(path.relative_to(run_dir)) for path in run_dir.rglob("*")]
+        self.assertEqual([path for path in left if ".tmp" in path or ".saving" in path or ".room" in path], [])
+        for file in [run_dir / "metrics.jsonl", *run_dir.glob("rollouts/step_*/*.jsonl")]:
+            if file.exists():
+                for line in file.read_text().splitlines():
+                    json.loads(line)
+        for checkpoint in run_dir.glob("checkpoints/step_*"):
+            self.assertTrue((checkpoint / "manifest.json").exists(), checkpoint)
+
+    def test_a_run_fills_its_disk_and_goes_on_when_there_is_room(self):
+        with Run(self.write_config({"run": {"max_steps": 5000}})) as run:
+            run.wait_for_step(1)
+            run_dir = run.run_dir
+            self.assert_ended_whole(run, run_dir)
+            done = max(run.steps())
+        self.disk.resize(128 << 10)
+        with Run(run_dir, "--resume", f"run.max_steps={done + 5}") as again:
+            self.assert_finished(again, done + 5)
+
+    def test_a_cold_start_that_cannot_be_saved(self):
+        config = self.write_config({"run": {"max_steps": 2}, "sft": {
+            "data": str(self.folder / "data/sft.jsonl"), "steps": 30, "examples_per_step": 8, "warmup_steps": 1}})
+        with Run(config) as run:
+            run.wait_for(lambda e: e.get("event") == "sft_step", 60)
+            run_dir = run.run_dir
+            self.disk.fill()
+            self.assert_ended_whole(run, run_dir)
+        self.assertFalse((run_dir / "sft/hf").exists())
+        self.disk.make_room()
+        with Run(run_dir, "--resume") as again:
+            self.assert_finished(again, 2)
 
 
 class Storm(Runs):

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "common/files.h"
+#include "tests/support/small_disk.h"
 
 namespace tramontane {
 namespace {
@@ -112,6 +113,24 @@ TEST_F(RunDirTest, RelativePathsBecomeAbsolute) {
   EXPECT_EQ(config_.data.train, (fs::current_path() / "tasks/train.jsonl").string());
   EXPECT_EQ(config_.data.eval, "");
   EXPECT_EQ(config_.model.path, "/models/small/");
+}
+
+TEST_F(RunDirTest, AFullDiskIsNamedAndTheConfigurationBeforeItStands) {
+  auto disk = SmallDisk::Mount(size_t{1} << 20);
+  if (!disk.ok()) GTEST_SKIP() << disk.status();
+  config_.run.output_dir = (*disk)->path();
+  auto dir = RunDir::Create(config_, RunDirMode::kNew);
+  ASSERT_TRUE(dir.ok()) << dir.status();
+  ASSERT_TRUE(dir->WriteResolved(config_).ok());
+  const std::string before = ReadFile(dir->resolved_path()).value();
+  (*disk)->Fill(0);
+  config_.run.max_steps = 77;
+  const absl::Status status = dir->WriteResolved(config_);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(status.message(), dir->resolved_path() + ": disk full");
+  EXPECT_TRUE(absl::IsResourceExhausted(dir->WriteConfig(config_)));
+  EXPECT_EQ(ReadFile(dir->resolved_path()).value(), before);
+  EXPECT_FALSE(fs::exists(dir->config_path()));
 }
 
 }  // namespace

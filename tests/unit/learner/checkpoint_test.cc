@@ -7,6 +7,7 @@
 
 #include "learner_fixture.h"
 #include "model/checkpoint.h"
+#include "tests/support/small_disk.h"
 #include "trainer/learner/learner.h"
 
 namespace tramontane {
@@ -99,6 +100,32 @@ TEST_F(LearnerCheckpointTest, AFailedSaveLeavesNothingBehind) {
   { std::FILE* file = std::fopen(blocked.c_str(), "w"); ASSERT_NE(file, nullptr); std::fclose(file); }
   EXPECT_FALSE(SaveCheckpoint(blocked, *learner, root_ + "/source", {2, 1, {}}, 2).ok());
   EXPECT_EQ(FindNewestCheckpoint(root_ + "/checkpoints").value().state.step, 1);
+}
+
+TEST_F(LearnerCheckpointTest, AFullDiskIsNamedAndTheCheckpointBeforeItStands) {
+  auto disk = SmallDisk::Mount(size_t{16} << 20);
+  if (!disk.ok()) GTEST_SKIP() << disk.status();
+  const std::string dir = (*disk)->path() + "/checkpoints";
+  MetricsRegistry metrics;
+  auto learner = Learner::Create(TinyRun(), TinyModel(1), metrics).value();
+  const auto save = [&](int64_t step) {
+    return SaveCheckpoint(dir, *learner, root_ + "/source", {step, 1, {}}, /*keep_last=*/3);
+  };
+  ASSERT_TRUE(save(1).ok());
+  const int whole = (*disk)->CountFiles();
+  // Too little for the weights, for the optimiser's moments, and for the manifest.
+  const auto weights = fs::file_size(dir + "/step_1/hf/model.safetensors");
+  for (const size_t room : {weights / 2, weights + weights / 2, 3 * weights + 4096}) {
+    (*disk)->Fill(room);
+    const absl::Status status = save(2);
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << room << status;
+    EXPECT_THAT(std::string(status.message()), ::testing::AllOf(HasSubstr(dir), HasSubstr("disk full")));
+    EXPECT_EQ((*disk)->CountFiles(), whole) << room;
+    EXPECT_EQ(FindNewestCheckpoint(dir).value().state.step, 1);
+  }
+  (*disk)->Fill(size_t{8} << 20);
+  ASSERT_TRUE(save(2).ok());
+  EXPECT_EQ(FindNewestCheckpoint(dir).value().state.step, 2);
 }
 
 }  // namespace
