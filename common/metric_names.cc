@@ -66,6 +66,10 @@ const std::vector<MetricSpec>& AllMetrics() {
       {"tramontane_trainer_clip_ratio", kGauge, "Share of tokens clipped in the last step, by side (low, high).", {}},
       {"tramontane_trainer_importance_ratio", kGauge, "Importance ratio of the last step, by statistic (mean, max).", {}},
       {"tramontane_trainer_entropy", kGauge, "Sampled estimate of the policy entropy, in nats per token.", {}},
+      {"tramontane_trainer_kl", kGauge, "KL of the policy from the reference policy as algorithm.kl estimates it, in nats per token.", {}},
+      {"tramontane_trainer_entropy_coefficient", kGauge, "Weight of the entropy bonus in the last step.", {}},
+      {"tramontane_trainer_reference_bytes", kGauge, "Memory of the reference model; 0 without one.", {}},
+      {"tramontane_trainer_reference_version", kGauge, "Weight version that the reference model is a copy of.", {}},
       {"tramontane_trainer_logprob_gap", kGauge, "Generator and trainer log-probability of the same tokens at the same version, by statistic (mean, max: tokens of a step's batch; probe: the newest commit's probe tokens).", {}},
       // --- trainer: loop
       {"tramontane_sample_staleness_versions", kHistogram, "Trainer version minus the oldest token's version, by stage.", kVersions},

@@ -41,7 +41,7 @@ std::vector<double> TokenWeights(const std::vector<int64_t>& group, const std::v
     } else if (aggregation.mode == "seq_mean_token_sum") {
       denominator = scope.sequences + epsilon;
     } else {
-      denominator = *aggregation.constant;
+      denominator = *aggregation.constant * (conventions.constant_per == "sequence" ? scope.sequences : 1);
     }
     weights[i] = 1 / (denominator * scope_count);
   }

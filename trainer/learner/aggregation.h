@@ -14,7 +14,7 @@ namespace tramontane {
 //   token_mean           1 / tokens in scope
 //   seq_mean_token_mean  1 / (sequences in scope · tokens of the sequence)
 //   seq_mean_token_sum   1 / sequences in scope
-//   token_sum_const      1 / constant
+//   token_sum_const      1 / constant, or 1 / (constant · sequences in scope): conventions.constant_per
 // Scope `group` takes the mean within each group, then the mean over groups. One optimiser step is
 // one minibatch, so `minibatch` and `global` are the same. Sequences with kept = 0 do not exist
 // here; conventions.empty_sequences says whether those without sampled tokens count as sequences;

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <utility>
 
+#include "common/algorithm_rules.h"
 #include "common/clock.h"
 #include "common/status.h"
 #include "model/guard_torch.h"
@@ -17,11 +18,12 @@
 #include "trainer/learner/adamw.h"
 #include "trainer/learner/advantage.h"
 #include "trainer/learner/aggregation.h"
-#include "trainer/learner/algorithm_support.h"
 #include "trainer/learner/learner_metrics.h"
+#include "trainer/learner/learner_state.h"
 #include "trainer/learner/microbatch.h"
 #include "trainer/learner/optimiser_state.h"
 #include "trainer/learner/packing.h"
+#include "trainer/learner/reference_model.h"
 #include "trainer/learner/schedule.h"
 #include "trainer/learner/train_rows.h"
 #include "trainer/learner/worker_pool.h"
@@ -42,9 +44,9 @@ std::vector<int32_t> ProbeTokens(int64_t vocab_size) {
   return tokens;
 }
 
-std::vector<int64_t> ResponseLengths(const std::vector<TrainRow>& rows) {
+std::vector<int64_t> SampledTokens(const std::vector<TrainRow>& rows) {
   std::vector<int64_t> lengths;
-  for (const TrainRow& row : rows) lengths.push_back(static_cast<int64_t>(row.response.size()));
+  for (const TrainRow& row : rows) lengths.push_back(row.sampled_tokens());
   return lengths;
 }
 
@@ -57,7 +59,7 @@ std::vector<int64_t> GroupsOf(const std::vector<TrainRow>& rows) {
 AdvantageInput MakeAdvantageInput(const std::vector<TrainRow>& rows) {
   AdvantageInput input;
   input.group = GroupsOf(rows);
-  input.tokens = ResponseLengths(rows);
+  input.tokens = SampledTokens(rows);
   for (const TrainRow& row : rows) {
     input.reward.push_back(row.reward);
     input.truncated.push_back(row.truncated);
@@ -113,6 +115,9 @@ class Learner::Impl {
         // One ATen thread per worker: parallelism is across microbatches.
         workers_(config.trainer.threads, [] { at::set_num_threads(1); }),
         metrics_(metrics) {
+    state_.entropy = EntropyControl::Start(config.algorithm.entropy);
+    if (NeedsReferenceModel(config.algorithm)) reference_ = std::make_unique<ReferenceModel>(*model_);
+    metrics_.SetReferenceBytes(reference_ != nullptr ? reference_->bytes() : 0);
     for (int i = 0; i < workers_.size(); ++i) gradients_.push_back(MakeFlatLike(parameters_));
   }
 
@@ -121,8 +126,9 @@ class Learner::Impl {
 
   Transformer& model() const { return *model_; }
   const RunConfig& config() const { return config_; }
-  AdamW& optimiser() { return optimiser_; }
-  const AdamW& optimiser() const { return optimiser_; }
+  void ResetOptimiser() { optimiser_.Reset(); }
+  absl::Status SaveState(const std::string& dir) const;
+  absl::Status LoadState(const std::string& dir);
 
  private:
   static std::vector<at::Tensor> ParametersOf(Transformer& model) {
@@ -131,6 +137,9 @@ class Learner::Impl {
     return parameters;
   }
 
+  absl::Status StartAnew(const RunConfig& now, int64_t step);
+  absl::Status ShapeRewardsByKl(const StepRows& rows, const StepMath& math, std::vector<double>& reward,
+                                StepReport& report);
   absl::Status Update(const StepRows& rows, const std::vector<uint8_t>& kept, const StepMath& math,
                       const UpdateRule& rule, PhaseTimer& timer, StepReport& report);
   absl::Status ForwardBackward(const StepRows& rows, const PackPlan& plan, const StepMath& math,
@@ -141,6 +150,8 @@ class Learner::Impl {
   const std::shared_ptr<Transformer> model_;
   const std::vector<at::Tensor> parameters_;
   AdamW optimiser_;
+  LearnerState state_;
+  std::unique_ptr<ReferenceModel> reference_;  // null unless algorithm.kl compares with a copy
   WorkerPool workers_;
   std::vector<FlatTensor> gradients_;  // one per worker; the sum ends in the first
   LearnerMetrics metrics_;
@@ -206,7 +217,7 @@ absl::Status Learner::Impl::Update(const StepRows& rows, const std::vector<uint8
   report.packed_tokens = plan.tokens;
   for (size_t i = 0; i < kept.size(); ++i) {
     report.sequences += kept[i];
-    report.response_tokens += kept[i] ? static_cast<int64_t>(rows.rows[i].response.size()) : 0;
+    report.response_tokens += kept[i] ? rows.rows[i].sampled_tokens() : 0;
   }
   timer.Next("pack");
   if (plan.microbatches.empty()) {
@@ -224,30 +235,79 @@ absl::Status Learner::Impl::Update(const StepRows& rows, const std::vector<uint8
   return absl::OkStatus();
 }
 
+// What an interval of steps ends: moments, and the policy that KL is measured from. Before the step,
+// so that a run that is resumed at a checkpoint does the same.
+absl::Status Learner::Impl::StartAnew(const RunConfig& now, int64_t step) {
+  const auto due = [&](int64_t interval) { return interval > 0 && step > 1 && (step - 1) % interval == 0; };
+  return GuardTorch([&] {
+    if (due(now.trainer.optimiser_reset_interval_steps)) optimiser_.Reset();
+    const KlConfig& kl = now.algorithm.kl;
+    if (reference_ != nullptr && kl.reference == "reset_every_n" && due(kl.reset_interval_steps)) {
+      reference_->CopyFrom(*model_);
+      state_.reference_version = step - 1;
+    }
+  });
+}
+
+// kl.where reward: r −= β·Σ_t k_t, before any statistic is taken.
+absl::Status Learner::Impl::ShapeRewardsByKl(const StepRows& rows, const StepMath& math,
+                                             std::vector<double>& reward, StepReport& report) {
+  if (math.algorithm.kl.kind == "none" || math.algorithm.kl.where != "reward") return absl::OkStatus();
+  std::vector<int64_t> lengths;
+  double tokens = 0, sum = 0;
+  for (const TrainRow& row : rows.rows) {
+    lengths.push_back(row.input_tokens());
+    tokens += static_cast<double>(row.sampled_tokens());
+  }
+  const PackPlan plan = PackSequences(lengths, config_.trainer.microbatch_tokens, workers_.size());
+  std::vector<double> kl(rows.rows.size(), 0.0);
+  std::vector<absl::Status> statuses(plan.workers.size());
+  workers_.Run([&](int worker) {
+    const auto w = static_cast<size_t>(worker);
+    for (int32_t m : plan.workers[w]) {
+      if (statuses[w].ok()) statuses[w] = SumRowKl(*model_, rows, plan.microbatches[m], math, kl);
+    }
+  });
+  for (const absl::Status& status : statuses) RETURN_IF_ERROR(status);
+  for (size_t i = 0; i < kl.size(); ++i) {
+    reward[i] -= math.algorithm.kl.coefficient * kl[i];
+    sum += kl[i];
+  }
+  report.metrics["kl"] = sum / std::max(tokens, 1.0);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<StepReport> Learner::Impl::Step(const std::vector<Group>& groups, int64_t step) {
   StepReport report;
   report.step = step;
   PhaseTimer timer(report);
+  const RunConfig now = ConfigAtStep(config_, step);
+  RETURN_IF_ERROR(StartAnew(now, step));
   ASSIGN_OR_RETURN(CollectedRows collected, CollectRows(groups));
-  const AlgorithmConfig& algorithm = config_.algorithm;
-  const AdvantageInput input = MakeAdvantageInput(collected.rows);
-  ASSIGN_OR_RETURN(AdvantageResult advantages,
-                   ComputeAdvantages(input, algorithm.advantage, algorithm.conventions, algorithm.filter));
-  ReportAdvantages(collected, advantages, report);
-  if (algorithm.objective.kind == "nll") KeepPositive(advantages);
+  StepMath math = {now.algorithm, reference_ != nullptr ? &reference_->model() : nullptr, step - 1};
+  math.algorithm.entropy.coefficient = state_.entropy.Applied(now.algorithm.entropy);
+  const AlgorithmConfig& algorithm = math.algorithm;
 
   StepRows rows;
-  rows.rows = std::move(collected.rows);
+  rows.rows = collected.rows;
+  AdvantageInput input = MakeAdvantageInput(collected.rows);
+  RETURN_IF_ERROR(ShapeRewardsByKl(rows, math, input.reward, report));
+  ASSIGN_OR_RETURN(AdvantageResult advantages, ComputeAdvantages(input, algorithm));
+  ReportAdvantages(collected, advantages, report);
+  if (algorithm.objective.kind == "nll") KeepPositive(advantages);
   rows.token_weight =
       TokenWeights(input.group, input.tokens, advantages.kept, algorithm.aggregation, algorithm.conventions);
   if (algorithm.auxiliary.positive_nll != 0) {
     rows.positive_weight = PositiveTokenWeights(input.reward, input.tokens, advantages.kept);
   }
   rows.advantage = std::move(advantages.advantage);
-  const UpdateRule rule = {RlLearningRate(config_.trainer, config_.run.max_steps, step),
-                           config_.trainer.weight_decay, config_.trainer.max_grad_norm};
-  const StepMath math = {algorithm, config_.rollout.temperature, step - 1};
+  const UpdateRule rule = {RlLearningRate(now.trainer, config_.run.max_steps, step), now.trainer.weight_decay,
+                           now.trainer.max_grad_norm};
   RETURN_IF_ERROR(Update(rows, advantages.kept, math, rule, timer, report));
+  ReportState(algorithm, state_, reference_ != nullptr, report);
+  if (!report.skipped && algorithm.entropy.kind != "none") {
+    state_.entropy.Observe(now.algorithm.entropy, report.metrics["entropy"]);
+  }
   timer.Finish();
   metrics_.Record(report);
   return report;
@@ -263,10 +323,10 @@ absl::StatusOr<StepReport> Learner::Impl::SftStep(const std::vector<SftExample>&
   StepRows rows;
   rows.rows = collected.rows;
   rows.advantage.assign(kept.size(), 1.0);
-  rows.token_weight = TokenWeights(GroupsOf(collected.rows), ResponseLengths(collected.rows), kept,
+  rows.token_weight = TokenWeights(GroupsOf(collected.rows), SampledTokens(collected.rows), kept,
                                    algorithm.aggregation, algorithm.conventions);
   const UpdateRule rule = {SftLearningRate(config_.sft, step), config_.sft.weight_decay, config_.sft.max_grad_norm};
-  RETURN_IF_ERROR(Update(rows, kept, StepMath{algorithm, 1.0, -1}, rule, timer, report));
+  RETURN_IF_ERROR(Update(rows, kept, StepMath{algorithm, nullptr, -1}, rule, timer, report));
   timer.Finish();
   metrics_.Record(report);
   return report;
@@ -276,7 +336,7 @@ absl::StatusOr<std::unique_ptr<Learner>> Learner::Create(const RunConfig& config
                                                          std::shared_ptr<Transformer> model,
                                                          MetricsRegistry& metrics) {
   RETURN_IF_ERROR(ValidateAlgorithm(config.algorithm));
-  RETURN_IF_ERROR(CheckSupportedInRun(config.algorithm));
+  RETURN_IF_ERROR(CheckRunnable(config.algorithm));
   std::unique_ptr<Learner> learner;
   RETURN_IF_ERROR(GuardTorch([&] {
     at::set_num_threads(1);
@@ -296,15 +356,24 @@ absl::StatusOr<StepReport> Learner::SftStep(const std::vector<SftExample>& examp
   return impl_->SftStep(examples, step);
 }
 
-absl::Status Learner::SaveState(const std::string& dir) const {
-  return SaveOptimiserState(dir, NamesOf(impl_->model()), impl_->optimiser());
+absl::Status Learner::Impl::SaveState(const std::string& dir) const {
+  RETURN_IF_ERROR(SaveOptimiserState(dir, NamesOf(*model_), optimiser_));
+  if (reference_ != nullptr) RETURN_IF_ERROR(reference_->Save(dir));
+  return SaveLearnerState(dir, state_);
 }
 
-absl::Status Learner::LoadState(const std::string& dir) {
-  return LoadOptimiserState(dir, NamesOf(impl_->model()), impl_->optimiser());
+absl::Status Learner::Impl::LoadState(const std::string& dir) {
+  RETURN_IF_ERROR(LoadOptimiserState(dir, NamesOf(*model_), optimiser_));
+  if (reference_ != nullptr) RETURN_IF_ERROR(reference_->Load(dir));
+  absl::StatusOr<LearnerState> state = LoadLearnerState(dir);
+  if (absl::IsNotFound(state.status())) return absl::OkStatus();  // saved before there was such a state
+  if (state.ok()) state_ = *state;
+  return state.status();
 }
 
-void Learner::ResetOptimiser() { impl_->optimiser().Reset(); }
+absl::Status Learner::SaveState(const std::string& dir) const { return impl_->SaveState(dir); }
+absl::Status Learner::LoadState(const std::string& dir) { return impl_->LoadState(dir); }
+void Learner::ResetOptimiser() { impl_->ResetOptimiser(); }
 
 WeightManifest Learner::Snapshot(int64_t version, std::vector<char>& payload) const {
   WeightManifest manifest = FlattenWeights(impl_->model(), version, payload);

@@ -10,7 +10,8 @@ void ReportSums(const MicrobatchOutput& total, const AlgorithmConfig& algorithm,
   const double tokens = std::max(sums.tokens, 1.0);
   std::map<std::string, double>& metrics = report.metrics;
   metrics["neg_logprob"] = sums.negative_logprob / tokens;
-  if (algorithm.objective.kind != "nll" && algorithm.objective.ratio != "none") {
+  if (algorithm.kl.kind != "none" && algorithm.kl.where == "loss") metrics["kl"] = sums.kl / tokens;
+  if (algorithm.objective.kind != "nll" && algorithm.objective.kind != "opmd" && algorithm.objective.ratio != "none") {
     metrics["ratio_mean"] = sums.ratio / tokens;
     metrics["ratio_max"] = sums.ratio_max;
     metrics["clip_low"] = sums.clipped_low / tokens;
@@ -58,6 +59,11 @@ void ReportAdvantages(const CollectedRows& collected, const AdvantageResult& adv
   metrics["nonfinite_logprobs"] = static_cast<double>(collected.nonfinite_logprobs);
 }
 
+void ReportState(const AlgorithmConfig& applied, const LearnerState& state, bool has_reference, StepReport& report) {
+  if (applied.entropy.kind != "none") report.metrics["entropy_coefficient"] = applied.entropy.coefficient;
+  if (has_reference) report.metrics["reference_version"] = static_cast<double>(state.reference_version);
+}
+
 LearnerMetrics::LearnerMetrics(MetricsRegistry& registry)
     : registry_(registry),
       loss_(registry.MakeGauge("tramontane_trainer_loss")),
@@ -68,12 +74,18 @@ LearnerMetrics::LearnerMetrics(MetricsRegistry& registry)
       ratio_mean_(registry.MakeGauge("tramontane_trainer_importance_ratio", {{"statistic", "mean"}})),
       ratio_max_(registry.MakeGauge("tramontane_trainer_importance_ratio", {{"statistic", "max"}})),
       entropy_estimate_(registry.MakeGauge("tramontane_trainer_entropy")),
+      kl_(registry.MakeGauge("tramontane_trainer_kl")),
+      entropy_coefficient_(registry.MakeGauge("tramontane_trainer_entropy_coefficient")),
+      reference_bytes_(registry.MakeGauge("tramontane_trainer_reference_bytes")),
+      reference_version_(registry.MakeGauge("tramontane_trainer_reference_version")),
       gap_mean_(registry.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "mean"}})),
       gap_max_(registry.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "max"}})),
       nonfinite_steps_(registry.MakeCounter("tramontane_trainer_nonfinite_steps_total")),
       response_tokens_(registry.MakeCounter("tramontane_trainer_tokens_total", {{"kind", "response"}})),
       packed_tokens_(registry.MakeCounter("tramontane_trainer_tokens_total", {{"kind", "packed"}})),
       sequences_(registry.MakeCounter("tramontane_trainer_sequences_total")) {}
+
+void LearnerMetrics::SetReferenceBytes(int64_t bytes) { reference_bytes_.Set(static_cast<double>(bytes)); }
 
 void LearnerMetrics::Set(Gauge& gauge, const StepReport& report, const std::string& name) {
   const auto found = report.metrics.find(name);
@@ -97,6 +109,9 @@ void LearnerMetrics::Record(const StepReport& report) {
   Set(ratio_mean_, report, "ratio_mean");
   Set(ratio_max_, report, "ratio_max");
   Set(entropy_estimate_, report, "neg_logprob");
+  Set(kl_, report, "kl");
+  Set(entropy_coefficient_, report, "entropy_coefficient");
+  Set(reference_version_, report, "reference_version");
   // A batch without tokens of the current version says nothing of the gap.
   if (report.logprob_gap_tokens > 0) {
     gap_mean_.Set(report.logprob_gap_mean);

@@ -7,10 +7,11 @@
 namespace tramontane {
 
 // In:  {"algorithm": {…}, "batch": {…}, "dtype": "float32" (default) | "float64"}; shapes in docs/cli.
-// Out: {"loss", "advantage": [[…]], "grad_logprob": [[…]], "metrics": {…}}.
+// Out: {"loss", "advantage": [[…]], "grad_logprob": [[…]], "metrics": {…}}, with a value loss also
+// "grad_value": [[…]].
 // `batch` may carry, beside the documented keys, `truncated` and `correct` (0 or 1 per sequence) for
-// the filters. Advantages and gradients are 0 where masked or dropped.
-// InvalidArgument names the key; Unimplemented the knob.
+// the filters, and `kl_full` (exact KL per token, a constant here) for kl.kind full. Advantages and
+// gradients are 0 where masked or dropped. InvalidArgument names the key or the rule.
 absl::StatusOr<Json> LossTool(const Json& request);
 
 }  // namespace tramontane

@@ -25,8 +25,8 @@ struct StepRows {
 };
 
 struct StepMath {
-  AlgorithmConfig algorithm;
-  double temperature = 1;
+  AlgorithmConfig algorithm;              // entropy.coefficient as it applies in this step
+  Transformer* reference = nullptr;       // read only; where algorithm.kl compares with a copy
   // Weight version that the parameters are at: log-probabilities stamped with it are compared.
   int64_t version = 0;
 };
@@ -53,5 +53,10 @@ struct MicrobatchOutput {
 absl::Status ComputeMicrobatch(Transformer& model, const std::vector<at::Tensor>& parameters,
                                const StepRows& step, const std::vector<int32_t>& members, const StepMath& math,
                                const std::vector<at::Tensor>& gradients, MicrobatchOutput& output);
+
+// Adds Σ_t k(anchor, π_ref) over the sampled tokens of each member to kl[member], for kl.where reward.
+// No gradient; thread-safe for distinct members.
+absl::Status SumRowKl(Transformer& model, const StepRows& step, const std::vector<int32_t>& members,
+                      const StepMath& math, std::vector<double>& kl);
 
 }  // namespace tramontane

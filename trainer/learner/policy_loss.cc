@@ -36,9 +36,13 @@ absl::Status Need(const Tensor& tensor, const std::string& input, const std::str
   return absl::InvalidArgumentError("batch." + input + " is needed by algorithm." + knob);
 }
 
+bool UsesRatio(const AlgorithmConfig& a) {
+  return a.objective.kind != "nll" && a.objective.kind != "opmd" && a.objective.ratio != "none";
+}
+
 absl::Status CheckInputs(const TokenBatch& batch, const AlgorithmConfig& a) {
   const bool recomputed = a.correction.anchor == "recomputed";
-  if (a.objective.kind != "nll" && a.objective.ratio != "none") {
+  if (UsesRatio(a)) {
     RETURN_IF_ERROR(recomputed ? Need(batch.proximal_T, "logprob_proximal", "correction.anchor: recomputed")
                                : Need(batch.behaviour_T, "logprob_behaviour", "objective.ratio"));
   }
@@ -46,8 +50,16 @@ absl::Status CheckInputs(const TokenBatch& batch, const AlgorithmConfig& a) {
     RETURN_IF_ERROR(Need(batch.behaviour_T, "logprob_behaviour", "correction.kind"));
     if (recomputed) RETURN_IF_ERROR(Need(batch.proximal_T, "logprob_proximal", "correction.anchor: recomputed"));
   }
+  if (a.objective.kind == "opmd") {
+    RETURN_IF_ERROR(Need(batch.reference_T, "logprob_reference", "objective.kind: opmd"));
+  }
   if (a.kl.kind != "none" && a.kl.where == "loss") {
-    RETURN_IF_ERROR(Need(batch.reference_T, "logprob_reference", "kl.kind"));
+    RETURN_IF_ERROR(a.kl.kind == "full" ? Need(batch.full_kl_T, "kl_full", "kl.kind: full")
+                                        : Need(batch.reference_T, "logprob_reference", "kl.kind"));
+  }
+  if (a.auxiliary.value_coefficient != 0) {
+    RETURN_IF_ERROR(Need(batch.value_T, "value", "auxiliary.value_coefficient"));
+    if (a.auxiliary.value_clip) RETURN_IF_ERROR(Need(batch.value_old_T, "value_old", "auxiliary.value_clip"));
   }
   if (a.entropy.kind != "none") RETURN_IF_ERROR(Need(batch.entropy_T, "entropy", "entropy.kind"));
   if (a.auxiliary.positive_nll != 0) {
@@ -56,9 +68,9 @@ absl::Status CheckInputs(const TokenBatch& batch, const AlgorithmConfig& a) {
   return absl::OkStatus();
 }
 
-// ρ per token; undefined for ratio none.
+// ρ per token; undefined where the objective has none.
 Tensor Ratio(const TokenBatch& batch, const Tensor& anchor_T, const AlgorithmConfig& a) {
-  if (a.objective.ratio == "none") return {};
+  if (!UsesRatio(a)) return {};
   Tensor log_ratio_T = ZeroMasked(batch.logprob_T - anchor_T, batch);
   if (a.objective.ratio == "sequence") {
     // GSPO: the geometric mean over the sequence, one ratio for all of its tokens.
@@ -88,10 +100,20 @@ Bounds CispoBounds(const AlgorithmConfig& a) {
   return {1 - a.objective.clip_low, 1 + a.objective.clip_high};
 }
 
+// The sequence's loss at each of its tokens, so that averaging them gives it back.
+Tensor Opmd(const TokenBatch& batch, const AlgorithmConfig& a) {
+  const double tau = *a.objective.tau;
+  const Tensor log_ratio_S =
+      SequenceSum(ClampLogRatio(ZeroMasked(batch.logprob_T - batch.reference_T, batch), a.conventions), batch);
+  const Tensor residual_T = batch.advantage_T - tau * log_ratio_S.index_select(0, batch.sequence_T);
+  return residual_T.square() / (2 * tau);
+}
+
 Tensor Objective(const TokenBatch& batch, const Tensor& ratio_T, const AlgorithmConfig& a) {
   const std::string& kind = a.objective.kind;
   const Tensor& advantage_T = batch.advantage_T;
   if (kind == "nll") return -batch.logprob_T;
+  if (kind == "opmd") return Opmd(batch, a);
   if (kind == "ppo_clip") return PpoClip(ratio_T, advantage_T, a.objective);
   if (kind == "cispo") {
     const Bounds bounds = CispoBounds(a);
@@ -117,8 +139,12 @@ void AddClipShares(const TokenBatch& batch, const Tensor& ratio_T, const Tensor&
   }
 }
 
-LossSums Measure(const TokenBatch& batch, const Tensor& anchor_T, const Tensor& ratio_T, const Tensor& kl_T,
-                 const Tensor& correction_T, const AlgorithmConfig& a) {
+// What was computed on the way to the loss; undefined where a knob is off.
+struct Parts {
+  Tensor anchor_T, ratio_T, correction_T, kl_T, value_loss_T;
+};
+
+LossSums Measure(const TokenBatch& batch, const Parts& parts, const AlgorithmConfig& a) {
   LossSums sums;
   const Tensor counted_T = batch.weight_T > 0;
   sums.tokens = Sum(counted_T);
@@ -126,18 +152,20 @@ LossSums Measure(const TokenBatch& batch, const Tensor& anchor_T, const Tensor& 
   const auto sum_counted = [&](const Tensor& values_T) { return Sum(values_T.masked_fill(~counted_T, 0)); };
   const Tensor logprob_T = batch.logprob_T.detach();
   sums.negative_logprob = -sum_counted(logprob_T);
-  if (ratio_T.defined()) {
-    const Tensor detached_T = ratio_T.detach();
+  if (parts.ratio_T.defined()) {
+    const Tensor detached_T = parts.ratio_T.detach();
     sums.ratio = sum_counted(detached_T);
     sums.ratio_max = detached_T.masked_fill(~counted_T, 0).max().item<double>();
-    sums.anchor_kl = sum_counted(anchor_T - logprob_T);
+    sums.anchor_kl = sum_counted(parts.anchor_T - logprob_T);
     AddClipShares(batch, detached_T, counted_T, a, sums);
   }
-  if (kl_T.defined()) sums.kl = sum_counted(kl_T.detach());
+  if (parts.kl_T.defined()) sums.kl = sum_counted(parts.kl_T.detach());
+  if (parts.value_loss_T.defined()) sums.value_loss = sum_counted(parts.value_loss_T.detach());
   if (batch.entropy_T.defined()) sums.entropy = sum_counted(batch.entropy_T.detach());
-  if (correction_T.defined()) {
-    sums.correction = sum_counted(correction_T);
-    const Tensor touched_T = a.correction.kind == "truncate" ? correction_T >= *a.correction.cap : correction_T == 0;
+  if (parts.correction_T.defined()) {
+    sums.correction = sum_counted(parts.correction_T);
+    const Tensor touched_T =
+        a.correction.kind == "truncate" ? parts.correction_T >= *a.correction.cap : parts.correction_T == 0;
     sums.corrected = Sum(touched_T.logical_and(counted_T));
   }
   return sums;
@@ -156,6 +184,7 @@ void LossSums::Add(const LossSums& other) {
   negative_logprob += other.negative_logprob;
   kl += other.kl;
   entropy += other.entropy;
+  value_loss += other.value_loss;
   anchor_kl += other.anchor_kl;
 }
 
@@ -168,11 +197,19 @@ Tensor KlEstimate(const Tensor& logprob_T, const Tensor& reference_T, const std:
   return conventions.k3_clamp ? k3_T.clamp(-*conventions.k3_clamp, *conventions.k3_clamp) : k3_T;
 }
 
+Tensor ValueLoss(const Tensor& value_T, const Tensor& value_old_T, const Tensor& target_T,
+                 std::optional<double> clip) {
+  const Tensor error_T = (value_T - target_T).square();
+  if (!clip) return 0.5 * error_T;
+  const Tensor held_T = at::minimum(at::maximum(value_T, value_old_T - *clip), value_old_T + *clip);
+  return 0.5 * at::maximum(error_T, (held_T - target_T).square());
+}
+
 Tensor CorrectionWeights(const Tensor& anchor_T, const TokenBatch& batch, const CorrectionConfig& correction,
                          const ConventionsConfig& conventions) {
   Tensor log_weight_T = ZeroMasked(anchor_T.detach() - batch.behaviour_T, batch);
   const bool geometric = correction.kind == "geometric_reject";
-  if (geometric || correction.level == "sequence") {
+  if (correction.level == "sequence") {
     Tensor log_weight_S = SequenceSum(log_weight_T, batch);
     if (geometric) log_weight_S = log_weight_S / SampledPerSequence(batch).clamp_min(1);
     log_weight_T = log_weight_S.index_select(0, batch.sequence_T);
@@ -187,23 +224,27 @@ Tensor CorrectionWeights(const Tensor& anchor_T, const TokenBatch& batch, const 
 
 absl::StatusOr<PolicyLossOutput> PolicyLoss(const TokenBatch& batch, const AlgorithmConfig& a) {
   RETURN_IF_ERROR(CheckInputs(batch, a));
+  Parts parts;
   // Under anchor behaviour without a ratio, the correction compares π itself with μ.
-  Tensor anchor_T = a.correction.anchor == "recomputed" ? batch.proximal_T : batch.behaviour_T;
-  const Tensor ratio_T = a.objective.kind == "nll" ? Tensor() : Ratio(batch, anchor_T, a);
+  parts.anchor_T = a.correction.anchor == "recomputed" ? batch.proximal_T : batch.behaviour_T;
+  parts.ratio_T = Ratio(batch, parts.anchor_T, a);
 
-  Tensor token_loss_T = Objective(batch, ratio_T, a);
-  Tensor correction_T;
+  Tensor token_loss_T = Objective(batch, parts.ratio_T, a);
   if (a.correction.kind != "none") {
     const Tensor& numerator_T = a.correction.anchor == "recomputed" ? batch.proximal_T : batch.logprob_T;
-    correction_T = CorrectionWeights(numerator_T, batch, a.correction, a.conventions);
-    token_loss_T = token_loss_T * correction_T;
+    parts.correction_T = CorrectionWeights(numerator_T, batch, a.correction, a.conventions);
+    token_loss_T = token_loss_T * parts.correction_T;
   }
-  Tensor kl_T;
   if (a.kl.kind != "none" && a.kl.where == "loss") {
-    kl_T = KlEstimate(batch.logprob_T, batch.reference_T, a.kl.kind, a.conventions);
-    token_loss_T = token_loss_T + a.kl.coefficient * kl_T;
+    parts.kl_T = a.kl.kind == "full" ? batch.full_kl_T
+                                     : KlEstimate(batch.logprob_T, batch.reference_T, a.kl.kind, a.conventions);
+    token_loss_T = token_loss_T + a.kl.coefficient * parts.kl_T;
   }
-  if (a.entropy.kind == "fixed") token_loss_T = token_loss_T - a.entropy.coefficient * batch.entropy_T;
+  if (a.entropy.kind != "none") token_loss_T = token_loss_T - a.entropy.coefficient * batch.entropy_T;
+  if (a.auxiliary.value_coefficient != 0) {
+    parts.value_loss_T = ValueLoss(batch.value_T, batch.value_old_T, batch.value_target_T, a.auxiliary.value_clip);
+    token_loss_T = token_loss_T + a.auxiliary.value_coefficient * parts.value_loss_T;
+  }
 
   PolicyLossOutput output;
   output.loss = (ZeroMasked(token_loss_T, batch) * batch.weight_T).sum();
@@ -212,7 +253,7 @@ absl::StatusOr<PolicyLossOutput> PolicyLoss(const TokenBatch& batch, const Algor
     output.loss = output.loss + a.auxiliary.positive_nll * (nll_T * batch.positive_weight_T).sum();
   }
   const at::NoGradGuard no_grad;
-  output.sums = Measure(batch, anchor_T, ratio_T, kl_T, correction_T, a);
+  output.sums = Measure(batch, parts, a);
   return output;
 }
 

@@ -17,6 +17,11 @@ bool HasScore(const Verdict& verdict) {
 absl::Status CheckRollout(const Group& group, const Rollout& rollout) {
   int64_t stamped = 0;
   for (const VersionSpan& span : rollout.spans) stamped += span.count;
+  if (!AreDisjointSpans(rollout.injected, rollout.tokens.size())) {
+    return absl::InvalidArgumentError("group " + group.task.gid + ", sample " +
+                                      std::to_string(rollout.sample_index) +
+                                      ": spans of injected tokens overlap or leave the response");
+  }
   if (rollout.logprobs.size() == rollout.tokens.size() && stamped == static_cast<int64_t>(rollout.tokens.size())) {
     return absl::OkStatus();
   }
@@ -27,6 +32,12 @@ absl::Status CheckRollout(const Group& group, const Rollout& rollout) {
 }
 
 }  // namespace
+
+int64_t TrainRow::sampled_tokens() const {
+  int64_t sampled = static_cast<int64_t>(response.size());
+  for (const TokenSpan& span : injected) sampled -= span.count;
+  return sampled;
+}
 
 absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups) {
   CollectedRows collected;
@@ -50,10 +61,12 @@ absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups) {
       row.response = rollout.tokens;
       row.behaviour = rollout.logprobs;
       row.versions = rollout.spans;
+      row.injected = rollout.injected;
       row.group = static_cast<int64_t>(g);
       row.reward = *rollout.verdict.score;
       row.correct = rollout.verdict.correct;
       row.truncated = rollout.finish_reason == FinishReason::kLength;
+      if (group.task.sampling.temperature > 0) row.temperature = group.task.sampling.temperature;
       collected.rows.push_back(row);
     }
   }

@@ -17,15 +17,19 @@ struct TrainRow {
   std::span<const int32_t> response;  // may be empty: such a row is in statistics only
   std::span<const float> behaviour;   // the generator's log-probabilities; empty for SFT
   std::span<const VersionSpan> versions;
+  std::span<const TokenSpan> injected;  // response tokens that the policy did not sample: mask 0
   int64_t group = 0;
   double reward = 0;
   bool correct = false;
   bool truncated = false;  // ended by length
+  double temperature = 1;  // that its tokens were sampled at
 
   // Tokens fed to the model: the last response token predicts nothing.
   int64_t input_tokens() const {
     return response.empty() ? 0 : static_cast<int64_t>(prompt.size() + response.size()) - 1;
   }
+  // Response tokens that are learnt from (mask 1): every length and denominator counts these.
+  int64_t sampled_tokens() const;
 };
 
 struct CollectedRows {

@@ -21,9 +21,10 @@ AdvantageInput Input(std::vector<int64_t> group, std::vector<double> reward, std
 }
 
 struct Knobs {
-  AdvantageConfig advantage;
-  ConventionsConfig conventions;
-  FilterConfig filter;
+  AlgorithmConfig algorithm;
+  AdvantageConfig& advantage = algorithm.advantage;
+  ConventionsConfig& conventions = algorithm.conventions;
+  FilterConfig& filter = algorithm.filter;
 
   Knobs(const std::string& baseline, const std::string& scale) {
     advantage.baseline = baseline;
@@ -31,9 +32,8 @@ struct Knobs {
     advantage.epsilon = 0;
     filter.zero_variance = "keep";
   }
-  AdvantageResult Run(const AdvantageInput& input) const {
-    return ComputeAdvantages(input, advantage, conventions, filter).value();
-  }
+  Knobs(const Knobs&) = delete;
+  AdvantageResult Run(const AdvantageInput& input) const { return ComputeAdvantages(input, algorithm).value(); }
 };
 
 MATCHER_P(Near, tolerance, "") { return std::abs(std::get<0>(arg) - std::get<1>(arg)) <= tolerance; }
@@ -134,7 +134,7 @@ TEST(AdvantageTest, ZeroVarianceCanLookAtAccuracyInsteadOfShapedReward) {
   AdvantageInput input = Input({0, 0}, {0.9, 1.0});
   EXPECT_THAT(knobs.Run(input).kept, ElementsAre(1, 1));
   knobs.filter.on = "accuracy";
-  EXPECT_EQ(ComputeAdvantages(input, knobs.advantage, knobs.conventions, knobs.filter).status().code(),
+  EXPECT_EQ(ComputeAdvantages(input, knobs.algorithm).status().code(),
             absl::StatusCode::kInvalidArgument);
   input.correct = {1, 1};
   EXPECT_THAT(knobs.Run(input).kept, ElementsAre(0, 0));
@@ -171,11 +171,104 @@ TEST(AdvantageTest, GroupIdsNeedNotBeContiguousOrOrdered) {
               ElementsAre(0.5, 1, -0.5, -1));
 }
 
-TEST(AdvantageTest, ValueBaselineIsRefusedByName) {
+TEST(AdvantageTest, LogSumExpIsTheMirrorDescentNormaliser) {
+  Knobs knobs("group_mean", "none");
+  knobs.algorithm.objective.kind = "opmd";
+  knobs.algorithm.objective.log_z = "logsumexp";
+  knobs.algorithm.objective.tau = 0.5;
+  const double baseline = 0.5 * std::log((std::exp(2.0) + std::exp(0.0)) / 2);
+  EXPECT_THAT(knobs.Run(Input({0, 0}, {1, 0})).advantage,
+              Pointwise(Near(1e-12), std::vector<double>{1 - baseline, -baseline}));
+  // A small τ tends to the largest reward, a large one to the mean; neither overflows.
+  knobs.algorithm.objective.tau = 1e-4;
+  EXPECT_NEAR(knobs.Run(Input({0, 0}, {1, 0})).advantage[0], 1e-4 * std::log(2.0), 1e-9);
+  knobs.algorithm.objective.tau = 1e6;
+  EXPECT_NEAR(knobs.Run(Input({0, 0}, {1, 0})).advantage[0], 0.5, 1e-6);
+}
+
+AdvantageInput WithValues(std::vector<double> reward, std::vector<int64_t> tokens, std::vector<double> value) {
+  std::vector<int64_t> group(reward.size(), 0);
+  AdvantageInput input = Input(std::move(group), std::move(reward), std::move(tokens));
+  input.value = std::move(value);
+  return input;
+}
+
+TEST(AdvantageTest, WithoutDiscountAndDecayAdvantagesAreRewardMinusValue) {
+  const AdvantageResult result = Knobs("value", "none").Run(WithValues({1, -1}, {3, 2}, {.1, .2, .3, .4, .5}));
+  EXPECT_THAT(result.token_advantage, Pointwise(Near(1e-12), std::vector<double>{.9, .8, .7, -1.4, -1.5}));
+  EXPECT_THAT(result.value_target, Pointwise(Near(1e-12), std::vector<double>{1, 1, 1, -1, -1}));
+  EXPECT_THAT(result.advantage, Pointwise(Near(1e-12), std::vector<double>{.8, -1.45}));
+}
+
+TEST(AdvantageTest, LengthAdaptiveLambdaDiscountsByTheLength) {
+  Knobs knobs("value", "none");
+  knobs.advantage.alpha = 1.5;
+  const AdvantageResult result = knobs.Run(WithValues({1}, {10}, std::vector<double>(10, 0.0)));
+  EXPECT_NEAR(result.token_advantage[0], std::pow(14.0 / 15, 9), 1e-12);
+  EXPECT_NEAR(result.token_advantage[0], 0.537441, 1e-6);
+  EXPECT_NEAR(result.token_advantage[9], 1, 1e-12);
+  // λ of the values stays 1: the targets are the returns whatever the values say.
+  const AdvantageResult other = knobs.Run(WithValues({1}, {10}, std::vector<double>(10, 0.7)));
+  EXPECT_THAT(other.value_target, Pointwise(Near(1e-12), std::vector<double>(10, 1.0)));
+  // α = 0.05 leaves λ = 0 up to 20 tokens: the surprise of each step alone.
+  knobs.advantage.alpha = 0.05;
+  EXPECT_NEAR(knobs.Run(WithValues({1}, {3}, {.2, .5, .6})).token_advantage[0], 0.3, 1e-12);
+}
+
+TEST(AdvantageTest, GaeFollowsItsDefinitionWithDecoupledLambdas) {
+  Knobs knobs("value", "none");
+  knobs.advantage.gamma = 0.9;
+  knobs.advantage.lambda_policy = 0.5;
+  knobs.advantage.lambda_value = 0.8;
+  AdvantageInput input = WithValues({2}, {3}, {.5, -1, .25});
+  input.token_reward = {0.1, 0, -0.2};
+  const AdvantageResult result = knobs.Run(input);
+  const double d0 = 0.1 + 0.9 * -1 - 0.5, d1 = 0.9 * 0.25 + 1, d2 = 1.8 - 0.25;
+  EXPECT_NEAR(result.token_advantage[0], d0 + .45 * d1 + .45 * .45 * d2, 1e-12);
+  EXPECT_NEAR(result.value_target[0], 0.5 + d0 + .72 * d1 + .72 * .72 * d2, 1e-12);
+}
+
+TEST(AdvantageTest, ScalesOfValueAdvantagesCountTokens) {
+  // Advantages 1, 0 | −1, −2, and rewards 1 and −1.
+  const AdvantageInput input = WithValues({1, -1}, {2, 2}, {0, 1, 0, 1});
+  const auto run = [&](const std::string& scale) { return Knobs("value", scale).Run(input).token_advantage; };
+  EXPECT_THAT(run("none"), ElementsAre(1, 0, -1, -2));
+  const double deviation = std::sqrt(5.0 / 3);
+  EXPECT_THAT(run("minibatch_std"),
+              Pointwise(Near(1e-12), std::vector<double>{1 / deviation, 0, -1 / deviation, -2 / deviation}));
+  EXPECT_THAT(run("token_whiten"), Pointwise(Near(1e-12), std::vector<double>{1.5 / deviation, .5 / deviation,
+                                                                              -.5 / deviation, -1.5 / deviation}));
+  for (const std::string scale : {"group_std", "batch_std"}) {
+    EXPECT_NEAR(run(scale)[0], 1 / std::sqrt(2.0), 1e-12) << scale;
+  }
+}
+
+TEST(AdvantageTest, EveryBaselineTimesEveryScaleTimesEverySignIsFinite) {
+  AdvantageInput input = Input({0, 0, 1, 1, 2}, {1, 0, 0.5, 0.5, 1}, {3, 1, 2, 0, 4});
+  input.value.assign(10, 0.25);
+  for (const std::string baseline : {"none", "group_mean", "length_weighted_mean", "leave_one_out", "value"}) {
+    for (const std::string scale : {"none", "group_std", "minibatch_std", "batch_std", "token_whiten"}) {
+      for (const std::string sign : {"both", "positive_only"}) {
+        Knobs knobs(baseline, scale);
+        knobs.advantage.epsilon = 1e-6;
+        knobs.advantage.sign = sign;
+        const AdvantageResult result = knobs.Run(input);
+        double largest = 0;
+        for (double a : result.advantage) {
+          EXPECT_TRUE(std::isfinite(a)) << baseline << " " << scale;
+          EXPECT_TRUE(sign == "both" || a >= 0);
+          largest = std::max(largest, std::abs(a));
+        }
+        EXPECT_GT(largest, 0.1) << baseline << " " << scale;
+      }
+    }
+  }
+}
+
+TEST(AdvantageTest, ValuesMustCoverTheSampledTokens) {
   const Knobs knobs("value", "none");
-  const absl::Status status =
-      ComputeAdvantages(Input({0}, {1}), knobs.advantage, knobs.conventions, knobs.filter).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  const absl::Status status = ComputeAdvantages(Input({0}, {1}), knobs.algorithm).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("advantage.baseline"));
 }
 

@@ -35,6 +35,14 @@ TEST(AggregationTest, GlobalWeightsMatchTheDefinitions) {
   }
 }
 
+TEST(AggregationTest, TheConstantCanStandForEachSequence) {
+  ConventionsConfig conventions;
+  conventions.constant_per = "sequence";
+  ExpectNear(Weights("token_sum_const", "global", kAll, conventions), {1 / 150., 1 / 150., 1 / 150., 0});
+  conventions.empty_sequences = "count";
+  ExpectNear(Weights("token_sum_const", "global", kAll, conventions), {1 / 200., 1 / 200., 1 / 200., 0});
+}
+
 TEST(AggregationTest, GroupScopeAveragesOverGroups) {
   ExpectNear(Weights("token_mean", "group"), {1 / 12., 1 / 12., 1 / 12., 0});
   ExpectNear(Weights("seq_mean_token_mean", "group"), {1 / 8., 1 / 16., 1 / 12., 0});

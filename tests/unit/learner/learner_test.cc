@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "common/record_io.h"
 #include "learner_fixture.h"
 #include "model/score.h"
 
@@ -71,6 +72,53 @@ TEST(LearnerTest, TheSameBatchesGiveTheSameBits) {
     EXPECT_EQ(first.losses, second.losses);
     EXPECT_TRUE(at::equal(first.weights, second.weights));
   }
+}
+
+// What thinking control put in comes back from the queue and the journal as bytes, and nothing
+// about it but its place in the context reaches the update.
+TEST(LearnerTest, InjectedTokensAreContextAndNothingElse) {
+  const auto batches = Batches(1);
+  const auto with = [&](float behaviour, bool marked) {
+    std::vector<Group> groups;
+    for (Group group : batches[0]) {
+      for (Rollout& rollout : group.rollouts) {
+        rollout.tokens.insert(rollout.tokens.begin(), {7, 8});
+        rollout.logprobs.insert(rollout.logprobs.begin(), {behaviour, behaviour});
+        rollout.spans[0].count += 2;
+        if (marked) rollout.injected = {{0, 2}};
+      }
+      groups.push_back(DecodeGroup(EncodeGroup(group)).value());
+    }
+    return groups;
+  };
+  RunConfig config = TinyRun();
+  config.algorithm.auxiliary.positive_nll = 0.1;
+  const Trained zero = Train(config, {with(0, true)}, at::kDouble);
+  const Trained other = Train(config, {with(-40, true)}, at::kDouble);
+  EXPECT_EQ(zero.losses, other.losses);
+  EXPECT_TRUE(at::equal(zero.weights, other.weights));
+  const Trained unmarked = Train(config, {with(-40, false)}, at::kDouble);
+  EXPECT_FALSE(at::equal(zero.weights, unmarked.weights));
+
+  // The same tokens as part of the prompt are the same step.
+  std::vector<Group> as_prompt;
+  for (Group group : batches[0]) {
+    group.task.row.prompt_tokens.insert(group.task.row.prompt_tokens.end(), {7, 8});
+    as_prompt.push_back(std::move(group));
+  }
+  const Trained prompted = Train(config, {as_prompt}, at::kDouble);
+  EXPECT_NEAR(zero.losses[0], prompted.losses[0], 1e-12);
+  EXPECT_LE((zero.weights - prompted.weights).abs().max().item<double>(), 1e-9);
+
+  auto model = TinyModel(1);
+  MetricsRegistry metrics;
+  const StepReport report =
+      Learner::Create(config, model, metrics).value()->Step(with(0, true), 1).value();
+  int64_t sampled = 0;
+  for (const Group& group : batches[0])
+    for (const Rollout& rollout : group.rollouts) sampled += rollout.tokens.size();
+  EXPECT_LE(report.response_tokens, sampled);
+  EXPECT_LE(report.logprob_gap_tokens, sampled);
 }
 
 TEST(LearnerTest, OrderOfGroupsDoesNotMatter) {
@@ -248,12 +296,13 @@ TEST(LearnerTest, SnapshotCarriesVerifiedPayloadAndProbe) {
   EXPECT_EQ(manifest.probe_logprobs.size(), 23u);
 }
 
-TEST(LearnerTest, UnsupportedKnobsAreRefusedByName) {
+TEST(LearnerTest, WhatNoRunCanDoIsRefusedByName) {
   MetricsRegistry metrics;
   RunConfig config = TinyRun();
   config.algorithm.kl.kind = "k3";
-  config.algorithm.kl.coefficient = 0.1;
-  EXPECT_THAT(std::string(Learner::Create(config, TinyModel(1), metrics).status().message()), HasSubstr("kl.kind"));
+  config.algorithm.kl.where = "reward";
+  EXPECT_THAT(std::string(Learner::Create(config, TinyModel(1), metrics).status().message()),
+              HasSubstr("filter_sees_the_final_reward"));
   config = TinyRun();
   config.algorithm.advantage.baseline = "value";
   EXPECT_EQ(Learner::Create(config, TinyModel(1), metrics).status().code(), absl::StatusCode::kUnimplemented);

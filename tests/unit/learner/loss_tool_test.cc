@@ -178,8 +178,18 @@ TEST(LossToolTest, CorrectionsWeightTheTokenLossByConstants) {
   const double sequence[] = {1, std::exp(0.3), 1, std::exp(-0.4)};
   EXPECT_NEAR(Loss(correction({{"kind", "truncate"}, {"cap", 1.1}, {"level", "sequence"}})),
               expected([&](double, size_t i) { return std::min(sequence[i], 1.1); }), 1e-14);
-  EXPECT_NEAR(Loss(correction({{"kind", "geometric_reject"}, {"low", 0.89}, {"high", 1.2}})),
-              expected([&](double, size_t i) { return i == 1 ? 0.0 : 1.0; }), 1e-14);
+  Json reject = {{"kind", "geometric_reject"}, {"level", "sequence"}, {"low", 0.89}, {"high", 1.2}};
+  EXPECT_NEAR(Loss(correction(reject)), expected([&](double, size_t i) { return i == 1 ? 0.0 : 1.0; }), 1e-14);
+  reject["level"] = "token";  // each token by itself, kept whole or not at all
+  EXPECT_NEAR(Loss(correction(reject)),
+              expected([&](double w, size_t) { return w >= 0.89 && w <= 1.2 ? 1.0 : 0.0; }), 1e-14);
+}
+
+Json Opmd() {
+  Json request = With("/algorithm/objective", {{"kind", "opmd"}, {"ratio", "none"}, {"tau", 0.4}});
+  request["algorithm"]["aggregation"]["mode"] = "seq_mean_token_mean";
+  request["algorithm"]["kl"]["reference"] = "iterate";
+  return request;
 }
 
 TEST(LossToolTest, GradientsAgreeWithFiniteDifferences) {
@@ -193,6 +203,7 @@ TEST(LossToolTest, GradientsAgreeWithFiniteDifferences) {
     requests.push_back(With("/algorithm/kl", {{"kind", kind}, {"coefficient", 0.3}}));
   }
   requests.push_back(With("/algorithm/auxiliary/positive_nll", 0.3));
+  requests.push_back(Opmd());
   for (const Json& request : requests) {
     SCOPED_TRACE(request["algorithm"].dump());
     const Json gradient = LossTool(request).value()["grad_logprob"];
@@ -269,6 +280,61 @@ TEST(LossToolTest, DegenerateBatchesAreLegal) {
   EXPECT_EQ(Loss({{"batch", nothing}}), 0);
 }
 
+TEST(LossToolTest, OpmdIsTheSquaredResidualOfEachSequence) {
+  const Json request = Opmd();
+  const double advantage[] = {0.5, -0.5, -0.75, 0.75};
+  // Σ log π/π_ref over the sampled tokens; the third sequence is empty and is skipped.
+  const double log_ratio[] = {0.1 + 0.4 + 0.2, 0.1, 0, -0.5 + 0.2 - 0.1 + 0.2};
+  double expected = 0;
+  for (size_t i : {0, 1, 3}) expected += std::pow(advantage[i] - 0.4 * log_ratio[i], 2) / (2 * 0.4) / 3;
+  EXPECT_NEAR(Loss(request), expected, 1e-14);
+  const Json gradient = LossTool(request).value()["grad_logprob"];
+  // −(A·∇log π − (τ/2)·∇s²), the same at every sampled token.
+  for (size_t i : {0, 1, 3}) {
+    EXPECT_NEAR(gradient[i][0].get<double>(), -(advantage[i] - 0.4 * log_ratio[i]) / 3, 1e-14) << i;
+  }
+  EXPECT_EQ(gradient[1][1], 0);
+  // Without a reference of its own the batch is compared with the policy that sampled it.
+  Json iterate = request;
+  iterate["batch"].erase("logprob_reference");
+  Json same = request;
+  same["batch"]["logprob_reference"] = same["batch"]["logprob_behaviour"];
+  EXPECT_EQ(LossTool(iterate).value(), LossTool(same).value());
+}
+
+TEST(LossToolTest, FullKlAndValueLossAddTheirTerms) {
+  const double base = Loss(Request());
+  Json full = With("/algorithm/kl", {{"kind", "full"}, {"coefficient", 0.1}});
+  full["batch"]["kl_full"] = full["batch"]["entropy"];
+  EXPECT_NEAR(Loss(full), base + 0.1 * (0.5 + 0.25 + 1 + 2 + 1 + 1 + 0.125 + 3) / 8, 1e-14);
+
+  Json value = With("/algorithm/advantage/baseline", "value");
+  value["algorithm"]["auxiliary"] = {{"value_coefficient", 0.5}};
+  value["batch"]["value"] = {{0.1, 0.2, 0.3}, {-0.5, 9.0}, Json::array(), {1, 1, 1, 1}};
+  const Json with = LossTool(value).value();
+  EXPECT_NEAR(with["advantage"][0][2].get<double>(), 0.7, 1e-14);
+  // Targets are the rewards 1, 0, 2: ½ of squared errors, the masked value left out.
+  EXPECT_NEAR(with["metrics"]["value_loss"].get<double>(), 0.5 * (.81 + .64 + .49 + .25 + 4) / 8, 1e-14);
+  EXPECT_NEAR(with["grad_value"][1][0].get<double>(), 0.5 * -0.5 / 8, 1e-14);
+  EXPECT_EQ(with["grad_value"][1][1], 0);
+  value["algorithm"]["auxiliary"]["value_coefficient"] = 0;
+  EXPECT_NEAR(with["loss"].get<double>() - Loss(value), 0.5 * with["metrics"]["value_loss"].get<double>(), 1e-14);
+}
+
+TEST(LossToolTest, AdaptiveEntropyActsBelowItsTargetAndMovesTowardsIt) {
+  const double mean = (0.5 + 0.25 + 1 + 2 + 1 + 1 + 0.125 + 3) / 8;
+  const auto with_target = [&](double target) {
+    return LossTool(With("/algorithm/entropy", {{"kind", "adaptive"}, {"coefficient", 0.02}, {"target", target},
+                                                {"step", 0.005}, {"max", 0.022}}))
+        .value();
+  };
+  const Json below = with_target(mean + 0.1), above = with_target(mean - 0.1);
+  EXPECT_NEAR(below["loss"].get<double>(), Loss(Request()) - 0.02 * mean, 1e-14);
+  EXPECT_NEAR(below["metrics"]["entropy_coefficient_next"].get<double>(), 0.022, 1e-14);
+  EXPECT_NEAR(above["loss"].get<double>(), Loss(Request()), 1e-14);
+  EXPECT_NEAR(above["metrics"]["entropy_coefficient_next"].get<double>(), 0.015, 1e-14);
+}
+
 TEST(LossToolTest, ErrorsNameTheKey) {
   const auto expect = [](const Json& request, absl::StatusCode code, const std::string& part) {
     const absl::Status status = Error(request);
@@ -292,10 +358,9 @@ TEST(LossToolTest, ErrorsNameTheKey) {
   request["batch"].erase("logprob_reference");
   expect(request, invalid, "batch.logprob_reference");
   expect(With("/algorithm/correction", {{"kind", "truncate"}, {"anchor", "recomputed"}}), invalid, "cap");
-  const auto missing = absl::StatusCode::kUnimplemented;
-  expect(With("/algorithm/advantage/baseline", "value"), missing, "advantage.baseline");
-  expect(With("/algorithm/kl", {{"kind", "full"}, {"coefficient", 0.1}}), missing, "kl.kind");
-  expect(With("/algorithm/entropy/kind", "adaptive"), missing, "entropy.kind");
+  expect(With("/algorithm/advantage/baseline", "value"), invalid, "batch.value");
+  expect(With("/algorithm/kl", {{"kind", "full"}, {"coefficient", 0.1}}), invalid, "batch.kl_full");
+  expect(With("/algorithm/entropy/kind", "adaptive"), invalid, "algorithm.entropy.target");
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <random>
 
@@ -56,8 +57,7 @@ Step MakeStep(const AlgorithmConfig& algorithm, uint32_t seed) {
     step.input.tokens.push_back(length);
     step.sequences.push_back(std::move(sequence));
   }
-  AdvantageResult result =
-      ComputeAdvantages(step.input, algorithm.advantage, algorithm.conventions, algorithm.filter).value();
+  AdvantageResult result = ComputeAdvantages(step.input, algorithm).value();
   step.weight = TokenWeights(step.input.group, step.input.tokens, result.kept, algorithm.aggregation,
                              algorithm.conventions);
   step.advantage = std::move(result.advantage);
@@ -188,6 +188,69 @@ TEST(PolicyLossTest, CorrectionWeightsCarryNoGradient) {
   const at::Tensor gradient = torch::autograd::grad({loss}, {batch.logprob_T})[0];
   const at::Tensor weight_T = (batch.logprob_T.detach() - batch.behaviour_T).exp();
   EXPECT_LE((gradient + weight_T * batch.advantage_T * batch.weight_T).abs().max().item<double>(), 1e-14);
+}
+
+// One-token sequences of a tabular policy: `actions` were sampled, with these advantages.
+TokenBatch Tabular(const at::Tensor& log_policy, const std::vector<int64_t>& actions,
+                   const std::vector<double>& advantage, const at::Tensor& log_reference) {
+  TokenBatch batch;
+  batch.logprob_T = log_policy.index_select(0, Longs(actions));
+  batch.reference_T = batch.behaviour_T = log_reference.index_select(0, Longs(actions));
+  batch.advantage_T = Doubles(advantage);
+  batch.sequences = static_cast<int64_t>(actions.size());
+  batch.sequence_T = at::arange(batch.sequences, at::kLong);
+  batch.weight_T = at::full({batch.sequences}, 1.0 / static_cast<double>(batch.sequences), at::kDouble);
+  return batch;
+}
+
+TEST(PolicyLossTest, MirrorDescentWithItsExactNormaliserEndsAtTheTiltedPolicy) {
+  AlgorithmConfig algorithm;
+  algorithm.objective = {.kind = "opmd", .ratio = "none", .dual_clip = {}, .ratio_cap = {}, .tau = 0.5, .log_z = "logsumexp"};
+  algorithm.advantage.scale = "none";
+  algorithm.filter.zero_variance = "keep";
+  // From a uniform policy, each action once is its exact distribution.
+  AdvantageInput input;
+  input.reward = {1, 0.2, -0.5, 0, 0.7};
+  input.group.assign(5, 0);
+  input.tokens.assign(5, 1);
+  const std::vector<double> advantage = ComputeAdvantages(input, algorithm).value().advantage;
+  const at::Tensor log_uniform = at::full({5}, -std::log(5.0), at::kDouble);
+  at::Tensor logits = at::zeros({5}, at::kDouble).set_requires_grad(true);
+  for (int i = 0; i < 3000; ++i) {
+    const at::Tensor loss =
+        PolicyLoss(Tabular(logits.log_softmax(0), {0, 1, 2, 3, 4}, advantage, log_uniform), algorithm).value().loss;
+    const at::Tensor gradient = torch::autograd::grad({loss}, {logits})[0];
+    const at::NoGradGuard no_grad;
+    logits.sub_(2 * gradient);
+  }
+  const at::Tensor log_tilted = (Doubles(input.reward) / 0.5).log_softmax(0);
+  const at::Tensor log_policy = logits.detach().log_softmax(0);
+  EXPECT_LT((log_policy.exp() * (log_policy - log_tilted)).sum().item<double>(), 1e-6);
+}
+
+TEST(PolicyLossTest, TheMStepOfEmPolicyGradientIsStationaryAtTheRewardWeightedPolicy) {
+  AlgorithmConfig algorithm;
+  algorithm.objective.kind = "pg";
+  algorithm.objective.ratio = "none";
+  // π_old = (.1, .2, .3, .4) as ten samples, and what each action earns.
+  const std::vector<int64_t> actions = {0, 1, 1, 2, 2, 2, 3, 3, 3, 3};
+  const double reward[] = {1, 0.5, 0, 0.2};
+  std::vector<double> advantage;
+  for (int64_t action : actions) advantage.push_back(reward[action]);
+  const at::Tensor weighted = Doubles({.1 * 1, .2 * .5, 1e-30, .4 * .2});
+  const at::Tensor logits = weighted.log().set_requires_grad(true);
+  const at::Tensor log_old = Doubles({.1, .2, .3, .4}).log();
+  const at::Tensor loss = PolicyLoss(Tabular(logits.log_softmax(0), actions, advantage, log_old), algorithm).value().loss;
+  EXPECT_LE(torch::autograd::grad({loss}, {logits})[0].abs().max().item<double>(), 1e-12);
+  const at::Tensor policy = weighted / weighted.sum();
+  EXPECT_NEAR((policy * Doubles({1, .5, 0, .2})).sum().item<double>(), 0.592857, 1e-6);
+}
+
+TEST(PolicyLossTest, TheClippedValueLossTakesTheWorseOfTheTwo) {
+  const at::Tensor value = Doubles({1, 1, 1}), old = Doubles({0, 0.9, 3}), target = Doubles({2, 2, 0});
+  EXPECT_TRUE(at::allclose(ValueLoss(value, old, target, {}), Doubles({.5, .5, .5})));
+  // Held within ±0.5 of the old: 0.5, 1 and 2.5.
+  EXPECT_TRUE(at::allclose(ValueLoss(value, old, target, 0.5), Doubles({1.125, .5, 3.125})));
 }
 
 TEST(PolicyLossTest, SumsOfMicrobatchesAddUp) {

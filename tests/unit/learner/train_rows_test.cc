@@ -56,6 +56,17 @@ TEST(TrainRowsTest, LengthsThatDisagreeAreRefusedByName) {
   EXPECT_FALSE(CollectRows(std::vector<Group>{MakeGroup({rollout})}).ok());
 }
 
+TEST(TrainRowsTest, InjectedTokensAreFedToTheModelButNotLearntFrom) {
+  Rollout rollout = MakeRollout(VerdictStatus::kScored, 1.0);
+  rollout.injected = {{0, 1}, {2, 1}};
+  std::vector<Group> groups = {MakeGroup({rollout})};
+  const TrainRow row = CollectRows(groups).value().rows[0];
+  EXPECT_EQ(row.input_tokens(), 4);
+  EXPECT_EQ(row.sampled_tokens(), 1);
+  groups[0].rollouts[0].injected = {{2, 2}};
+  EXPECT_EQ(CollectRows(groups).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
 TEST(TrainRowsTest, NonFiniteBehaviourLogprobsLeaveTheStep) {
   Rollout rollout = MakeRollout(VerdictStatus::kScored, 1.0);
   rollout.logprobs[1] = std::numeric_limits<float>::quiet_NaN();
