@@ -199,11 +199,6 @@ class MarkdownWriter {
  private:
   template <class S>
   void Nest(const std::string& where, S& section) {
-std::optional<ThinkingParams> ThinkingOf(const RolloutSection& rollout) {
-  if (rollout.thinking.empty()) return std::nullopt;
-  return ThinkingFromJson(rollout.thinking).value();
-}
-
     MarkdownWriter nested(where);
     Visit(nested, section);
     if (!nested.rows.empty()) {
@@ -247,6 +242,11 @@ absl::StatusOr<RunConfig> ConfigFromJson(const Json& json) {
   if (config.verifiers.empty()) config.verifiers["math"].builtin = "math";
   RETURN_IF_ERROR(Validate(config));
   return config;
+}
+
+std::optional<ThinkingParams> ThinkingOf(const RolloutSection& rollout) {
+  if (rollout.thinking.empty()) return std::nullopt;
+  return ThinkingFromJson(rollout.thinking).value();
 }
 
 absl::StatusOr<AlgorithmConfig> AlgorithmFromJson(const Json& json) {

@@ -173,6 +173,15 @@ struct GeneratorSection {
   int32_t claim_groups = 4;            // groups claimed from the queue ahead of need
   double lease_s = 60;                 // renewed while the group is alive
   std::string device = "cpu";          // cpu | cuda
+  std::string engine = "fused";            // fused | torch
+  std::string weights_dtype = "float32";   // float32 | bfloat16 | int8
+  // The OpenAI-compatible endpoint; services/generator/http.
+  int32_t http_port = 0;               // 0: none; the i-th generator of a host listens on port + i
+  int32_t http_max_connections = 256;  // beyond it: 503
+  int32_t http_max_body_mib = 8;       // beyond it: 413
+  double http_timeout_s = 600;         // for a request; the longest that one may ask for
+  double http_idle_timeout_s = 30;     // a client that neither sends nor reads for so long is dropped
+  bool vllm_metric_aliases = false;
 };
 
 struct VerifierSection {
@@ -275,6 +284,9 @@ absl::StatusOr<RunConfig> LoadConfig(const std::string& path, const std::vector<
 // The `algorithm` block alone, from JSON (`tramontane loss`).
 absl::StatusOr<AlgorithmConfig> AlgorithmFromJson(const Json& json);
 
+// Of a validated configuration.
+std::optional<ThinkingParams> ThinkingOf(const RolloutSection& rollout);
+
 // Ranges, enumerations and combinations that cannot work.
 absl::Status Validate(const RunConfig& config);
 absl::Status ValidateAlgorithm(const AlgorithmConfig& algorithm);  // its part for the block alone
@@ -295,6 +307,3 @@ Json DerivedNumbers(const RunConfig& config);
 std::string ConfigReferenceMarkdown();
 
 }  // namespace tramontane
-// Of a validated configuration.
-std::optional<ThinkingParams> ThinkingOf(const RolloutSection& rollout);
-

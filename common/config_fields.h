@@ -212,6 +212,23 @@ void Visit(V& v, GeneratorSection& s) {
   v("claim_groups", s.claim_groups, "Groups claimed ahead of need.");
   v("lease_s", s.lease_s, "Lease on a claimed group, renewed while it is alive.");
   v("device", s.device, "cpu or cuda.");
+  v("engine", s.engine,
+    "fused (packed weights, CPU) or torch; models that fused does not know run on torch, with a line in "
+    "the log.");
+  v("weights_dtype", s.weights_dtype,
+    "float32, or what the fused engine rounds layer matrices to: bfloat16, int8 (scaled by output). Faster "
+    "where memory bandwidth binds; samples then differ from the trainer's policy.");
+  v("http_port", s.http_port,
+    "Port of the OpenAI-compatible HTTP endpoint, on the host of `bind`; the i-th generator listens on "
+    "port + i. 0: no endpoint.");
+  v("http_max_connections", s.http_max_connections, "Open HTTP connections; beyond it 503.");
+  v("http_max_body_mib", s.http_max_body_mib, "Largest HTTP request body; beyond it 413.");
+  v("http_timeout_s", s.http_timeout_s,
+    "Deadline of an HTTP request, and the longest that its timeout_s may ask for.");
+  v("http_idle_timeout_s", s.http_idle_timeout_s,
+    "An HTTP client that neither sends nor reads for so long is dropped, and its samples with it.");
+  v("vllm_metric_aliases", s.vllm_metric_aliases,
+    "The endpoint's /metrics repeats the main series under vLLM's names.");
 }
 
 template <class V>

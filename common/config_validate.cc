@@ -73,6 +73,15 @@ void CheckSandbox(const SandboxSection& c, Rules& r) {
   }
 }
 
+// What no model could do; the model's own range is checked when it is known.
+void CheckRoom(const ThinkingParams& thinking, int32_t max_new_tokens, Rules& r) {
+  const int32_t reserve = thinking.reserve.value_or(0);
+  r.Require(reserve >= 0 && reserve < max_new_tokens, "rollout.thinking.reserve",
+            "must be from 0 to below rollout.max_new_tokens");
+  r.Require(thinking.budget.value_or(0) <= max_new_tokens - reserve, "rollout.thinking.budget",
+            "does not fit into rollout.max_new_tokens less the reserve");
+}
+
 void CheckRollout(const RolloutSection& c, Rules& r) {
   r.Between("rollout.samples_per_group", c.samples_per_group, 1, 4096);
   r.Between("rollout.max_new_tokens", c.max_new_tokens, 1, 1 << 20);
@@ -81,6 +90,11 @@ void CheckRollout(const RolloutSection& c, Rules& r) {
   r.Require(c.top_p == 1.0, "rollout.top_p", why);
   r.Require(c.top_k == 0, "rollout.top_k", why);
   r.Require(c.min_p == 0.0, "rollout.min_p", why);
+  if (!c.thinking.empty()) {
+    const absl::StatusOr<ThinkingParams> thinking = ThinkingFromJson(c.thinking);
+    r.Require(thinking.ok(), "rollout.thinking", std::string(thinking.status().message()));
+    if (thinking.ok()) CheckRoom(*thinking, c.max_new_tokens, r);
+  }
 }
 
 void CheckSft(const SftSection& c, Rules& r) {
@@ -100,10 +114,6 @@ void CheckAlgorithm(const AlgorithmConfig& c, Rules& r) {
   r.OneOf("algorithm.advantage.sign", c.advantage.sign, {"both", "positive_only"});
   r.Between("algorithm.advantage.ddof", c.advantage.ddof, 0, 1);
   r.OneOf("algorithm.objective.kind", c.objective.kind, {"ppo_clip", "pg", "cispo", "opmd", "nll"});
-  if (!c.thinking.empty()) {
-    const absl::Status status = ThinkingFromJson(c.thinking).status();
-    r.Require(status.ok(), "rollout.thinking", std::string(status.message()));
-  }
   r.OneOf("algorithm.objective.ratio", c.objective.ratio, {"token", "sequence", "none"});
   r.OneOf("algorithm.objective.log_z", c.objective.log_z, {"mean", "logsumexp"});
   r.AtLeast("algorithm.objective.clip_low", c.objective.clip_low, 0);
@@ -180,6 +190,15 @@ void CheckGenerator(const RunConfig& c, Rules& r) {
   r.AtLeast("generator.claim_groups", g.claim_groups, 1);
   r.AtLeast("generator.lease_s", g.lease_s, 1);
   r.OneOf("generator.device", g.device, {"cpu", "cuda"});
+  r.OneOf("generator.engine", g.engine, {"fused", "torch"});
+  r.OneOf("generator.weights_dtype", g.weights_dtype, {"float32", "bfloat16", "int8"});
+  r.Require(g.engine == "fused" || g.weights_dtype == "float32", "generator.weights_dtype",
+            "only the fused engine rounds weights: use float32, or generator.engine fused");
+  r.Between("generator.http_port", g.http_port, 0, 65535 - std::max(0, g.count - 1));
+  r.Between("generator.http_max_connections", g.http_max_connections, 1, 1 << 16);
+  r.Between("generator.http_max_body_mib", g.http_max_body_mib, 1, 1 << 10);
+  r.Between("generator.http_timeout_s", g.http_timeout_s, 0.1, 86400);
+  r.Between("generator.http_idle_timeout_s", g.http_idle_timeout_s, 1, 3600);
 }
 
 void CheckServices(const RunConfig& c, Rules& r) {

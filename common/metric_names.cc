@@ -14,7 +14,10 @@ const std::vector<double> kTokens = {8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4
 const std::vector<MetricSpec>& AllMetrics() {
   static const std::vector<MetricSpec> metrics = {
       // --- generator
-      {"tramontane_generator_tokens_total", kCounter, "Tokens computed, by kind (generated, prompt).", {}},
+      {"tramontane_generator_tokens_total", kCounter, "Tokens, by kind (generated, prompt, injected by thinking control).", {}},
+      {"tramontane_generator_thinking_ends_total", kCounter, "Samples under thinking control, by what ended the thinking (model, exhausted; open: nothing did).", {}},
+      {"tramontane_generator_thinking_extensions_total", kCounter, "Ends of thinking that were taken back.", {}},
+      {"tramontane_generator_engine_info", kGauge, "1, with the engine that runs the model (fused, torch) and its instruction set (v4 AVX-512, v3 AVX2, base) and the type of its weights as labels.", {}},
       {"tramontane_generator_running_sequences", kGauge, "Sequences in the decode batch.", {}},
       {"tramontane_generator_waiting_sequences", kGauge, "Sequences waiting for a place.", {}},
       {"tramontane_generator_kv_blocks", kGauge, "KV cache blocks, by state (used, total).", {}},
@@ -28,6 +31,13 @@ const std::vector<MetricSpec>& AllMetrics() {
       {"tramontane_generator_weight_fetch_seconds", kHistogram, "Staging of a weight version, by phase (transfer, verify).", kSeconds},
       {"tramontane_generator_probe_gap", kGauge, "Largest probe log-probability difference at the last swap.", {}},
       {"tramontane_generator_groups_total", kCounter, "Groups by outcome (claimed, completed, released, failed, lost).", {}},
+      // --- generator: HTTP endpoint
+      {"tramontane_http_requests_total", kCounter, "HTTP requests answered, by route and status.", {}},
+      {"tramontane_http_unanswered_total", kCounter, "Completion requests not answered whole, by reason (client_left, slow_reader, deadline, shutdown).", {}},
+      {"tramontane_http_open_requests", kGauge, "Completion requests under way.", {}},
+      {"tramontane_http_request_seconds", kHistogram, "Time from a completion request to its end.", kSeconds},
+      {"tramontane_http_time_to_first_token_seconds", kHistogram, "Time from a completion request to a sample's first token.", kSeconds},
+      {"tramontane_http_inter_token_seconds", kHistogram, "Time between two tokens of a sample.", kSeconds},
       // --- verifier
       {"tramontane_verifier_queue_seconds", kHistogram, "Wait before execution.", kSeconds},
       {"tramontane_verifier_exec_seconds", kHistogram, "Execution of one verification.", kSeconds},

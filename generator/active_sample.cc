@@ -1,8 +1,10 @@
 #include "generator/active_sample.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "generator/core/philox.h"
+#include "generator/usage.h"
 
 namespace tramontane {
 namespace {
@@ -23,61 +25,144 @@ ActiveSample::ActiveSample(std::shared_ptr<const ActiveRequest> request, int32_t
   sequence_.tokens.reserve(sequence_.prompt_size + new_tokens);
   sequence_.tokens = asked.prompt_tokens;
   logprobs_.reserve(new_tokens);
-  const bool text = asked.on_chunk != nullptr || !asked.sampling.stop.empty();
+  const bool controlled = asked.plan != nullptr && asked.plan->controlled;
+  const bool text = asked.on_chunk != nullptr || !asked.sampling.stop.empty() || controlled;
   if (text && request_->tokenizer != nullptr) {
     decoder_.emplace(request_->tokenizer);
     stops_.emplace(asked.sampling.stop);
   }
+  if (!controlled) return;
+  control_.emplace(asked.plan);
+  prefilled_ = Inject(asked.plan->prefill, /*version=*/0);
 }
 
 double ActiveSample::NextDraw() const {
-  return UniformDraw(request_->request.sampling.seed, static_cast<uint32_t>(sample_index_),
-                     static_cast<uint32_t>(logprobs_.size()));
+  const SampleRequest& asked = request_->request;
+  return UniformDraw(asked.sampling.seed, static_cast<uint32_t>(asked.first_sample + sample_index_),
+                     static_cast<uint32_t>(asked.first_draw) + draws_);
 }
 
 std::optional<FinishReason> ActiveSample::Accept(const SampledToken& token, int64_t version) {
-  sequence_.tokens.push_back(token.token);
-  logprobs_.push_back(token.logprob);
-  Stamp(version);
-  std::optional<FinishReason> ended = Ended(token.token);
-  ended_by_token_ = ended == FinishReason::kStop;
-  // The token that ends a sample is not part of its text.
-  if (decoder_ && !ended_by_token_ && stops_->Push(decoder_->Push(token.token)))
-    ended = FinishReason::kStop;
-  const size_t text_end = stops_ ? stops_->certain() : 0;
-  if (request_->request.on_chunk) Stream(&token, version, text_end);
+  ++draws_;
+  if (prefilled_ > 0) Stamp(version, std::exchange(prefilled_, 0));
+  const bool stops = Stops(token.token);
+  std::optional<FinishReason> ended;
+  if (const ThinkRuling ruling = Rule(token.token, stops); ruling.keep) {
+    Append(token.token, token.logprob, version, /*injected=*/false);
+    if (!unsent_.empty() && !token.alternatives.empty()) {
+      unsent_.back().alternatives = {token.alternatives};
+    }
+    Stamp(version, 1);
+    ended_by_token_ = stops;
+    // The token that ends a sample is not part of its text.
+    if (stops || (decoder_ && stops_->Push(decoder_->Push(token.token))))
+      ended = FinishReason::kStop;
+  } else {
+    Drop(ruling.drop);
+    Stamp(version, Inject(*ruling.inject, version));
+  }
+  if (!ended && sequence_.size() >= request_->size_limit) ended = FinishReason::kLength;
+  if (!control_ || control_->pending() == 0) Flush(stops_ ? stops_->certain() : 0);
   return ended;
 }
 
-std::optional<FinishReason> ActiveSample::Ended(int32_t token) const {
+bool ActiveSample::Stops(int32_t token) const {
   const std::vector<int32_t>& stops = request_->stop_tokens;
-  if (std::find(stops.begin(), stops.end(), token) != stops.end()) return FinishReason::kStop;
-  if (sequence_.size() >= request_->size_limit) return FinishReason::kLength;
-  return std::nullopt;
+  return std::find(stops.begin(), stops.end(), token) != stops.end();
 }
 
-void ActiveSample::Stamp(int64_t version) {
-  if (spans_.empty() || spans_.back().version != version) spans_.push_back({version, 0});
-  ++spans_.back().count;
+ThinkRuling ActiveSample::Rule(int32_t token, bool stops) {
+  if (!control_) return {};
+  IncrementalDecoder probe = *decoder_;  // a token that is refused leaves no trace
+  return control_->Offer(probe.Push(token), stops, response_tokens());
 }
 
-// One chunk: a token if there is one, and text up to `text_end`.
-void ActiveSample::Stream(const SampledToken* token, int64_t version, size_t text_end) {
-  TokenChunk chunk;
-  chunk.sample_index = sample_index_;
-  chunk.version = version;
-  if (token != nullptr) {
-    chunk.tokens = {token->token};
-    chunk.logprobs = {token->logprob};
+void ActiveSample::Append(int32_t token, float logprob, int64_t version, bool injected) {
+  sequence_.tokens.push_back(token);
+  logprobs_.push_back(logprob);
+  if (!request_->request.on_chunk) return;
+  unsent_.push_back({.sample_index = sample_index_,
+                     .tokens = {token},
+                     .logprobs = {logprob},
+                     .version = version,
+                     .injected = injected,
+                     .text = {}});
+}
+
+int32_t ActiveSample::Inject(const std::vector<int32_t>& tokens, int64_t version) {
+  const int32_t room = request_->size_limit - sequence_.size();
+  const int32_t count = std::min(room, static_cast<int32_t>(tokens.size()));
+  if (count <= 0) return 0;
+  injected_.push_back({response_tokens(), count});
+  for (int32_t i = 0; i < count; ++i) {
+    Append(tokens[i], 0, version, /*injected=*/true);
+    stops_->Append(decoder_->Push(tokens[i]));
   }
+  return count;
+}
+
+void ActiveSample::Drop(int32_t count) {
+  if (count == 0) return;
+  sequence_.Rewind(sequence_.size() - count);
+  logprobs_.resize(response_tokens());
+  if (!unsent_.empty()) unsent_.resize(unsent_.size() - count);
+  for (int32_t left = count; left > 0;) {
+    VersionSpan& span = spans_.back();
+    const int32_t taken = std::min(left, span.count);
+    span.count -= taken;
+    left -= taken;
+    if (span.count == 0) spans_.pop_back();
+  }
+  RebuildText();
+}
+
+void ActiveSample::RebuildText() {
+  decoder_.emplace(request_->tokenizer);
+  stops_.emplace(request_->request.sampling.stop);
+  auto injected = injected_.begin();
+  for (int32_t i = 0; i < response_tokens(); ++i) {
+    while (injected != injected_.end() && i >= injected->begin + injected->count) ++injected;
+    const std::string piece = decoder_->Push(sequence_.tokens[sequence_.prompt_size + i]);
+    const bool sampled = injected == injected_.end() || i < injected->begin;
+    if (sampled) {
+      stops_->Push(piece);
+    } else {
+      stops_->Append(piece);
+    }
+  }
+}
+
+void ActiveSample::Stamp(int64_t version, int32_t count) {
+  if (count == 0) return;
+  if (spans_.empty() || spans_.back().version != version) spans_.push_back({version, 0});
+  spans_.back().count += count;
+}
+
+// Sends what is held, and text up to `text_end`.
+void ActiveSample::Flush(size_t text_end) {
+  if (!request_->request.on_chunk) return;
   if (stops_ && text_end > streamed_) {
-    chunk.text = stops_->text().substr(streamed_, text_end - streamed_);
+    if (unsent_.empty())
+      unsent_.push_back({.sample_index = sample_index_,
+                         .tokens = {},
+                         .logprobs = {},
+                         .version = spans_.empty() ? 0 : spans_.back().version,
+                         .text = {}});
+    unsent_.back().text = stops_->text().substr(streamed_, text_end - streamed_);
     streamed_ = text_end;
   }
-  request_->request.on_chunk(std::move(chunk));
+  for (TokenChunk& chunk : unsent_) request_->request.on_chunk(std::move(chunk));
+  unsent_.clear();
 }
 
 void ActiveSample::Finish(FinishReason reason, double generate_seconds) {
+  if (prefilled_ > 0) {  // no version ever sampled here: there is no response
+    sequence_.Rewind(sequence_.prompt_size);
+    logprobs_.clear();
+    injected_.clear();
+    unsent_.clear();
+    RebuildText();
+  }
   Rollout rollout;
   rollout.sample_index = sample_index_;
   rollout.tokens.assign(sequence_.tokens.begin() + sequence_.prompt_size, sequence_.tokens.end());
@@ -89,12 +174,15 @@ void ActiveSample::Finish(FinishReason reason, double generate_seconds) {
     // Bytes that were held back cannot complete a stop string any more than the text could.
     if (!stopped_by_string) stops_->Push(decoder_->Finish());
     rollout.text = stops_->text();
-    if (request_->request.on_chunk && streamed_ < rollout.text.size())
-      Stream(nullptr, spans_.empty() ? 0 : spans_.back().version, rollout.text.size());
+    Flush(rollout.text.size());
   } else {
     rollout.text = FinalText();
   }
   rollout.spans = std::move(spans_);
+  rollout.injected = std::move(injected_);
+  if (request_->request.plan != nullptr)
+    rollout.usage =
+        CountUsage(*request_->request.plan, rollout, ended_by_token_, request_->tokenizer);
   request_->request.on_finished(std::move(rollout));
 }
 

@@ -1,5 +1,5 @@
-// One sample from its first token to its finished Rollout: stop rules, text, version spans.
-// Engine thread only.
+// One sample from its first token to its finished Rollout: stop rules, thinking control, text,
+// version spans. Engine thread only.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 #include "generator/core/sampler.h"
 #include "generator/core/sequence.h"
 #include "generator/core/stop_strings.h"
+#include "generator/core/think_control.h"
 #include "generator/engine.h"
 #include "text/tokenizer.h"
 
@@ -33,19 +34,29 @@ class ActiveSample {
   Sequence& sequence() { return sequence_; }
   const ActiveRequest& request() const { return *request_; }
   int32_t sample_index() const { return sample_index_; }
+  const ThinkControl* thinking() const { return control_ ? &*control_ : nullptr; }
+  int32_t injected_tokens() const { return static_cast<int32_t>(CountTokens(injected_)); }
 
-  // The draw for the next token: a function of seed, sample index and response position only.
+  // The draw for the next token: a function of seed, sample index and number of draws only.
   double NextDraw() const;
-  // Takes the drawn token, streams it, and says whether it ended the sample.
-  // `token.finite` must hold.
+  // Takes the drawn token, or what thinking control puts in its place, streams it, and says
+  // whether it ended the sample. `token.finite` must hold.
   std::optional<FinishReason> Accept(const SampledToken& token, int64_t version);
   // Streams what is left of the text and hands the rollout to the request's callback.
   void Finish(FinishReason reason, double generate_seconds);
 
  private:
-  std::optional<FinishReason> Ended(int32_t token) const;
-  void Stamp(int64_t version);
-  void Stream(const SampledToken* token, int64_t version, size_t text_end);
+  int32_t response_tokens() const { return sequence_.size() - sequence_.prompt_size; }
+  bool Stops(int32_t token) const;
+  ThinkRuling Rule(int32_t token, bool stops);
+  void Append(int32_t token, float logprob, int64_t version, bool injected);
+  // As many as there is room for; the caller stamps them.
+  int32_t Inject(const std::vector<int32_t>& tokens, int64_t version);
+  void Drop(int32_t count);
+  // Decodes the response anew, after tokens were taken back.
+  void RebuildText();
+  void Stamp(int64_t version, int32_t count);
+  void Flush(size_t text_end);
   std::string FinalText() const;
 
   const std::shared_ptr<const ActiveRequest> request_;
@@ -53,11 +64,16 @@ class ActiveSample {
   Sequence sequence_;
   std::vector<float> logprobs_;
   std::vector<VersionSpan> spans_;
+  std::vector<TokenSpan> injected_;
+  int32_t prefilled_ = 0;  // injected before any version sampled: stamped with the first draw
+  uint32_t draws_ = 0;
   bool ended_by_token_ = false;
-  // Text while it grows; only for requests that stream or have stop strings.
+  std::optional<ThinkControl> control_;
+  // Text while it grows; only for requests that stream, have stop strings or control thinking.
   std::optional<IncrementalDecoder> decoder_;
   std::optional<StopStrings> stops_;
-  size_t streamed_ = 0;  // bytes of text already sent
+  std::vector<TokenChunk> unsent_;  // one per token; held while control may take them back
+  size_t streamed_ = 0;             // bytes of text already sent
 };
 
 }  // namespace tramontane

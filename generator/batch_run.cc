@@ -7,6 +7,7 @@
 #include "common/metrics.h"
 #include "common/status.h"
 #include "model/checkpoint.h"
+#include "model/transformer.h"
 
 namespace tramontane {
 namespace {
@@ -61,6 +62,7 @@ int64_t BlocksNeeded(const std::vector<std::vector<int32_t>>& prompts, int32_t m
 absl::StatusOr<LoadedModel> LoadModel(const std::string& model_dir) {
   LoadedModel loaded;
   ASSIGN_OR_RETURN(loaded.tokenizer, Tokenizer::Load(model_dir));
+  ASSIGN_OR_RETURN(loaded.thinking, LoadThinkingProfile(model_dir));
   ASSIGN_OR_RETURN(loaded.model, LoadTransformer(model_dir));
   return loaded;
 }
@@ -77,6 +79,7 @@ absl::StatusOr<std::vector<std::vector<Rollout>>> RunBatch(
   options.kv_blocks = static_cast<int32_t>(std::min<int64_t>(
       options.kv_blocks, BlocksNeeded(prompts, sampling.max_new_tokens, samples_per_prompt, options,
                                       loaded.model->config().max_position_embeddings)));
+  options.thinking = loaded.thinking;
   Results results(prompts.size(), samples_per_prompt);
   MetricsRegistry metrics;
   // Last, so that its thread has ended before what its callbacks use goes away.

@@ -10,14 +10,16 @@
 #include "absl/status/statusor.h"
 #include "common/rollout.h"
 #include "generator/engine.h"
-#include "model/transformer.h"
 #include "text/tokenizer.h"
 
 namespace tramontane {
 
+class Transformer;
+
 struct LoadedModel {
   std::shared_ptr<Transformer> model;
   std::shared_ptr<const Tokenizer> tokenizer;
+  ThinkingProfile thinking;
 };
 absl::StatusOr<LoadedModel> LoadModel(const std::string& model_dir);
 

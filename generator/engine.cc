@@ -2,6 +2,8 @@
 
 #include <c10/util/Exception.h>
 
+#include <algorithm>
+#include <cmath>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -10,11 +12,14 @@
 
 #include "common/status.h"
 #include "generator/core/sampler.h"
+#include "generator/core/thinking_plan.h"
 #include "generator/engine_inbox.h"
 #include "generator/engine_loop.h"
+#include "generator/make_decoder.h"
 #include "generator/weight_gate.h"
 #include "model/guard_torch.h"
 #include "model/transformer.h"
+#include "model/weights/flatten.h"
 
 namespace tramontane {
 namespace {
@@ -59,6 +64,10 @@ absl::Status CheckRequest(const SampleRequest& request, const ModelConfig& confi
   RETURN_IF_ERROR(CheckTokens("prompt_tokens", request.prompt_tokens, config.vocab_size));
   RETURN_IF_ERROR(
       CheckTokens("stop_token_ids", request.sampling.stop_token_ids, config.vocab_size));
+  for (const auto& [token, bias] : request.rules.logit_bias) {
+    RETURN_IF_ERROR(CheckTokens("logit_bias", {token}, config.vocab_size));
+    if (!std::isfinite(bias)) return absl::InvalidArgumentError("logit_bias must be finite");
+  }
   for (const std::string& stop : request.sampling.stop) {
     if (stop.empty() || stop.size() > kMaxStopStringBytes)
       return absl::InvalidArgumentError("stop: each string must have 1 to " +
@@ -68,23 +77,60 @@ absl::Status CheckRequest(const SampleRequest& request, const ModelConfig& confi
   return absl::OkStatus();
 }
 
+// Control follows the text, so text must come with the tokens.
+absl::Status CheckTagsDecode(const ThinkingPlan& plan,
+                             const std::shared_ptr<const Tokenizer>& tokenizer) {
+  ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
+                   tokenizer->Encode(plan.open + plan.close + " ", false));
+  IncrementalDecoder decoder(tokenizer);
+  std::string text;
+  for (int32_t token : tokens) text += decoder.Push(token);
+  if (text.find(plan.close) != std::string::npos) return absl::OkStatus();
+  return absl::InvalidArgumentError("thinking: this tokenizer does not give back \"" + plan.close +
+                                    "\" token by token");
+}
+
+absl::StatusOr<std::shared_ptr<const ThinkingPlan>> PlanFor(
+    const SampleRequest& request, const std::shared_ptr<const Tokenizer>& tokenizer,
+    const ThinkingProfile& profile, int64_t size_limit) {
+  const std::optional<ThinkingParams>& thinking = request.sampling.thinking;
+  if (tokenizer == nullptr) {
+    if (thinking) return absl::InvalidArgumentError("thinking: this model has no tokenizer");
+    return nullptr;
+  }
+  ASSIGN_OR_RETURN(const std::string prompt, tokenizer->Decode(request.prompt_tokens, false));
+  const int64_t left = size_limit - static_cast<int64_t>(request.prompt_tokens.size());
+  const auto room =
+      static_cast<int32_t>(std::min<int64_t>(left, request.sampling.max_new_tokens));
+  ASSIGN_OR_RETURN(ThinkingPlan plan,
+                   PlanThinking(thinking, profile, prompt, room, [&](const std::string& text) {
+                     return tokenizer->Encode(text, /*add_special_tokens=*/false);
+                   }));
+  if (plan.controlled) RETURN_IF_ERROR(CheckTagsDecode(plan, tokenizer));
+  return std::make_shared<const ThinkingPlan>(std::move(plan));
+}
+
 }  // namespace
 
 class Engine::Impl {
  public:
-  Impl(const EngineOptions& options, std::shared_ptr<Transformer> model,
+  Impl(const EngineOptions& options, const Transformer& model, std::unique_ptr<Decoder> decoder,
        std::shared_ptr<const Tokenizer> tokenizer, MetricsRegistry& metrics)
-      : model_(model),
-        has_tokenizer_(tokenizer != nullptr),
+      : config_(model.config()),
+        tokenizer_(tokenizer),
+        profile_(options.thinking),
         inbox_(options.max_waiting_sequences),
-        gate_(*model, options.initial_version),
-        loop_(options, std::move(model), std::move(tokenizer), inbox_, gate_, metrics),
+        decoder_(std::move(decoder)),
+        gate_(EntriesOf(model), config_.vocab_size, *decoder_, options.initial_version),
+        loop_(options, config_, *decoder_, std::move(tokenizer), inbox_, gate_, metrics),
         thread_([this] { loop_.Run(); }) {}
 
   ~Impl() { inbox_.Close(); }
 
   absl::Status Submit(SampleRequest request) {
-    RETURN_IF_ERROR(CheckRequest(request, model_->config(), has_tokenizer_, loop_.size_limit()));
+    RETURN_IF_ERROR(
+        CheckRequest(request, config_, tokenizer_ != nullptr, loop_.size_limit()));
+    ASSIGN_OR_RETURN(request.plan, PlanFor(request, tokenizer_, profile_, loop_.size_limit()));
     return inbox_.Submit(std::move(request));
   }
   void Cancel(const std::string& id) { inbox_.Cancel(id); }
@@ -111,13 +157,16 @@ class Engine::Impl {
   }
 
   EngineStats stats() const { return loop_.stats(); }
+  int64_t size_limit() const { return loop_.size_limit(); }
 
  private:
-  const std::shared_ptr<Transformer> model_;
-  const bool has_tokenizer_;
+  const ModelConfig config_;
+  const std::shared_ptr<const Tokenizer> tokenizer_;
+  const ThinkingProfile profile_;
   std::mutex commit_mutex_;
   std::optional<CommitResult> last_commit_;  // guarded by commit_mutex_
   EngineInbox inbox_;
+  const std::unique_ptr<Decoder> decoder_;
   WeightGate gate_;
   EngineLoop loop_;
   std::jthread thread_;  // last: joins before the others die
@@ -128,9 +177,11 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
                                                        std::shared_ptr<const Tokenizer> tokenizer,
                                                        MetricsRegistry& metrics) {
   RETURN_IF_ERROR(CheckOptions(options));
+  ASSIGN_OR_RETURN(std::unique_ptr<Decoder> decoder, MakeDecoder(options, model, metrics));
   std::unique_ptr<Impl> impl;
   RETURN_IF_ERROR(GuardTorch([&] {
-    impl = std::make_unique<Impl>(options, std::move(model), std::move(tokenizer), metrics);
+    impl = std::make_unique<Impl>(options, *model, std::move(decoder), std::move(tokenizer),
+                                  metrics);
   }));
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
@@ -147,5 +198,6 @@ absl::StatusOr<CommitResult> Engine::CommitWeights(int64_t version, int64_t trai
   return impl_->Commit(version, trainer_epoch);
 }
 EngineStats Engine::stats() const { return impl_->stats(); }
+int64_t Engine::size_limit() const { return impl_->size_limit(); }
 
 }  // namespace tramontane

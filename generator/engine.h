@@ -15,6 +15,9 @@
 #include "absl/status/statusor.h"
 #include "common/metrics.h"
 #include "common/rollout.h"
+#include "generator/core/sampler.h"
+#include "generator/core/thinking_plan.h"
+#include "generator/draw_rules.h"
 #include "model/weights/manifest.h"
 #include "text/tokenizer.h"
 
@@ -23,6 +26,9 @@ namespace tramontane {
 class Transformer;
 
 struct EngineOptions {
+  std::string engine = "fused";  // fused | torch; fused falls back where a model needs torch
+  // float32 | bfloat16 | int8: what the fused engine rounds the layers' matrices to.
+  std::string weights_dtype = "float32";
   int32_t threads = 1;
   int32_t max_running_sequences = 128;
   int32_t max_waiting_sequences = 1024;
@@ -30,14 +36,23 @@ struct EngineOptions {
   int32_t kv_blocks = 4096;
   int32_t prefill_chunk_tokens = 512;
   int64_t initial_version = 0;
+  ThinkingProfile thinking = {};  // what the model publishes about its thinking
 };
 
 struct TokenChunk {
   int32_t sample_index = 0;
   std::vector<int32_t> tokens;
   std::vector<float> logprobs;
+  std::vector<std::vector<TokenLogprob>> alternatives = {};  // of each token, if asked for
   int64_t version = 0;
+  bool injected = false;  // put in, not sampled: the log-probabilities mean nothing
   std::string text;
+};
+
+// Of a prompt's tokens but for the first, which follows nothing; at temperature 1.
+struct PromptLogprobs {
+  std::vector<float> logprobs;
+  std::vector<std::vector<TokenLogprob>> alternatives;
 };
 
 // `n` samples of one prompt. Callbacks run on the engine thread: they must not block.
@@ -46,8 +61,15 @@ struct SampleRequest {
   std::vector<int32_t> prompt_tokens;
   SamplingParams sampling;
   int32_t n = 1;
+  // A response that goes on where an earlier request left off draws as if it had never stopped:
+  // sample i from stream first_sample + i, beginning with its draw first_draw.
+  int32_t first_sample = 0, first_draw = 0;
+  DrawRules rules = {};
+  int32_t top_logprobs = 0;  // alternatives reported beside each token
+  std::function<void(PromptLogprobs)> on_prompt = {};  // may be empty; once, before the first chunk
   std::function<void(TokenChunk)> on_chunk;  // may be empty: no streaming
   std::function<void(Rollout)> on_finished;  // once per sample
+  std::shared_ptr<const ThinkingPlan> plan;  // made by Submit; null without a tokenizer
 };
 
 struct CommitResult {
@@ -89,6 +111,7 @@ class Engine {
   absl::StatusOr<CommitResult> CommitWeights(int64_t version, int64_t trainer_epoch);
 
   EngineStats stats() const;
+  int64_t size_limit() const;  // tokens of prompt and response together
 
  private:
   class Impl;

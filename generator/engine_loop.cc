@@ -1,15 +1,11 @@
 #include "generator/engine_loop.h"
 
-#include <ATen/ATen.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "generator/intra_op_threads.h"
-#include "model/guard_torch.h"
-#include "model/transformer.h"
+#include "common/status.h"
 
 namespace tramontane {
 namespace {
@@ -23,27 +19,20 @@ SchedulerOptions ForScheduler(const EngineOptions& options) {
           .prefill_chunk_tokens = options.prefill_chunk_tokens};
 }
 
-at::ScalarType DtypeOf(const Transformer& model) {
-  return model.NamedWeights().front().second.scalar_type();
-}
-
 }  // namespace
 
-EngineLoop::EngineLoop(const EngineOptions& options, std::shared_ptr<Transformer> model,
+EngineLoop::EngineLoop(const EngineOptions& options, const ModelConfig& config, Decoder& decoder,
                        std::shared_ptr<const Tokenizer> tokenizer, EngineInbox& inbox,
                        WeightGate& gate, MetricsRegistry& metrics)
     : options_(options),
-      model_(std::move(model)),
+      config_(config),
+      decoder_(decoder),
       tokenizer_(std::move(tokenizer)),
       inbox_(inbox),
       gate_(gate),
       metrics_(metrics, options.kv_blocks),
       scheduler_(ForScheduler(options)),
-      size_limit_(std::min(model_->config().max_position_embeddings, scheduler_.capacity_tokens())),
-      cache_(model_->config(), options.kv_blocks, options.kv_block_tokens, DtypeOf(*model_)),
-      batch_(model_->config(), cache_, options.kv_block_tokens,
-             options.max_running_sequences + options.prefill_chunk_tokens, DtypeOf(*model_),
-             options.threads),
+      size_limit_(std::min(config_.max_position_embeddings, scheduler_.capacity_tokens())),
       born_(std::chrono::steady_clock::now()) {
   stats_.version = options.initial_version;
   metrics_.Version(options.initial_version);
@@ -51,9 +40,6 @@ EngineLoop::EngineLoop(const EngineOptions& options, std::shared_ptr<Transformer
 }
 
 void EngineLoop::Run() {
-  SetIntraOpThreadsHere(options_.threads);
-  // Parameters are ordinary tensors made elsewhere; nothing computed here is ever differentiated.
-  const c10::InferenceMode inference;
   while (true) {
     const bool idle = samples_.empty();
     const auto before = std::chrono::steady_clock::now();
@@ -80,12 +66,11 @@ void EngineLoop::Handle(EngineWork work) {
 }
 
 void EngineLoop::Admit(SampleRequest request) {
-  const ModelConfig& config = model_->config();
   auto shared = std::make_shared<ActiveRequest>();
   shared->stop_tokens = request.sampling.stop_token_ids;
   if (!request.sampling.ignore_eos)
-    shared->stop_tokens.insert(shared->stop_tokens.end(), config.eos_token_ids.begin(),
-                               config.eos_token_ids.end());
+    shared->stop_tokens.insert(shared->stop_tokens.end(), config_.eos_token_ids.begin(),
+                               config_.eos_token_ids.end());
   shared->size_limit = static_cast<int32_t>(std::min<int64_t>(
       size_limit_,
       static_cast<int64_t>(request.prompt_tokens.size()) + request.sampling.max_new_tokens));
@@ -97,6 +82,12 @@ void EngineLoop::Admit(SampleRequest request) {
     const uint64_t id = next_sequence_++;
     const auto [entry, inserted] = samples_.try_emplace(
         id, LiveSample{ActiveSample(shared, i, id, number), std::chrono::steady_clock::now()});
+    if (!shared->request.rules.empty())
+      entry->second.rules.emplace(shared->request.rules, shared->stop_tokens);
+    if (i == 0 && shared->request.on_prompt) {
+      entry->second.prompt.emplace();
+      entry->second.sample.sequence().scores_prompt = true;
+    }
     scheduler_.Add(entry->second.sample.sequence());
     live.sequences.push_back(id);
   }
@@ -110,19 +101,20 @@ void EngineLoop::Cancel(const std::string& id) {
   for (uint64_t sequence : sequences) Finish(sequence, FinishReason::kAborted);
 }
 
-absl::StatusOr<CommitResult> EngineLoop::Commit(const StagedWeights& weights) {
+absl::StatusOr<CommitResult> EngineLoop::Commit(StagedWeights& weights) {
   const auto before = std::chrono::steady_clock::now();
   const WeightManifest& manifest = weights.manifest;
-  const absl::StatusOr<double> gap = ApplyWeights(*model_, weights);
+  const absl::StatusOr<double> gap = ApplyWeights(decoder_, weights);
   if (!gap.ok()) {
     BecomeUnhealthy("weight version " + std::to_string(manifest.version) + ": " +
                     std::string(gap.status().message()));
     return gap.status();
   }
-  if (*gap > manifest.probe_tolerance) {
+  const double tolerance = std::max(manifest.probe_tolerance, decoder_.RoundingTolerance());
+  if (*gap > tolerance) {
     const std::string why = "probe of weight version " + std::to_string(manifest.version) +
                             " differs by " + std::to_string(*gap) + ", more than " +
-                            std::to_string(manifest.probe_tolerance);
+                            std::to_string(tolerance);
     BecomeUnhealthy(why);
     return absl::DataLossError(why);
   }
@@ -144,9 +136,9 @@ absl::StatusOr<CommitResult> EngineLoop::Commit(const StagedWeights& weights) {
 void EngineLoop::Step() {
   const auto before = std::chrono::steady_clock::now();
   const StepPlan& plan = scheduler_.Plan();
-  at::Tensor logits_RV;
-  if (absl::Status status = Forward(plan, logits_RV); !status.ok()) {
-    BecomeUnhealthy("a step failed: " + std::string(status.message()));
+  const absl::StatusOr<LogitRows> logits = decoder_.Forward(plan);
+  if (!logits.ok()) {
+    BecomeUnhealthy("a step failed: " + std::string(logits.status().message()));
     AbortAll(FinishReason::kError);
     return;
   }
@@ -156,7 +148,7 @@ void EngineLoop::Step() {
   const uint64_t generated_before = stats_.generated_tokens;
   stats_.prompt_tokens += plan.prefill_tokens;
   const int32_t prompt_tokens = plan.prefill_tokens;
-  if (plan.sampled_rows > 0) Sample(plan, logits_RV);
+  if (plan.logit_rows > 0) Sample(plan, *logits);
   const double seconds = SecondsSince(before);
   stats_.busy_seconds += seconds;
   RefreshStats();
@@ -164,28 +156,20 @@ void EngineLoop::Step() {
                 prompt_tokens);
 }
 
-absl::Status EngineLoop::Forward(const StepPlan& plan, at::Tensor& logits_RV) {
-  return GuardTorch([&] {
-    cache_.Copy(plan.copies);
-    batch_.Build(plan);
-    const at::Tensor hidden_TD = model_->Forward(batch_.tokens_T(), batch_.positions_T(), batch_);
-    if (plan.sampled_rows > 0)
-      logits_RV = model_->Logits(batch_.SampledRows(hidden_TD)).contiguous();
-  });
-}
-
-void EngineLoop::Sample(const StepPlan& plan, const at::Tensor& logits_RV) {
-  const size_t vocab = static_cast<size_t>(logits_RV.size(1));
-  const float* row = logits_RV.const_data_ptr<float>();
+void EngineLoop::Sample(const StepPlan& plan, const LogitRows& logits) {
+  int64_t row = 0;
   std::vector<std::pair<uint64_t, FinishReason>> finished;
   std::string broken;
   for (const StepItem& item : plan.items) {
+    if (item.logit_rows == 0) continue;
+    LiveSample& live = samples_.at(item.sequence->id);
+    if (live.prompt)
+      ScorePrompt(live, item.start + item.count - item.logit_rows, logits, row, item.logit_rows);
+    row += item.logit_rows;
     if (!item.samples) continue;
-    ActiveSample& sample = samples_.at(item.sequence->id).sample;
-    const SampledToken token =
-        sampler_.Sample({row, vocab}, sample.request().request.sampling, sample.NextDraw());
-    row += vocab;
-    if (!token.finite) {
+    const ActiveSample& sample = live.sample;
+    const absl::StatusOr<SampledToken> token = Draw(live, logits[row - 1]);
+    if (token.ok() && !token->finite) {
       broken = "non-finite logits at weight version " + std::to_string(stats_.version) +
                ", request " + sample.request().request.id + ", sample " +
                std::to_string(sample.sample_index()) + ", position " +
@@ -193,9 +177,13 @@ void EngineLoop::Sample(const StepPlan& plan, const at::Tensor& logits_RV) {
       finished.emplace_back(item.sequence->id, FinishReason::kError);
       continue;
     }
-    ++stats_.generated_tokens;
-    if (const auto reason = sample.Accept(token, stats_.version))
-      finished.emplace_back(item.sequence->id, *reason);
+    const auto ended = token.ok() ? Take(live, *token) : token.status();
+    if (!ended.ok()) {
+      LogWarn("sample_failed", {{"request", sample.request().request.id}, {"error", ended.status()}});
+      finished.emplace_back(item.sequence->id, FinishReason::kError);
+    } else if (ended->has_value()) {
+      finished.emplace_back(item.sequence->id, **ended);
+    }
   }
   for (const auto& [sequence_id, reason] : finished) Finish(sequence_id, reason);
   if (!broken.empty()) {
@@ -204,11 +192,61 @@ void EngineLoop::Sample(const StepPlan& plan, const at::Tensor& logits_RV) {
   }
 }
 
+void EngineLoop::ScorePrompt(LiveSample& live, int32_t start, const LogitRows& logits,
+                             int64_t first_row, int32_t rows) {
+  const SampleRequest& asked = live.sample.request().request;
+  const std::vector<int32_t>& tokens = asked.prompt_tokens;
+  const auto last = static_cast<int32_t>(tokens.size()) - 1;
+  SamplingParams own;  // the model's own distribution
+  own.temperature = 0;
+  for (int32_t i = 0; i < rows && start + i < last; ++i) {
+    // What was computed before a preemption is computed again, and is here already.
+    if (start + i < static_cast<int32_t>(live.prompt->logprobs.size())) continue;
+    const std::span<const float> row = logits[first_row + i];
+    live.prompt->logprobs.push_back(sampler_.Logprob(row, tokens[start + i + 1]));
+    live.prompt->alternatives.push_back(
+        asked.top_logprobs > 0 ? sampler_.Likeliest(row, own, asked.top_logprobs)
+                               : std::vector<TokenLogprob>());
+  }
+  if (static_cast<int32_t>(live.prompt->logprobs.size()) < last) return;
+  asked.on_prompt(*std::move(live.prompt));
+  live.prompt.reset();
+}
+
+absl::StatusOr<SampledToken> EngineLoop::Draw(LiveSample& live, std::span<const float> logits_V) {
+  const SampleRequest& asked = live.sample.request().request;
+  RuledDraw::Row row{logits_V, {}};
+  if (live.rules) {
+    ASSIGN_OR_RETURN(row, live.rules->Apply(logits_V));
+  }
+  SampledToken token = sampler_.Sample(row.logits, asked.sampling, live.sample.NextDraw());
+  if (!token.finite) return token;
+  if (asked.top_logprobs > 0)
+    token.alternatives = sampler_.Likeliest(row.logits, asked.sampling, asked.top_logprobs);
+  token.token = row.IdOf(token.token);
+  for (TokenLogprob& other : token.alternatives) other.token = row.IdOf(other.token);
+  return token;
+}
+
+absl::StatusOr<std::optional<FinishReason>> EngineLoop::Take(LiveSample& live,
+                                                             const SampledToken& token) {
+  ++stats_.generated_tokens;
+  std::optional<FinishReason> ended = live.sample.Accept(token, stats_.version);
+  if (ended || !live.rules) return ended;
+  const Sequence& sequence = live.sample.sequence();
+  ASSIGN_OR_RETURN(
+      const bool complete,
+      live.rules->Follow(std::span(sequence.tokens).subspan(static_cast<size_t>(sequence.prompt_size))));
+  if (complete) ended = FinishReason::kStop;
+  return ended;
+}
+
 void EngineLoop::Finish(uint64_t sequence_id, FinishReason reason) {
   auto node = samples_.extract(sequence_id);
   LiveSample& live = node.mapped();
   scheduler_.Remove(live.sample.sequence());
   metrics_.Finished(reason);
+  metrics_.Thought(live.sample);
   // Id, blocks and statistics are up to date before the callback says that the sample has finished.
   const std::string& id = live.sample.request().request.id;
   const auto request = requests_.find(id);

@@ -1,10 +1,12 @@
-// The engine thread's world: scheduler, cache, model, sampler and the samples under way. Made by
+// The engine thread's world: scheduler, decoder, sampler and the samples under way. Made by
 // Engine, run on one thread; stats() alone may be called from others.
 #pragma once
 
 #include <chrono>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -16,16 +18,16 @@
 #include "generator/engine.h"
 #include "generator/engine_inbox.h"
 #include "generator/engine_metrics.h"
-#include "generator/kv_cache.h"
-#include "generator/step_batch.h"
+#include "generator/decoder.h"
 #include "generator/weight_gate.h"
+#include "model/model_config.h"
 
 namespace tramontane {
 
 class EngineLoop {
  public:
-  // Throws c10::Error when memory is short. References outlive the loop.
-  EngineLoop(const EngineOptions& options, std::shared_ptr<Transformer> model,
+  // References outlive the loop.
+  EngineLoop(const EngineOptions& options, const ModelConfig& config, Decoder& decoder,
              std::shared_ptr<const Tokenizer> tokenizer, EngineInbox& inbox, WeightGate& gate,
              MetricsRegistry& metrics);
 
@@ -44,30 +46,36 @@ class EngineLoop {
   struct LiveSample {
     ActiveSample sample;
     std::chrono::steady_clock::time_point started;
+    std::optional<RuledDraw> rules = {};       // where the request has any
+    std::optional<PromptLogprobs> prompt = {};  // where they are asked for, until they are whole
   };
 
   void Handle(EngineWork work);
   void Admit(SampleRequest request);
   void Cancel(const std::string& id);
-  absl::StatusOr<CommitResult> Commit(const StagedWeights& weights);
+  absl::StatusOr<CommitResult> Commit(StagedWeights& weights);
   void Step();
-  absl::Status Forward(const StepPlan& plan, at::Tensor& logits_RV);
-  void Sample(const StepPlan& plan, const at::Tensor& logits_RV);
+  void Sample(const StepPlan& plan, const LogitRows& logits);
+  // Rows of logits that follow prompt tokens, the first behind position `start`.
+  void ScorePrompt(LiveSample& live, int32_t start, const LogitRows& logits, int64_t first_row,
+                   int32_t rows);
+  absl::StatusOr<SampledToken> Draw(LiveSample& live, std::span<const float> logits_V);
+  // Why the sample ends with `token`, if it does.
+  absl::StatusOr<std::optional<FinishReason>> Take(LiveSample& live, const SampledToken& token);
   void Finish(uint64_t sequence_id, FinishReason reason);
   void AbortAll(FinishReason reason);
   void BecomeUnhealthy(const std::string& why);
   void RefreshStats();
 
   const EngineOptions options_;
-  const std::shared_ptr<Transformer> model_;
+  const ModelConfig& config_;
+  Decoder& decoder_;
   const std::shared_ptr<const Tokenizer> tokenizer_;
   EngineInbox& inbox_;
   WeightGate& gate_;
   EngineMetrics metrics_;
   Scheduler scheduler_;
   const int64_t size_limit_;
-  KvCache cache_;
-  StepBatch batch_;
   Sampler sampler_;
   std::unordered_map<uint64_t, LiveSample> samples_;  // by sequence id
   std::unordered_map<std::string, LiveRequest> requests_;

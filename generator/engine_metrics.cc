@@ -1,5 +1,8 @@
 #include "generator/engine_metrics.h"
 
+#include <string>
+#include <utility>
+
 namespace tramontane {
 
 EngineMetrics::EngineMetrics(MetricsRegistry& registry, int32_t kv_blocks)
@@ -24,6 +27,20 @@ EngineMetrics::EngineMetrics(MetricsRegistry& registry, int32_t kv_blocks)
     finished_[static_cast<size_t>(reason)] =
         registry.MakeCounter("tramontane_generator_finished_total", {{"reason", ToString(reason)}});
   registry.MakeGauge("tramontane_generator_kv_blocks", {{"state", "total"}}).Set(kv_blocks);
+  const std::string ends = "tramontane_generator_thinking_ends_total";
+  for (const auto& [end, name] : {std::pair{ThinkControl::End::kOpen, "open"},
+                                  {ThinkControl::End::kModel, "model"},
+                                  {ThinkControl::End::kExhausted, "exhausted"}})
+    thinking_ends_[static_cast<size_t>(end)] = registry.MakeCounter(ends, {{"by", name}});
+  injected_ = registry.MakeCounter("tramontane_generator_tokens_total", {{"kind", "injected"}});
+  extensions_ = registry.MakeCounter("tramontane_generator_thinking_extensions_total");
+}
+
+void EngineMetrics::Thought(const ActiveSample& sample) {
+  if (sample.thinking() == nullptr) return;
+  thinking_ends_[static_cast<size_t>(sample.thinking()->end())].Add();
+  extensions_.Add(sample.thinking()->extended());
+  injected_.Add(sample.injected_tokens());
 }
 
 void EngineMetrics::Step(const EngineStats& stats, double seconds, int32_t generated,

@@ -5,6 +5,7 @@
 
 #include "common/metrics.h"
 #include "common/rollout.h"
+#include "generator/active_sample.h"
 #include "generator/engine.h"
 
 namespace tramontane {
@@ -15,6 +16,7 @@ class EngineMetrics {
 
   void Step(const EngineStats& stats, double seconds, int32_t generated, int32_t prompt);
   void Finished(FinishReason reason) { finished_[static_cast<size_t>(reason)].Add(); }
+  void Thought(const ActiveSample& sample);  // as it finishes
   void Waited(double seconds, bool healthy);
   void Swapped(const CommitResult& result);
   void Version(int64_t version) { version_.Set(static_cast<double>(version)); }
@@ -25,6 +27,8 @@ class EngineMetrics {
   Gauge running_, waiting_, kv_used_, version_, probe_gap_;
   Histogram step_, pause_;
   std::array<Counter, 5> finished_;  // by FinishReason
+  std::array<Counter, 3> thinking_ends_;  // by ThinkControl::End
+  Counter injected_, extensions_;
   uint64_t preemptions_seen_ = 0;
 };
 

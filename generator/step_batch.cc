@@ -25,7 +25,7 @@ void StepBatch::Build(const StepPlan& plan) {
   int64_t* tokens = tokens_.mutable_data_ptr<int64_t>();
   int64_t* positions = positions_.mutable_data_ptr<int64_t>();
   int64_t* rows = rows_.mutable_data_ptr<int64_t>();
-  int32_t row = 0, sampled = 0;
+  int32_t row = 0, wanted = 0;
   for (const StepItem& item : plan.items) {
     const Sequence& sequence = *item.sequence;
     paged_.sequences.push_back({.first_row = row,
@@ -38,16 +38,16 @@ void StepBatch::Build(const StepPlan& plan) {
       tokens[row] = sequence.tokens[item.start + i];
       positions[row] = item.start + i;
     }
-    if (item.samples) rows[sampled++] = row - 1;
+    for (int32_t i = row - item.logit_rows; i < row; ++i) rows[wanted++] = i;
   }
   tokens_T_ = tokens_.narrow(0, 0, row);
   positions_T_ = positions_.narrow(0, 0, row);
-  rows_R_ = rows_.narrow(0, 0, sampled);
+  rows_R_ = rows_.narrow(0, 0, wanted);
   out_THD_ = out_.narrow(0, 0, row);
 }
 
 at::Tensor StepBatch::SampledRows(const at::Tensor& hidden_TD) const {
-  if (rows_R_.size(0) == hidden_TD.size(0)) return hidden_TD;  // every sequence decodes
+  if (rows_R_.size(0) == hidden_TD.size(0)) return hidden_TD;  // all are wanted: every sequence decodes
   return hidden_TD.index_select(0, rows_R_);
 }
 

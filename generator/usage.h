@@ -3,21 +3,18 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
+#include <string_view>
 #include <vector>
 
+#include "common/rollout.h"
+#include "generator/core/think_control.h"
 #include "text/tokenizer.h"
 
 namespace tramontane {
 
-struct TokenUsage {
-  int32_t thinking = 0;  // sampled strictly between the first think tags
-  int32_t answer = 0;    // all other sampled tokens, the tags' own and the end token included
-  int32_t injected = 0;  // put in by thinking control
-};
-
-// A prompt that ends inside an open tag begins the thinking. An unclosed tag reaches to the end.
-TokenUsage CountUsage(const std::string& prompt_text, const std::vector<int32_t>& response,
+// `plan` says which tags to look for and whether prompt or prefill left the thinking open. An
+// unclosed tag reaches to the end. `rollout.text` must be filled in.
+TokenUsage CountUsage(const ThinkingPlan& plan, const Rollout& rollout, bool ended_by_token,
                       const std::shared_ptr<const Tokenizer>& tokenizer);
 
 }  // namespace tramontane

@@ -1,17 +1,12 @@
 #include "generator/weight_gate.h"
 
-#include <ATen/ATen.h>
-
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
 #include <utility>
 
 #include "common/status.h"
-#include "model/guard_torch.h"
-#include "model/packed_attention.h"
-#include "model/transformer.h"
-#include "model/weights/flatten.h"
 
 namespace tramontane {
 namespace {
@@ -35,24 +30,14 @@ absl::Status CheckProbe(const WeightManifest& manifest, int64_t vocab_size) {
   return absl::OkStatus();
 }
 
-double ProbeGap(Transformer& model, const WeightManifest& manifest) {
-  const int64_t size = static_cast<int64_t>(manifest.probe_tokens.size());
-  if (size < 2) return 0;
-  const at::Tensor tokens_T = at::tensor(manifest.probe_tokens, at::kLong);
-  PackedAttention attention({0, size});
-  const at::Tensor hidden_TD = model.Forward(tokens_T, at::arange(size, at::kLong), attention);
-  const at::Tensor logprobs_TV = model.Logits(hidden_TD.narrow(0, 0, size - 1)).log_softmax(-1);
-  const at::Tensor scored =
-      logprobs_TV.gather(1, tokens_T.narrow(0, 1, size - 1).unsqueeze(1)).squeeze(1);
-  const double gap =
-      (scored - at::tensor(manifest.probe_logprobs, at::kFloat)).abs().max().item<double>();
-  return std::isfinite(gap) ? gap : std::numeric_limits<double>::infinity();
-}
-
 }  // namespace
 
-WeightGate::WeightGate(const Transformer& model, int64_t initial_version)
-    : model_(model), current_version_(initial_version) {}
+WeightGate::WeightGate(std::vector<TensorEntry> expected, int64_t vocab_size, Decoder& decoder,
+                       int64_t initial_version)
+    : expected_(std::move(expected)),
+      vocab_size_(vocab_size),
+      decoder_(decoder),
+      current_version_(initial_version) {}
 
 absl::Status WeightGate::CheckFence(int64_t version, int64_t trainer_epoch) const {
   if (trainer_epoch < highest_epoch_)
@@ -70,13 +55,16 @@ absl::Status WeightGate::Stage(WeightManifest manifest, std::vector<char> payloa
     RETURN_IF_ERROR(CheckFence(manifest.version, manifest.trainer_epoch));
   }
   RETURN_IF_ERROR(CheckManifest(manifest));
-  RETURN_IF_ERROR(CheckManifestAgainst(model_, manifest));
-  RETURN_IF_ERROR(CheckProbe(manifest, model_.config().vocab_size));
-  RETURN_IF_ERROR(VerifyPayload(manifest, payload.data(), payload.size()));  // long, unlocked
+  RETURN_IF_ERROR(CheckManifestAgainst(expected_, manifest));
+  RETURN_IF_ERROR(CheckProbe(manifest, vocab_size_));
+  // Both are long, and unlocked.
+  RETURN_IF_ERROR(VerifyPayload(manifest, payload.data(), payload.size()));
+  StagedWeights staged{std::move(manifest), std::move(payload), nullptr};
+  RETURN_IF_ERROR(decoder_.Prepare(staged));
   std::lock_guard lock(mutex_);
-  RETURN_IF_ERROR(CheckFence(manifest.version, manifest.trainer_epoch));
-  highest_epoch_ = manifest.trainer_epoch;
-  staged_.emplace(StagedWeights{std::move(manifest), std::move(payload)});
+  RETURN_IF_ERROR(CheckFence(staged.manifest.version, staged.manifest.trainer_epoch));
+  highest_epoch_ = staged.manifest.trainer_epoch;
+  staged_.emplace(std::move(staged));
   return absl::OkStatus();
 }
 
@@ -104,14 +92,16 @@ bool WeightGate::IsCurrent(int64_t version, int64_t trainer_epoch) const {
   return current_version_ == version && current_epoch_ == trainer_epoch;
 }
 
-absl::StatusOr<double> ApplyWeights(Transformer& model, const StagedWeights& weights) {
-  absl::Status copied;
+absl::StatusOr<double> ApplyWeights(Decoder& decoder, StagedWeights& weights) {
+  const WeightManifest& manifest = weights.manifest;
+  RETURN_IF_ERROR(decoder.Apply(weights));
+  ASSIGN_OR_RETURN(const std::vector<float> scores, decoder.Score(manifest.probe_tokens));
   double gap = 0;
-  RETURN_IF_ERROR(GuardTorch([&] {
-    copied = CopyInto(model, weights.manifest, weights.payload.data());
-    if (copied.ok()) gap = ProbeGap(model, weights.manifest);
-  }));
-  RETURN_IF_ERROR(copied);
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const double difference = std::abs(double{scores[i]} - double{manifest.probe_logprobs[i]});
+    if (!std::isfinite(difference)) return std::numeric_limits<double>::infinity();
+    gap = std::max(gap, difference);
+  }
   return gap;
 }
 

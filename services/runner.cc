@@ -68,7 +68,8 @@ class ServiceRunner::Impl {
         .process = options_.process,
         .metrics_address = metrics_address_,
         .identity = identity_,
-        .state = [this] { return ToProto(options_.process, on_state_ ? on_state_() : ProcessStatus{}); },
+        .state =
+            [this] { return ToProto(options_.process, on_state_ ? on_state_() : ProcessStatus{}); },
         .drain = [this](double deadline_s) { Drain(deadline_s); }});
     RETURN_IF_ERROR(StartServer());
     return Announce();
@@ -133,6 +134,7 @@ class ServiceRunner::Impl {
   MetricsRegistry& metrics_;
   StopWatcher watcher_;
   Identity identity_;
+  std::string http_address_;
   std::vector<std::pair<std::string, grpc::Service*>> services_;
   std::function<void(double)> on_drain_;
   std::function<ProcessStatus()> on_state_;
@@ -172,12 +174,15 @@ class ServiceRunner::Impl {
 
   // The supervisor reads this line to learn the ports.
   absl::Status Announce() {
-    const std::string line = Json{{"event", "listening"},
-                                  {"process", options_.process},
-                                  {"address", address_},
-                                  {"metrics_address", metrics_address_}}
-                                 .dump();
-    LogInfo("listening", {{"address", address_}, {"metrics_address", metrics_address_}});
+    Json event = {{"event", "listening"},
+                  {"process", options_.process},
+                  {"address", address_},
+                  {"metrics_address", metrics_address_}};
+    if (!http_address_.empty()) event["http_address"] = http_address_;
+    const std::string line = event.dump();
+    LogInfo("listening", {{"address", address_},
+                          {"metrics_address", metrics_address_},
+                          {"http_address", http_address_}});
     std::cout << line << std::endl;
     if (options_.ready_file.empty()) return absl::OkStatus();
     return WriteFileAtomic(options_.ready_file, line + "\n");
@@ -195,6 +200,9 @@ ServiceRunner::ServiceRunner(RunnerOptions options, MetricsRegistry& metrics)
 ServiceRunner::~ServiceRunner() = default;
 
 void ServiceRunner::set_identity(Identity identity) { impl_->identity_ = std::move(identity); }
+void ServiceRunner::set_http_address(std::string address) {
+  impl_->http_address_ = std::move(address);
+}
 void ServiceRunner::AddService(grpc::Service* service, const std::string& full_name) {
   impl_->services_.emplace_back(full_name, service);
 }

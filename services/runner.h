@@ -42,7 +42,7 @@ struct RunnerOptions {
   std::string bind = "";            // host:port; port 0 picks a free one
   std::string advertise_host = "";  // host that peers should dial; empty: the one bound
   std::string metrics_bind = "";    // empty: no /metrics
-  std::string ready_file = "";      // the listening line goes here too, atomically; empty: stdout only
+  std::string ready_file = "";  // the listening line goes here too, atomically; empty: stdout only
   bool exit_with_parent = false;  // drain when the process that started this one dies
   double drain_deadline_s = 20;   // for the drain callback; then calls in flight are cancelled
 };
@@ -56,6 +56,8 @@ class ServiceRunner {
   ServiceRunner& operator=(const ServiceRunner&) = delete;
 
   void set_identity(Identity identity);  // before Start
+  // Another address that the listening line names; before Start.
+  void set_http_address(std::string address);
   // The service outlives the runner's Shutdown(). Before Start.
   void AddService(grpc::Service* service, const std::string& full_name);
   // Called once by Shutdown(), before the server stops; should return within `deadline_s`.

@@ -136,6 +136,34 @@ void Sampler::RankAtLeast(std::span<const float> logits_V, size_t count, float s
   for (size_t i = 0; i < count; ++i) weights_[i] = std::exp((logits_V[ranked_[i]] - top) * scale);
 }
 
+float Sampler::Logprob(std::span<const float> logits_V, int32_t token) {
+  const float top = RowMax(logits_V);
+  const double total = ExpWeights(logits_V, top, 1.0f, weights_, block_sums_);
+  return logits_V[static_cast<size_t>(token)] - top - static_cast<float>(std::log(total));
+}
+
+std::vector<TokenLogprob> Sampler::Likeliest(std::span<const float> logits_V,
+                                             const SamplingParams& sampling, int32_t count) {
+  const bool greedy = sampling.temperature == 0;  // nothing is cut off there
+  const float scale = greedy ? 1.0f : static_cast<float>(1.0 / sampling.temperature);
+  const float top = RowMax(logits_V);
+  double total;
+  if (!greedy && Truncates(sampling)) {
+    Truncate(logits_V, sampling, scale, top);
+    total = std::accumulate(weights_.begin(), weights_.end(), 0.0);
+  } else {
+    total = ExpWeights(logits_V, top, scale, weights_, block_sums_);
+    RankAtLeast(logits_V, std::min(static_cast<size_t>(count), logits_V.size()), scale, top);
+  }
+  ranked_.resize(std::min(static_cast<size_t>(count), ranked_.size()));
+  std::vector<TokenLogprob> likeliest;
+  for (const int32_t token : ranked_) {
+    likeliest.push_back({token, (logits_V[static_cast<size_t>(token)] - top) * scale -
+                                    static_cast<float>(std::log(total))});
+  }
+  return likeliest;
+}
+
 std::vector<int32_t> Sampler::KeptTokens(std::span<const float> logits_V,
                                          const SamplingParams& sampling) {
   const float scale =

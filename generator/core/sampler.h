@@ -15,10 +15,16 @@
 
 namespace tramontane {
 
+struct TokenLogprob {
+  int32_t token = -1;
+  float logprob = 0;
+};
+
 struct SampledToken {
   int32_t token = -1;
   float logprob = 0;
   bool finite = false;  // false: the row held a NaN or an infinity, and token means nothing
+  std::vector<TokenLogprob> alternatives = {};  // left to the caller: what else could be drawn
 };
 
 // Ranges of temperature, top_p, top_k, min_p and max_new_tokens. InvalidArgument names the field.
@@ -33,6 +39,14 @@ class Sampler {
 
   // The ids that truncation keeps, most likely first. Sample() draws from these alone.
   std::vector<int32_t> KeptTokens(std::span<const float> logits_V, const SamplingParams& sampling);
+
+  // The model's own log-probability of a token: at temperature 1, nothing cut off. Finite row.
+  float Logprob(std::span<const float> logits_V, int32_t token);
+
+  // The `count` most likely of them, fewer where fewer are kept, with log-probabilities of the
+  // distribution that Sample() draws from. The row is finite.
+  std::vector<TokenLogprob> Likeliest(std::span<const float> logits_V,
+                                      const SamplingParams& sampling, int32_t count);
 
  private:
   SampledToken SampleAll(std::span<const float> logits_V, float scale, float top, double uniform);

@@ -38,7 +38,7 @@ void Scheduler::Remove(Sequence& sequence) {
 const StepPlan& Scheduler::Plan() {
   plan_.items.clear();
   plan_.copies.clear();
-  plan_.tokens = plan_.sampled_rows = plan_.prefill_tokens = 0;
+  plan_.tokens = plan_.logit_rows = plan_.prefill_tokens = 0;
   prefill_left_ = options_.prefill_chunk_tokens;
   const uint64_t preemptions_before = preemptions_;
   PlanRunning();
@@ -102,6 +102,7 @@ Scheduler::Admission Scheduler::TryAdmit(Sequence& sequence) {
 Scheduler::Prefix Scheduler::FindPrefix(const Sequence& sequence) const {
   Prefix prefix;
   if (sequence.prompt_size < 2) return prefix;  // nothing before the last prompt token
+  if (sequence.scores_prompt) return prefix;
   const auto siblings = running_by_request_.find(sequence.request);
   if (siblings == running_by_request_.end()) return prefix;
   for (const Sequence* sibling : siblings->second) {
@@ -134,9 +135,11 @@ bool Scheduler::Reserve(Sequence& sequence, int32_t count) {
 
 void Scheduler::Append(Sequence& sequence, int32_t count) {
   const bool samples = sequence.cached + count == sequence.size();
-  plan_.items.push_back({&sequence, sequence.cached, count, samples});
+  const bool scores = sequence.scores_prompt && sequence.cached < sequence.prompt_size - 1;
+  const int32_t logit_rows = scores ? count : samples ? 1 : 0;
+  plan_.items.push_back({&sequence, sequence.cached, count, samples, logit_rows});
   plan_.tokens += count;
-  plan_.sampled_rows += samples ? 1 : 0;
+  plan_.logit_rows += logit_rows;
   if (count > 1 || !samples) {
     plan_.prefill_tokens += count;
     prefill_left_ -= count;

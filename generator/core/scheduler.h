@@ -35,6 +35,7 @@ struct StepItem {
   Sequence* sequence = nullptr;
   int32_t start = 0, count = 0;  // computes tokens[start, start + count)
   bool samples = false;          // the last of them is the newest token: draw the next one
+  int32_t logit_rows = 0;        // so many of the last want logits
 };
 
 struct BlockCopy {
@@ -46,7 +47,7 @@ struct StepPlan {
   std::vector<StepItem> items;
   std::vector<BlockCopy> copies;
   int32_t tokens = 0;
-  int32_t sampled_rows = 0;
+  int32_t logit_rows = 0;  // over all items
   int32_t prefill_tokens = 0;
 };
 

@@ -16,6 +16,7 @@ struct Sequence {
   uint64_t request = 0;  // samples of one request have the same prompt and share its blocks
   int32_t prompt_size = 0;
   std::vector<int32_t> tokens;  // prompt, then what has been sampled
+  bool scores_prompt = false;   // wants logits behind every prompt token: computes all of them itself
 
   // Kept by the scheduler.
   SequenceState state = SequenceState::kIdle;
@@ -24,11 +25,11 @@ struct Sequence {
   uint64_t weight_generation = 0;  // of the weights that computed the prompt's first keys
 
   int32_t size() const { return static_cast<int32_t>(tokens.size()); }
-};
   // Takes back sampled tokens; what is computed next overwrites their keys. Between two steps.
   void Rewind(int32_t size) {
     tokens.resize(size);
     cached = std::min(cached, size);
   }
+};
 
 }  // namespace tramontane

@@ -26,13 +26,10 @@ at::Tensor AsPayload(const at::Tensor& t) {
 
 }  // namespace
 
-WeightManifest FlattenWeights(const Transformer& model, int64_t version,
-                              std::vector<char>& payload) {
-  WeightManifest manifest;
-  manifest.version = version;
+std::vector<TensorEntry> EntriesOf(const Transformer& model) {
+  std::vector<TensorEntry> entries;
   uint64_t end = 0;
-  const auto weights = model.NamedWeights();
-  for (const auto& [name, tensor] : weights) {
+  for (const auto& [name, tensor] : model.NamedWeights()) {
     TensorEntry entry;
     entry.name = name;
     entry.shape = tensor.sizes().vec();
@@ -40,10 +37,20 @@ WeightManifest FlattenWeights(const Transformer& model, int64_t version,
     entry.offset_bytes = (end + kAlignBytes - 1) / kAlignBytes * kAlignBytes;
     entry.size_bytes = static_cast<uint64_t>(tensor.numel()) * (entry.dtype == "bfloat16" ? 2 : 4);
     end = entry.offset_bytes + entry.size_bytes;
-    manifest.tensors.push_back(std::move(entry));
+    entries.push_back(std::move(entry));
   }
-  manifest.payload_bytes = end;
-  payload.assign(end, 0);
+  return entries;
+}
+
+WeightManifest FlattenWeights(const Transformer& model, int64_t version,
+                              std::vector<char>& payload) {
+  WeightManifest manifest;
+  manifest.version = version;
+  manifest.tensors = EntriesOf(model);
+  const TensorEntry& last = manifest.tensors.back();
+  manifest.payload_bytes = last.offset_bytes + last.size_bytes;
+  payload.assign(manifest.payload_bytes, 0);
+  const auto weights = model.NamedWeights();
   for (size_t i = 0; i < weights.size(); ++i) {
     TensorEntry& entry = manifest.tensors[i];
     const at::Tensor t = AsPayload(weights[i].second);
@@ -53,37 +60,8 @@ WeightManifest FlattenWeights(const Transformer& model, int64_t version,
   return manifest;
 }
 
-absl::Status CheckManifestAgainst(const Transformer& model, const WeightManifest& manifest) {
-  std::map<std::string, const TensorEntry*> entries;
-  for (const TensorEntry& entry : manifest.tensors) entries[entry.name] = &entry;
-  const auto weights = model.NamedWeights();
-  for (const auto& [name, tensor] : weights) {
-    const auto found = entries.find(name);
-    if (found == entries.end()) {
-      return absl::InvalidArgumentError("weight manifest: tensor '" + name + "' is missing");
-    }
-    if (at::IntArrayRef(found->second->shape) != tensor.sizes()) {
-      return absl::InvalidArgumentError("weight manifest: tensor '" + name + "' has another shape");
-    }
-    if (found->second->dtype != DtypeName(tensor)) {
-      return absl::InvalidArgumentError("weight manifest: tensor '" + name + "' is " +
-                                        found->second->dtype + ", the model holds " +
-                                        DtypeName(tensor));
-    }
-    entries.erase(found);
-  }
-  if (!entries.empty()) {
-    return absl::InvalidArgumentError("weight manifest: tensor '" + entries.begin()->first +
-                                      "' is not the model's");
-  }
-  if (manifest.tensors.size() != weights.size()) {
-    return absl::InvalidArgumentError("weight manifest: a tensor is listed twice");
-  }
-  return absl::OkStatus();
-}
-
 absl::Status CopyInto(Transformer& model, const WeightManifest& manifest, const void* payload) {
-  RETURN_IF_ERROR(CheckManifestAgainst(model, manifest));
+  RETURN_IF_ERROR(CheckManifestAgainst(EntriesOf(model), manifest));
   RETURN_IF_ERROR(CheckManifest(manifest));
   std::map<std::string, at::Tensor> weights;
   for (auto& [name, tensor] : model.NamedWeights()) weights[name] = tensor;

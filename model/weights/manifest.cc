@@ -1,5 +1,6 @@
 #include "model/weights/manifest.h"
 
+#include <map>
 #include <set>
 
 #include "common/hash.h"
@@ -65,6 +66,30 @@ absl::Status CheckManifest(const WeightManifest& manifest) {
                                       std::to_string(manifest.probe_logprobs.size()) +
                                       " entries, its tokens need " + std::to_string(scored));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CheckManifestAgainst(const std::vector<TensorEntry>& expected,
+                                  const WeightManifest& manifest) {
+  std::map<std::string, const TensorEntry*> entries;
+  for (const TensorEntry& entry : manifest.tensors) entries[entry.name] = &entry;
+  for (const TensorEntry& tensor : expected) {
+    const std::string what = "weight manifest: tensor '" + tensor.name + "'";
+    const auto found = entries.find(tensor.name);
+    if (found == entries.end()) return absl::InvalidArgumentError(what + " is missing");
+    if (found->second->shape != tensor.shape)
+      return absl::InvalidArgumentError(what + " has another shape");
+    if (found->second->dtype != tensor.dtype)
+      return absl::InvalidArgumentError(what + " is " + found->second->dtype +
+                                        ", the model holds " + tensor.dtype);
+    entries.erase(found);
+  }
+  if (!entries.empty()) {
+    return absl::InvalidArgumentError("weight manifest: tensor '" + entries.begin()->first +
+                                      "' is not the model's");
+  }
+  if (manifest.tensors.size() != expected.size())
+    return absl::InvalidArgumentError("weight manifest: a tensor is listed twice");
   return absl::OkStatus();
 }
 

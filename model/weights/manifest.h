@@ -30,6 +30,10 @@ struct WeightManifest {
 
 // Shapes × dtype = size, in order, no overlap, inside the payload. InvalidArgument names the tensor.
 absl::Status CheckManifest(const WeightManifest& manifest);
+// Every name, shape and dtype must be as expected; missing and extra tensors are errors.
+// InvalidArgument names the tensor.
+absl::Status CheckManifestAgainst(const std::vector<TensorEntry>& expected,
+                                  const WeightManifest& manifest);
 // Hash of every tensor in `payload`. DataLoss names the tensor.
 absl::Status VerifyPayload(const WeightManifest& manifest, const void* payload, uint64_t payload_bytes);
 

@@ -8,6 +8,7 @@
 #include "common/status.h"
 #include "data/dataset.h"
 #include "generator/tools.h"
+#include "services/generator/search_hooks.h"
 #include "services/run_files.h"
 #include "verifier/grader.h"
 
@@ -44,6 +45,18 @@ GradeRequest RequestFor(const PromptRow& row, const Rollout& rollout) {
           .params = row.params};
 }
 
+// "beam" is short for {"method": "beam"}.
+absl::StatusOr<Json> ReadSearch(const EvalOptions& options) {
+  if (options.search.empty()) return Json(nullptr);
+  if (options.samples_per_prompt != 1) {
+    return absl::InvalidArgumentError("--samples: a search has its own number of paths, search.n");
+  }
+  if (!options.search.starts_with("{")) return Json{{"method", options.search}};
+  Json search = Json::parse(options.search, nullptr, /*allow_exceptions=*/false);
+  if (search.is_discarded()) return absl::InvalidArgumentError("--search: is no JSON object");
+  return search;
+}
+
 }  // namespace
 
 absl::StatusOr<Json> RunEval(const EvalOptions& options) {
@@ -62,10 +75,16 @@ absl::StatusOr<Json> RunEval(const EvalOptions& options) {
   sampling.temperature = options.temperature;
   sampling.max_new_tokens = options.max_new_tokens;
   sampling.seed = options.seed;
-  return EvalTool(options.model_dir, rows, sampling, options.samples_per_prompt, options.engine,
+  Json search;
+  ASSIGN_OR_RETURN(search, ReadSearch(options));
+  SearchHooks hooks;
+  ASSIGN_OR_RETURN(hooks, MakeSearchHooks(config.reward));
+  return EvalTool(options.model_dir, rows, sampling, options.samples_per_prompt, search,
+                  options.engine,
                   [&graders](const PromptRow& row, const Rollout& rollout) -> absl::StatusOr<Verdict> {
                     return graders.at(row.verifier)->Grade(RequestFor(row, rollout));
-                  });
+                  },
+                  hooks);
 }
 
 }  // namespace tramontane

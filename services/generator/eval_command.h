@@ -17,6 +17,7 @@ struct EvalOptions {
   int32_t max_new_tokens = 256;
   double temperature = 0;
   uint64_t seed = 0;
+  std::string search;  // a JSON object, or a method's name; empty: plain samples
   EngineOptions engine;
 };
 

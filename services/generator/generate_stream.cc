@@ -66,10 +66,12 @@ void GenerateStream::OnChunk(TokenChunk chunk) {
     std::lock_guard lock(mutex_);
     if (finishing_ || reader_gone_) return;
     auto& chunks = unsent_[chunk.sample_index].chunks;
-    if (chunks.empty() || chunks.back().weight_version() != chunk.version) {
+    if (chunks.empty() || chunks.back().weight_version() != chunk.version ||
+        chunks.back().injected() != chunk.injected) {
       v1::TokenChunk& added = chunks.emplace_back();
       added.set_sample_index(static_cast<uint32_t>(chunk.sample_index));
       added.set_weight_version(chunk.version);
+      added.set_injected(chunk.injected);
     }
     Append(chunk, chunks.back());
   }

@@ -5,9 +5,14 @@
 #include <iostream>
 #include <string>
 
+#include "common/log.h"
+#include "common/log.h"
+#include "common/status.h"
+#include "generator/bench.h"
 #include "generator/tools.h"
 #include "model/score_tool.h"
 #include "services/generator/eval_command.h"
+#include "services/generator/search_hooks.h"
 #include "services/generator/serve.h"
 #include "services/handshake.h"
 #include "services/tool_main.h"
@@ -17,13 +22,22 @@ namespace tramontane {
 namespace {
 
 void AddServe(CLI::App& app, ServeOptions& options) {
-  CLI::App* serve = app.add_subcommand("serve", "Serve generation over gRPC");
+  CLI::App* serve = app.add_subcommand("serve", "Serve generation over gRPC and HTTP");
   serve->add_option("--config", options.config_path, "Resolved configuration of a run");
   serve->add_option("--run-dir", options.run_dir, "Run directory");
   serve->add_option("--trainer", options.trainer_address, "host:port of the trainer");
   serve->add_option("--index", options.index, "Number of this generator in the run")
       ->check(CLI::NonNegativeNumber);
   serve->add_option("--model", options.model_dir, "Without a run: serve this Hugging Face folder");
+  serve->add_option("--model-name", options.model_name, "What HTTP clients call the model");
+  serve->add_option("--host", options.http_host, "Host of the HTTP endpoint");
+  serve->add_option("--port", options.http_port, "Port of the HTTP endpoint; 0 picks a free one")
+      ->check(CLI::Range(0, 65535));
+  serve->add_option("--threads", options.threads, "Threads of the engine")->check(CLI::Range(1, 256));
+  serve->add_option("--kv-blocks", options.kv_blocks, "Blocks in the KV cache")
+      ->check(CLI::PositiveNumber);
+  serve->add_flag("--vllm-metric-aliases", options.vllm_metric_aliases,
+                  "/metrics repeats the main series under vLLM's names");
   serve->add_option("--bind", options.bind, "host:port; port 0 picks a free one");
   serve->add_option("--advertise-host", options.advertise_host, "Host that the trainer should dial");
   serve->add_option("--ready-file", options.ready_file, "The listening line is written here too");
@@ -33,6 +47,10 @@ void AddServe(CLI::App& app, ServeOptions& options) {
 
 void AddEngineOptions(CLI::App* tool, EngineOptions& engine) {
   tool->add_option("--threads", engine.threads, "Threads of the engine")->check(CLI::Range(1, 256));
+  tool->add_option("--engine", engine.engine, "fused or torch")
+      ->check(CLI::IsMember({"fused", "torch"}));
+  tool->add_option("--weights-dtype", engine.weights_dtype, "float32, bfloat16 or int8")
+      ->check(CLI::IsMember({"float32", "bfloat16", "int8"}));
   tool->add_option("--max-running-sequences", engine.max_running_sequences, "Decode batch")
       ->check(CLI::Range(1, 65536));
 }
@@ -44,6 +62,7 @@ struct ToolOptions {
   bool json = true;
   EngineOptions engine;
   EvalOptions eval;
+  BenchOptions bench;
 };
 
 CLI::App* AddTool(CLI::App& app, const std::string& name, const std::string& what,
@@ -65,20 +84,51 @@ void AddEval(CLI::App& app, ToolOptions& options) {
   eval->add_option("--temperature", options.eval.temperature, "0 = greedy")
       ->check(CLI::NonNegativeNumber);
   eval->add_option("--seed", options.eval.seed, "Seed of the samples");
+  eval->add_option("--search", options.eval.search,
+                   "Search instead of sampling: a method's name or a JSON object (docs/thinking.md)");
   AddEngineOptions(eval, options.engine);
 }
 
+void AddBench(CLI::App& app, ToolOptions& options) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure");
+  bench->require_subcommand(1);
+  CLI::App* generate =
+      AddTool(*bench, "generate", "Speed of decoding, and its share of memory bandwidth", options);
+  generate->add_option("--batch", options.bench.batches, "Samples side by side, several: 1,16,64")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 65536));
+  generate->add_option("--prompt-tokens", options.bench.prompt_tokens, "Length of a prompt")
+      ->check(CLI::Range(1, 1 << 20));
+  generate->add_option("--new-tokens", options.bench.new_tokens, "Tokens sampled after it")
+      ->check(CLI::Range(1, 1 << 20));
+  generate->add_option("--rounds", options.bench.rounds, "Rounds; the fastest is reported")
+      ->check(CLI::Range(1, 1000));
+  AddEngineOptions(generate, options.engine);
+}
+
+absl::StatusOr<Json> RunGenerate(const std::string& model_dir, const Json& in,
+                                 const EngineOptions& engine) {
+  SearchHooks hooks;
+  ASSIGN_OR_RETURN(hooks, MakeSearchHooks(RewardSection()));
+  return GenerateTool(model_dir, in, engine, hooks);
+}
+
 int RunTool(const std::string& name, ToolOptions& options) {
+  InitLogging(name);  // standard output is the answer's alone
   if (name == "eval") {
     options.eval.model_dir = options.model_dir;
     options.eval.engine = options.engine;
     return PrintJsonResult(name, std::cout, RunEval(options.eval));
   }
+  if (name == "bench") {
+    options.bench.engine = options.engine;
+    return PrintJsonResult(name, std::cout, BenchGenerate(options.model_dir, options.bench));
+  }
   return RunJsonTool(name, std::cin, std::cout,
                      [&](const nlohmann::ordered_json& in) -> absl::StatusOr<Json> {
                        const std::string& dir = options.model_dir;
                        if (name == "score") return ScoreTool(dir, in, options.top_k, options.dtype);
-                       if (name == "generate") return GenerateTool(dir, in, options.engine);
+                       if (name == "generate") return RunGenerate(dir, in, options.engine);
                        if (name == "tokenize") return TokenizeTool(dir, in);
                        return TemplateTool(dir, in);
                      });
@@ -99,9 +149,12 @@ int Main(int argc, char** argv) {
   AddTool(app, "tokenize", "Text to ids and back", tool);
   AddTool(app, "template", "Render a chat template", tool);
   AddEval(app, tool);
+  AddBench(app, tool);
   CLI11_PARSE(app, argc, argv);
   const std::string name = app.get_subcommands().front()->get_name();
-  return name == "serve" ? ServeGenerator(serve) : RunTool(name, tool);
+  if (name == "serve") return ServeGenerator(serve);
+  InitLogging("tramontane-generator");  // standard output is the document's
+  return RunTool(name, tool);
 }
 
 }  // namespace

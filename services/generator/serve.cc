@@ -1,10 +1,11 @@
 #include "services/generator/serve.h"
 
+#include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <stop_token>
 #include <thread>
-#include <utility>
 
 #include "common/clock.h"
 #include "common/config.h"
@@ -12,8 +13,10 @@
 #include "common/metrics.h"
 #include "common/status.h"
 #include "generator/engine.h"
+#include "model/model_config.h"
 #include "model/model_dir.h"
 #include "services/generator/announcer.h"
+#include "services/generator/http/endpoint.h"
 #include "services/generator/group_worker.h"
 #include "services/generator/service.h"
 #include "services/host_id.h"
@@ -26,15 +29,33 @@ namespace {
 
 // Weights of this version are not a policy yet: nothing is claimed before the first commit.
 constexpr int64_t kNoVersion = -1;
+constexpr int kHttpPortAlone = 8000;
+constexpr int32_t kMostThreadsAlone = 16;
 
 EngineOptions EngineOptionsOf(const GeneratorSection& section, bool member_of_run) {
-  return {.threads = section.threads,
+  return {.engine = section.engine,
+          .weights_dtype = section.weights_dtype,
+          .threads = section.threads,
           .max_running_sequences = section.max_running_sequences,
           .max_waiting_sequences = section.max_waiting_sequences,
           .kv_block_tokens = section.kv_block_tokens,
           .kv_blocks = section.kv_blocks,
           .prefill_chunk_tokens = section.prefill_chunk_tokens,
           .initial_version = member_of_run ? kNoVersion : 0};
+}
+
+// Settings of a generator that belongs to no run, and what the command line says of any.
+GeneratorSection SectionOf(const ServeOptions& options, GeneratorSection section) {
+  if (!options.model_dir.empty()) {
+    section.http_port = kHttpPortAlone;
+    section.threads = std::clamp<int32_t>(
+        static_cast<int32_t>(std::thread::hardware_concurrency()), 1, kMostThreadsAlone);
+  }
+  if (section.http_port > 0) section.http_port += options.index;
+  section.threads = options.threads.value_or(section.threads);
+  section.kv_blocks = options.kv_blocks.value_or(section.kv_blocks);
+  section.vllm_metric_aliases |= options.vllm_metric_aliases;
+  return section;
 }
 
 // Everything but signals, metrics and server. Members are made in this order and end in the
@@ -57,8 +78,11 @@ class GeneratorProcess {
     identity_ = MakeIdentity(member ? config_.run.name : "", text_);
     std::shared_ptr<Transformer> model;
     ASSIGN_OR_RETURN(model, LoadModelDir(model_dir));
-    ASSIGN_OR_RETURN(engine_, Engine::Create(EngineOptionsOf(config_.generator, member),
-                                             std::move(model), text_.tokenizer, metrics_));
+    EngineOptions engine = EngineOptionsOf(config_.generator, member);
+    ASSIGN_OR_RETURN(thinking_, LoadThinkingProfile(model_dir));
+    engine.thinking = thinking_;
+    ASSIGN_OR_RETURN(engine_,
+                     Engine::Create(engine, std::move(model), text_.tokenizer, metrics_));
     service_.emplace(
         GeneratorService::Options{.process = process_,
                                   .identity = identity_,
@@ -68,7 +92,8 @@ class GeneratorProcess {
     runner_.AddService(&*service_, v1::Generator::service_full_name());
     runner_.OnState([this] { return service_->Status(); });
     runner_.OnDrain([this](double deadline_s) { Drain(deadline_s); });
-    return member ? BuildWorker() : absl::OkStatus();
+    if (member) RETURN_IF_ERROR(BuildWorker());
+    return BuildEndpoint(model_dir);
   }
 
   // Once the server listens: announces its address and takes work.
@@ -96,6 +121,60 @@ class GeneratorProcess {
       if (ready.ok()) return;
       if (absl::IsFailedPrecondition(ready)) return runner_.RequestStop("a verifier refused us", ready);
     }
+  }
+
+  absl::Status BuildEndpoint(const std::string& model_dir) {
+    const GeneratorSection& section = config_.generator;
+    const int port = options_.http_port.value_or(section.http_port);
+    if (port == 0 && !options_.http_port.has_value()) return absl::OkStatus();
+    const std::string bind = options_.bind.empty() ? section.bind : options_.bind;
+    const std::string host =
+        options_.http_host.empty() ? bind.substr(0, bind.rfind(':')) : options_.http_host;
+    ASSIGN_OR_RETURN(const ModelConfig shape, LoadModelConfig(model_dir));
+    EndpointOptions options;
+    options.server.bind = host + ":" + std::to_string(port);
+    options.server.max_connections = section.http_max_connections;
+    options.server.max_body_bytes = static_cast<size_t>(section.http_max_body_mib) << 20;
+    options.server.idle_timeout_s = static_cast<int32_t>(section.http_idle_timeout_s);
+    options.vllm_metric_aliases = section.vllm_metric_aliases;
+    ASSIGN_OR_RETURN(endpoint_,
+                     OpenAiEndpoint::Start(options,
+                                           Served(model_dir, static_cast<int32_t>(shape.vocab_size)),
+                                           HttpHooks(), metrics_));
+    runner_.set_http_address(endpoint_->address());
+    return absl::OkStatus();
+  }
+
+  ServedModel Served(const std::string& model_dir, int32_t vocab_size) const {
+    std::string name = options_.model_name.empty() ? config_.run.name : options_.model_name;
+    if (name.empty()) name = std::filesystem::weakly_canonical(model_dir).filename().string();
+    return {.name = std::move(name),
+            .tokenizer = text_.tokenizer,
+            .chat_template = text_.chat_template,
+            .grammars = std::make_shared<GrammarCompiler>(text_.tokenizer, vocab_size),
+            .context_tokens = engine_->size_limit(),
+            .vocab_size = vocab_size,
+            .think_open = thinking_.open,
+            .think_close = thinking_.close,
+            .default_timeout_s = config_.generator.http_timeout_s};
+  }
+
+  EngineHooks HttpHooks() {
+    return {.submit = [this](SampleRequest request) -> absl::Status {
+              if (engine_->stats().version == kNoVersion) {
+                return absl::UnavailableError("no weights have arrived yet");
+              }
+              return engine_->Submit(std::move(request));
+            },
+            .cancel = [this](const std::string& id) { engine_->Cancel(id); },
+            .stats = [this] {
+              EngineStats stats = engine_->stats();
+              if (stats.healthy && stats.version == kNoVersion) {
+                stats.healthy = false;
+                stats.unhealthy_reason = "no weights have arrived yet";
+              }
+              return stats;
+            }};
   }
 
   absl::Status BuildWorker() {
@@ -134,7 +213,9 @@ class GeneratorProcess {
   }
 
   void Drain(double deadline_s) {
+    const auto start = std::chrono::steady_clock::now();
     if (worker_ != nullptr) worker_->Drain(deadline_s);
+    if (endpoint_ != nullptr) endpoint_->Drain(std::max(0.0, deadline_s - SecondsSince(start)));
     announcer_.reset();  // says goodbye to the trainer
   }
 
@@ -146,22 +227,30 @@ class GeneratorProcess {
   const SystemClock clock_;
   Identity identity_;
   TextTools text_;
+  ThinkingProfile thinking_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<VerifierPool> verifiers_;
   std::unique_ptr<GroupWorker> worker_;
   std::optional<GeneratorService> service_;
   std::unique_ptr<Announcer> announcer_;
   std::jthread verifier_watch_;
+  std::unique_ptr<OpenAiEndpoint> endpoint_;  // uses engine and text
 };
 
 absl::StatusOr<RunConfig> ConfigOf(const ServeOptions& options) {
   if (options.config_path.empty() == options.model_dir.empty()) {
     return absl::InvalidArgumentError("give either --config or --model");
   }
-  if (options.config_path.empty()) return RunConfig{};
+  if (options.config_path.empty()) {
+    RunConfig alone;
+    alone.generator = SectionOf(options, alone.generator);
+    return alone;
+  }
   if (options.run_dir.empty()) return absl::InvalidArgumentError("--config needs --run-dir");
   if (options.trainer_address.empty()) return absl::InvalidArgumentError("--config needs --trainer");
-  return LoadRunConfig(options.config_path);
+  ASSIGN_OR_RETURN(RunConfig config, LoadRunConfig(options.config_path));
+  config.generator = SectionOf(options, config.generator);
+  return config;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // until it is told to stop.
 #pragma once
 
+#include <optional>
 #include <string>
 
 namespace tramontane {
@@ -14,6 +15,12 @@ struct ServeOptions {
   int index = 0;
   // On its own: serves the weights of this folder, version 0, without queue and trainer.
   std::string model_dir;
+  std::string model_name;         // as HTTP clients call it; empty: the folder's or the run's
+  std::string http_host;          // empty: the host of `bind`
+  std::optional<int> http_port;   // 0 picks a free one; absent: generator.http_port, or 8000 alone
+  std::optional<int> threads;     // absent: generator.threads, or one per core alone
+  std::optional<int> kv_blocks;
+  bool vllm_metric_aliases = false;
   std::string bind;            // empty: generator.bind
   std::string advertise_host;  // empty: the host bound
   std::string ready_file;

@@ -52,6 +52,9 @@ TEST(Config, SettingsThatCannotWorkAreRefused) {
   EXPECT_THAT(ErrorOf(kMinimal, {"rollout.top_p=0.9"}), HasSubstr("rollout.top_p"));
   EXPECT_THAT(ErrorOf(kMinimal, {"algorithm.objective.ratio=sequence"}), HasSubstr("sequence aggregation"));
   EXPECT_THAT(ErrorOf(kMinimal, {"trainer.publish_interval_steps=9"}), HasSubstr("too old"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"rollout.thinking={bugdet: 3}"}), HasSubstr("thinking.bugdet"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"rollout.thinking={budget: 300}"}), HasSubstr("rollout.thinking.budget"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"rollout.thinking={reserve: 256}"}), HasSubstr("rollout.thinking.reserve"));
   EXPECT_THAT(ErrorOf(kMinimal, {"generator.kv_blocks=2"}), HasSubstr("cannot hold one completion"));
   EXPECT_THAT(ErrorOf(kMinimal, {"data.verifier=code"}), HasSubstr("data.verifier: 'code'"));
   EXPECT_THAT(ErrorOf(kMinimal, {"model.path="}), HasSubstr("model.path"));

@@ -48,10 +48,12 @@ Payload Version(Transformer& model, int64_t version, int64_t epoch = 1) {
   return payload;
 }
 
-class WeightSwap : public ::testing::Test {
+class WeightSwap : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    auto engine = Engine::Create({}, model_, nullptr, metrics_);
+    EngineOptions options;
+    options.engine = GetParam();
+    auto engine = Engine::Create(options, model_, nullptr, metrics_);
     ASSERT_TRUE(engine.ok()) << engine.status();
     engine_ = *std::move(engine);
   }
@@ -96,7 +98,7 @@ class WeightSwap : public ::testing::Test {
   std::unique_ptr<Engine> engine_;
 };
 
-TEST_F(WeightSwap, StampsEveryTokenAndKeepsTheCache) {
+TEST_P(WeightSwap, StampsEveryTokenAndKeepsTheCache) {
   collector_.AllowStreamed(1);
   ASSERT_TRUE(Submit("a", Endless(400), true).ok());
   const auto one = SwapAfter(10, Version(*second_, 1));
@@ -139,7 +141,7 @@ TEST_F(WeightSwap, StampsEveryTokenAndKeepsTheCache) {
   }
 }
 
-TEST_F(WeightSwap, ACorruptPayloadIsRefusedAndTheOldWeightsServeOn) {
+TEST_P(WeightSwap, ACorruptPayloadIsRefusedAndTheOldWeightsServeOn) {
   ASSERT_TRUE(Submit("before", Endless(20)).ok());
   ASSERT_TRUE(collector_.WaitFinished(1));
   Payload corrupt = Version(*second_, 1);
@@ -157,7 +159,7 @@ TEST_F(WeightSwap, ACorruptPayloadIsRefusedAndTheOldWeightsServeOn) {
   EXPECT_EQ(collector_.rollouts("after").at(0).tokens, collector_.rollouts("before").at(0).tokens);
 }
 
-TEST_F(WeightSwap, AProbeThatDisagreesStopsServiceUntilAGoodVersionCame) {
+TEST_P(WeightSwap, AProbeThatDisagreesStopsServiceUntilAGoodVersionCame) {
   collector_.AllowStreamed(1);
   ASSERT_TRUE(Submit("running", Endless(500), true).ok());
   Payload wrong = Version(*second_, 1);
@@ -176,7 +178,7 @@ TEST_F(WeightSwap, AProbeThatDisagreesStopsServiceUntilAGoodVersionCame) {
   EXPECT_EQ(collector_.rollouts("served").at(0).spans, (std::vector<VersionSpan>{{1, 5}}));
 }
 
-TEST_F(WeightSwap, OldEpochsAndVersionsAreFencedOff) {
+TEST_P(WeightSwap, OldEpochsAndVersionsAreFencedOff) {
   ASSERT_TRUE(Swap(Version(*second_, 7, 3)).ok());
   EXPECT_EQ(Swap(Version(*third_, 8, 2)).status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(Swap(Version(*third_, 7, 3)).status().code(), absl::StatusCode::kFailedPrecondition);
@@ -188,7 +190,7 @@ TEST_F(WeightSwap, OldEpochsAndVersionsAreFencedOff) {
   EXPECT_EQ(Swap(Version(*second_, 9, 3)).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
-TEST_F(WeightSwap, GoingBackEndsSamplesOfTheForgottenVersions) {
+TEST_P(WeightSwap, GoingBackEndsSamplesOfTheForgottenVersions) {
   ASSERT_TRUE(Swap(Version(*second_, 7, 3)).ok());
   collector_.AllowStreamed(1);
   ASSERT_TRUE(Submit("a", Endless(500), true).ok());
@@ -197,7 +199,7 @@ TEST_F(WeightSwap, GoingBackEndsSamplesOfTheForgottenVersions) {
   EXPECT_EQ(collector_.rollouts("a").at(0).finish_reason, FinishReason::kAborted);
 }
 
-TEST_F(WeightSwap, CommittingTheVersionInUseAgainAnswersTheSame) {
+TEST_P(WeightSwap, CommittingTheVersionInUseAgainAnswersTheSame) {
   const auto first = Swap(Version(*second_, 1));
   ASSERT_TRUE(first.ok());
   const auto again = engine_->CommitWeights(1, 1);
@@ -205,7 +207,7 @@ TEST_F(WeightSwap, CommittingTheVersionInUseAgainAnswersTheSame) {
   EXPECT_EQ(again->pause_seconds, first->pause_seconds);
 }
 
-TEST_F(WeightSwap, NonFiniteLogitsEndTheSampleWithAnErrorAndStopService) {
+TEST_P(WeightSwap, NonFiniteLogitsEndTheSampleWithAnErrorAndStopService) {
   auto broken = TinyModel(20);
   {
     const at::NoGradGuard no_grad;
@@ -223,6 +225,29 @@ TEST_F(WeightSwap, NonFiniteLogitsEndTheSampleWithAnErrorAndStopService) {
   EXPECT_THAT(engine_->stats().unhealthy_reason, HasSubstr("non-finite logits"));
   EXPECT_EQ(Submit("b", Endless(5)).code(), absl::StatusCode::kUnavailable);
 }
+
+TEST(RoundedWeights, PassAProbeThatAllowsForTheirRoundingAndFailAnothersProbe) {
+  for (const char* dtype : {"bfloat16", "int8"}) {
+    MetricsRegistry metrics;
+    EngineOptions options;
+    options.weights_dtype = dtype;
+    const auto model = TinyModel(20, 0.05), second = TinyModel(21, 0.05), other = TinyModel(22, 0.2);
+    auto engine = Engine::Create(options, model, nullptr, metrics);
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    Payload good = Version(*second, 1);
+    ASSERT_TRUE((*engine)->StageWeights(good.manifest, good.bytes).ok());
+    const auto committed = (*engine)->CommitWeights(1, 1);
+    ASSERT_TRUE(committed.ok()) << committed.status();
+    EXPECT_GT(committed->probe_gap, 1e-5) << dtype;
+    Payload wrong = Version(*second, 2);
+    wrong.manifest.probe_logprobs = Version(*other, 2).manifest.probe_logprobs;
+    ASSERT_TRUE((*engine)->StageWeights(wrong.manifest, wrong.bytes).ok());
+    EXPECT_EQ((*engine)->CommitWeights(2, 1).status().code(), absl::StatusCode::kDataLoss) << dtype;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, WeightSwap, ::testing::Values("fused", "torch"),
+                         [](const auto& info) { return std::string(info.param); });
 
 TEST(IntraOpThreads, OfOneThreadLeaveOthersAlone) {
   const int before = at::get_num_threads();

@@ -67,6 +67,29 @@ TEST(Sampler, GreedyTakesTheFirstOfTheLargestWithItsTemperatureOneLogProbability
   EXPECT_NEAR(token.logprob, 2.0 - std::log(total), 1e-6);
 }
 
+TEST(Sampler, AlternativesAreTheLikeliestOfTheDistributionDrawnFrom) {
+  Sampler sampler;
+  const std::vector<float> logits = RandomLogits(300, 2, 5);
+  for (const SamplingParams& params :
+       {Params(1), Params(0.7), Params(1, 4), Params(1.3, 0, 0.8), Params(1, 0, 1, 0.05)}) {
+    const std::map<int32_t, double> exact = ExactDistribution(logits, params);
+    const std::vector<TokenLogprob> likeliest = sampler.Likeliest(logits, params, 6);
+    ASSERT_EQ(likeliest.size(), std::min<size_t>(6, exact.size()));
+    for (size_t i = 0; i < likeliest.size(); ++i) {
+      EXPECT_NEAR(likeliest[i].logprob, std::log(exact.at(likeliest[i].token)), 1e-5);
+      if (i > 0) {
+        EXPECT_LE(likeliest[i].logprob, likeliest[i - 1].logprob);
+      }
+    }
+    double rest = 0;  // nothing likelier was left out
+    for (const auto& [token, probability] : exact) rest = std::max(rest, probability);
+    EXPECT_NEAR(likeliest[0].logprob, std::log(rest), 1e-5);
+  }
+  const std::vector<TokenLogprob> greedy = sampler.Likeliest(logits, Params(0), 2);
+  EXPECT_EQ(greedy[0].token, sampler.Sample(logits, Params(0), 0).token);
+  EXPECT_NEAR(greedy[0].logprob, sampler.Sample(logits, Params(0), 0).logprob, 1e-6);
+}
+
 TEST(Sampler, TruncationKeepsExactlyTheDefinedSet) {
   Sampler sampler;
   // Probabilities 0.5, 0.25, 0.15, 0.10 at temperature 1, shuffled over the ids.

@@ -165,7 +165,7 @@ class Simulation {
       sampled += item.samples;
     }
     EXPECT_EQ(plan.tokens, tokens);
-    EXPECT_EQ(plan.sampled_rows, sampled);
+    EXPECT_EQ(plan.logit_rows, sampled);
     EXPECT_LE(plan.prefill_tokens, options_.prefill_chunk_tokens);
     EXPECT_LE(plan.tokens - plan.prefill_tokens, options_.max_running_sequences);
     EXPECT_LE(scheduler_.running(), options_.max_running_sequences);
@@ -266,6 +266,42 @@ TEST(Scheduler, SharesAPromptOnlyWhenAllOfItIsOfTheSameWeights) {
   simulation.SwapWeights();
   Drain(simulation, 50);  // CacheModel checks the age of every prompt cell
   EXPECT_EQ(simulation.computed(), 2 * 12 + 2 * 4);
+}
+
+TEST(Scheduler, AScoredPromptIsComputedWholeWithLogitsBehindEveryToken) {
+  Scheduler scheduler(Options(4, 4, 100, 5));
+  Sequence scored, sibling;
+  for (Sequence* sequence : {&sibling, &scored}) {
+    sequence->id = sequence == &sibling ? 1 : 2;
+    sequence->request = 7;
+    sequence->prompt_size = 12;
+    for (int32_t p = 0; p < 12; ++p) sequence->tokens.push_back(p);
+  }
+  scored.scores_prompt = true;
+  scheduler.Add(sibling);
+  std::vector<int32_t> computed, rows;
+  for (int step = 0; step < 8; ++step) {
+    const StepPlan& plan = scheduler.Plan();
+    int32_t all = 0;
+    for (const StepItem& item : plan.items) {
+      all += item.logit_rows;
+      if (item.sequence == &scored && computed.size() < 4) {
+        computed.push_back(item.count);
+        rows.push_back(item.logit_rows);
+      } else if (item.sequence == &sibling) {
+        EXPECT_EQ(item.logit_rows, item.samples ? 1 : 0);
+      }
+    }
+    EXPECT_EQ(plan.logit_rows, all);
+    const std::vector<StepItem> items = plan.items;
+    scheduler.Complete();
+    for (const StepItem& item : items) {
+      if (item.samples) item.sequence->tokens.push_back(0);
+    }
+    if (step == 2) scheduler.Add(scored);  // its sibling has the whole prompt in the cache by now
+  }
+  EXPECT_EQ(computed, (std::vector<int32_t>{5, 5, 2, 1}));
+  EXPECT_EQ(rows, computed);
 }
 
 class RandomArrivals : public ::testing::TestWithParam<uint32_t> {};

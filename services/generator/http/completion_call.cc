@@ -1,0 +1,269 @@
+#include "services/generator/http/completion_call.h"
+
+#include <algorithm>
+#include <iterator>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "common/clock.h"
+#include "common/status.h"
+#include "services/generator/http/api_error.h"
+
+namespace tramontane {
+namespace {
+
+int64_t UnixSeconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+size_t Characters(std::string_view text) {
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+}  // namespace
+
+CompletionCall::CompletionCall(std::shared_ptr<HttpExchange> exchange, CompletionRequest request,
+                               std::string id, const ServedModel& model, const EngineHooks& engine,
+                               HttpMetrics& metrics)
+    : exchange_(std::move(exchange)),
+      request_(std::move(request)),
+      id_(std::move(id)),
+      engine_(engine),
+      metrics_(metrics),
+      writer_(model, request_, id_, UnixSeconds(), engine.stats().version),
+      born_(std::chrono::steady_clock::now()),
+      unfinished_(request_.prompts.size() * static_cast<size_t>(request_.n)) {
+  metrics_.Opened();
+  for (size_t i = 0; i < unfinished_; ++i) {
+    Choice choice{{}, {model.think_open, model.think_close, request_.reasoning_open}};
+    choice.unsent.index = static_cast<int32_t>(i);
+    choice.unsent.first = true;
+    choice.unsent.prompt = &request_.prompts[i / static_cast<size_t>(request_.n)];
+    choices_.push_back(std::move(choice));
+  }
+  for (const ApiPrompt& prompt : request_.prompts) {
+    usage_.prompt += static_cast<int64_t>(prompt.tokens.size());
+  }
+}
+
+CompletionCall::~CompletionCall() { metrics_.Closed(SecondsSince(born_)); }
+
+const char* CompletionCall::Route() const {
+  return request_.chat ? "/v1/chat/completions" : "/v1/completions";
+}
+
+std::string CompletionCall::EngineId(size_t prompt) const {
+  return id_ + "-" + std::to_string(prompt);
+}
+
+void CompletionCall::Start(std::shared_ptr<void> open) {
+  const auto deadline = born_ + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+                                    std::chrono::duration<double>(request_.timeout_s));
+  exchange_->OnGone(deadline, [self = shared_from_this(), open = std::move(open)](Gone why) {
+    self->OnGone(why);
+  });
+  const absl::Status status = Submit();
+  bool failed;
+  {
+    std::lock_guard lock(mutex_);
+    failed = !failed_.ok();
+  }
+  if (failed) CancelAll();  // whatever came in while it failed
+  if (!status.ok()) return Fail(WithParamOfMessage(status, request_.chat));
+  if (!request_.stream) return;  // the last sample's end answers
+  {
+    std::lock_guard lock(mutex_);
+    if (!failed_.ok()) return;
+    answered_ = true;
+  }
+  metrics_.Answered(Route(), 200);
+  exchange_->Stream("text/event-stream; charset=utf-8",
+                    [self = shared_from_this()](std::string& out) { return self->Pull(out); });
+}
+
+absl::Status CompletionCall::Submit() {
+  for (size_t p = 0; p < request_.prompts.size(); ++p) {
+    SampleRequest sample;
+    sample.id = EngineId(p);
+    sample.prompt_tokens = request_.prompts[p].tokens;
+    sample.sampling = request_.sampling;
+    sample.n = request_.n;
+    sample.rules = {.logit_bias = request_.logit_bias,
+                    .grammar = request_.grammar,
+                    .grammar_after_token = request_.grammar_after_token};
+    sample.top_logprobs = request_.top_logprobs.value_or(0);
+    if (request_.echo && request_.top_logprobs.has_value()) {
+      sample.on_prompt = [self = shared_from_this(), p](PromptLogprobs logprobs) {
+        self->OnPrompt(p, std::move(logprobs));
+      };
+    }
+    sample.on_chunk = [self = shared_from_this(), p](TokenChunk chunk) {
+      self->OnChunk(p, std::move(chunk));
+    };
+    sample.on_finished = [self = shared_from_this(), p](const Rollout& rollout) {
+      self->OnFinished(p, rollout);
+    };
+    RETURN_IF_ERROR(engine_.submit(std::move(sample)));
+  }
+  return absl::OkStatus();
+}
+
+void CompletionCall::CancelAll() {
+  for (size_t p = 0; p < request_.prompts.size(); ++p) engine_.cancel(EngineId(p));
+}
+
+void CompletionCall::OnPrompt(size_t prompt, PromptLogprobs logprobs) {
+  std::lock_guard lock(mutex_);
+  const auto n = static_cast<size_t>(request_.n);
+  for (size_t i = 0; i < n; ++i) choices_[prompt * n + i].unsent.prompt_logprobs = logprobs;
+}
+
+// Holds mutex_.
+void CompletionCall::Count(Choice& choice, size_t tokens) {
+  if (tokens == 0) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (choice.last_token == Time{}) {
+    metrics_.FirstToken(std::chrono::duration<double>(now - born_).count());
+  } else {
+    metrics_.NextToken(std::chrono::duration<double>(now - choice.last_token).count());
+  }
+  choice.last_token = now;
+}
+
+// Holds mutex_.
+void CompletionCall::TakeText(Choice& choice, ReasoningSplitter::Parts parts) {
+  choice.unsent.reasoning += parts.reasoning;
+  choice.unsent.text += parts.content;
+  choice.news |= !parts.reasoning.empty() || !parts.content.empty();
+}
+
+void CompletionCall::OnChunk(size_t prompt, TokenChunk chunk) {
+  {
+    std::lock_guard lock(mutex_);
+    Choice& choice = choices_[prompt * static_cast<size_t>(request_.n) +
+                              static_cast<size_t>(chunk.sample_index)];
+    Count(choice, chunk.tokens.size());
+    if (!failed_.ok() || !request_.generate) return;
+    if (request_.split_reasoning) {
+      TakeText(choice, choice.splitter.Push(chunk.text));
+    } else {
+      TakeText(choice, {"", std::move(chunk.text)});
+    }
+    const bool wants_tokens = request_.return_token_ids || request_.top_logprobs.has_value();
+    if (wants_tokens && !chunk.tokens.empty()) {
+      ChoicePart& part = choice.unsent;
+      part.tokens.insert(part.tokens.end(), chunk.tokens.begin(), chunk.tokens.end());
+      part.logprobs.insert(part.logprobs.end(), chunk.logprobs.begin(), chunk.logprobs.end());
+      chunk.alternatives.resize(chunk.tokens.size());
+      std::move(chunk.alternatives.begin(), chunk.alternatives.end(),
+                std::back_inserter(part.alternatives));
+      choice.news = true;
+    }
+    if (!choice.news || !answered_) return;
+  }
+  exchange_->Wake();
+}
+
+void CompletionCall::OnFinished(size_t prompt, const Rollout& rollout) {
+  const FinishReason reason = rollout.finish_reason;
+  if (reason == FinishReason::kAborted || reason == FinishReason::kError) {
+    const EngineStats stats = engine_.stats();
+    Fail(stats.healthy ? absl::UnavailableError("the sample was aborted; try again")
+                       : absl::UnavailableError(stats.unhealthy_reason));
+  }
+  bool whole = false;
+  {
+    std::lock_guard lock(mutex_);
+    --unfinished_;
+    if (!failed_.ok()) return;
+    Choice& choice = choices_[prompt * static_cast<size_t>(request_.n) +
+                              static_cast<size_t>(rollout.sample_index)];
+    if (request_.split_reasoning) TakeText(choice, choice.splitter.Finish());
+    choice.unsent.finished = reason;
+    choice.news = true;
+    if (request_.generate) {
+      choice.unsent.spans = rollout.spans;
+      usage_.completion += static_cast<int64_t>(rollout.tokens.size());
+      usage_.reasoning += rollout.usage.thinking;
+    } else {
+      choice.unsent.finished = FinishReason::kLength;
+    }
+    whole = !request_.stream && unfinished_ == 0 && !std::exchange(answered_, true);
+    if (request_.stream && !answered_) return;
+  }
+  if (whole) {
+    metrics_.Answered(Route(), 200);
+    exchange_->ReplyWith([self = shared_from_this()] { return self->Whole(); });
+  } else {
+    exchange_->Wake();
+  }
+}
+
+void CompletionCall::Fail(const absl::Status& status) {
+  bool answered;
+  {
+    std::lock_guard lock(mutex_);
+    if (!failed_.ok()) return;
+    if (answered_ && unfinished_ == 0) return;  // all is there already
+    failed_ = status;
+    answered = std::exchange(answered_, true);
+  }
+  CancelAll();
+  if (answered) return exchange_->Wake();
+  HttpReply reply = ErrorReply(status);
+  metrics_.Answered(Route(), reply.status);
+  exchange_->Reply(std::move(reply));
+}
+
+void CompletionCall::OnGone(Gone why) {
+  metrics_.Left(why);
+  switch (why) {
+    case Gone::kDeadline:
+      return Fail(absl::DeadlineExceededError("the request did not finish in the time it had"));
+    case Gone::kSlowReader: return Fail(absl::AbortedError("the client did not read"));
+    case Gone::kShutdown: return Fail(absl::UnavailableError("the server is stopping"));
+    case Gone::kClient: return Fail(absl::CancelledError("the client went away"));
+  }
+}
+
+Pulled CompletionCall::Pull(std::string& out) {
+  std::vector<ChoicePart> parts;
+  std::optional<ApiUsage> usage;
+  absl::Status failed;
+  bool end;
+  {
+    std::lock_guard lock(mutex_);
+    for (Choice& choice : choices_) {
+      if (!std::exchange(choice.news, false)) continue;
+      ChoicePart next;
+      next.index = choice.unsent.index;
+      next.text_begin = choice.unsent.text_begin + Characters(choice.unsent.text);
+      parts.push_back(std::exchange(choice.unsent, std::move(next)));
+    }
+    if (!failed_.ok()) failed = failed_;
+    end = unfinished_ == 0 || !failed_.ok();
+    if (end && request_.include_usage) usage = usage_;
+  }
+  for (const ChoicePart& part : parts) out += writer_.Event(part);
+  if (!end) return Pulled::kLater;
+  if (!failed.ok()) {
+    out += ReplyWriter::Framed(ErrorBody(failed));
+    return Pulled::kEnd;
+  }
+  if (usage.has_value()) out += writer_.UsageEvent(*usage);
+  out += ReplyWriter::LastEvent();
+  return Pulled::kEnd;
+}
+
+HttpReply CompletionCall::Whole() {
+  std::lock_guard lock(mutex_);
+  std::vector<ChoicePart> parts;
+  for (Choice& choice : choices_) parts.push_back(std::move(choice.unsent));
+  return {.body = writer_.Whole(parts, usage_)};
+}
+
+}  // namespace tramontane

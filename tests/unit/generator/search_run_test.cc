@@ -1,0 +1,167 @@
+// Searches on the real engine: one path is plain sampling, and nothing depends on what runs beside.
+#include "generator/search_run.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "generator/search_tool.h"
+#include "tests/unit/generator/engine_fixture.h"
+
+namespace tramontane {
+namespace {
+
+using ::testing::HasSubstr;
+
+class SearchRun : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    loaded_.model = TinyModel(7, 0.12);
+    loaded_.tokenizer = ByteTokenizer();
+    sampling_.max_new_tokens = 60;
+    sampling_.seed = 5;
+    for (int p = 0; p < 3; ++p) prompts_.push_back({65 + p, 66, 67, 68});
+    judge_.answer = [](const std::string& text) { return std::optional(text.substr(0, 1)); };
+    judge_.same = [](const std::string& a, const std::string& b) { return a == b; };
+    const auto plain = RunBatch(loaded_, prompts_, sampling_, 1, {});
+    ASSERT_TRUE(plain.ok()) << plain.status();
+    for (const auto& rollouts : *plain) plain_.push_back(rollouts[0]);
+    // A byte that the model samples early is where its steps end.
+    const auto& tokens = plain_[0].tokens;
+    const auto step = std::ranges::find_if(tokens.begin() + 5, tokens.end(),
+                                           [](int32_t token) { return token > 32 && token < 127; });
+    ASSERT_NE(step, tokens.end());
+    step_end_ = std::string(1, static_cast<char>(*step));
+  }
+
+  std::vector<SearchResult> Run(const std::string& json, int32_t max_running = 128) {
+    EngineOptions options;
+    options.max_running_sequences = max_running;
+    nlohmann::json params = nlohmann::json::parse(json);
+    params["step_end"] = step_end_;
+    auto results =
+        RunSearches(loaded_, prompts_, sampling_, *SearchFromJson(params), judge_, options);
+    EXPECT_TRUE(results.ok()) << json << results.status();
+    return results.ok() ? *results : std::vector<SearchResult>();
+  }
+
+  LoadedModel loaded_;
+  SamplingParams sampling_;
+  SearchJudge judge_;
+  std::vector<std::vector<int32_t>> prompts_;
+  std::vector<Rollout> plain_;
+  std::string step_end_;
+};
+
+TEST_F(SearchRun, OnePathIsPlainSamplingTokenForTokenHoweverOftenItStops) {
+  for (const char* params :
+       {R"({"method":"beam","n":1,"expansion":1})", R"({"method":"dvts","n":1,"expansion":1})",
+        R"({"method":"best_of_n","n":1,"aggregate":"min"})", R"({"method":"majority","n":1})"}) {
+    const auto found = Run(params);
+    ASSERT_EQ(found.size(), prompts_.size());
+    for (size_t p = 0; p < found.size(); ++p) {
+      const Rollout& rollout = found[p].best.rollout;
+      EXPECT_EQ(rollout.tokens, plain_[p].tokens) << params << p;
+      EXPECT_EQ(rollout.text, plain_[p].text) << params << p;
+      EXPECT_EQ(rollout.spans, plain_[p].spans);
+      EXPECT_EQ(rollout.finish_reason, plain_[p].finish_reason);
+      for (size_t i = 0; i < rollout.logprobs.size(); ++i)
+        ASSERT_NEAR(rollout.logprobs[i], plain_[p].logprobs[i], 1e-5);
+    }
+  }
+  const auto beam = Run(R"({"method":"beam","n":1,"expansion":1})");
+  EXPECT_GT(beam[0].best.step_scores.size(), 1u);  // it did stop
+}
+
+TEST_F(SearchRun, WhatIsFoundDoesNotDependOnWhatRunsBeside) {
+  for (const char* params :
+       {R"({"method":"beam","n":4,"expansion":2,"max_steps":5})",
+        R"({"method":"dvts","n":4,"expansion":2,"token_budget":100})",
+        R"({"method":"mcts","simulations":6,"rollout_weight":0.5,"max_steps":4})",
+        R"({"method":"weighted_best_of_n","n":6})"}) {
+    const auto wide = Run(params), narrow = Run(params, 1);
+    ASSERT_EQ(wide.size(), narrow.size());
+    for (size_t p = 0; p < wide.size(); ++p) {
+      EXPECT_EQ(wide[p].best.rollout.tokens, narrow[p].best.rollout.tokens) << params;
+      EXPECT_EQ(wide[p].sampled_tokens, narrow[p].sampled_tokens) << params;
+    }
+  }
+}
+
+TEST_F(SearchRun, BestOfNHasTheHighestMeanLogProbabilityOfItsSamples) {
+  const auto found = Run(R"({"method":"best_of_n","n":5})");
+  const auto samples = RunBatch(loaded_, prompts_, sampling_, 5, {});
+  const auto mean = [](const Rollout& rollout) {
+    return std::accumulate(rollout.logprobs.begin(), rollout.logprobs.end(), 0.0) /
+           static_cast<double>(rollout.logprobs.size());
+  };
+  for (size_t p = 0; p < found.size(); ++p) {
+    const auto best = std::ranges::max_element((*samples)[p], {}, mean);
+    EXPECT_EQ(found[p].best.rollout.tokens, best->tokens);
+    EXPECT_NEAR(found[p].best.score, mean(*best), 1e-5);
+  }
+}
+
+TEST_F(SearchRun, AStopStringEndsAPathAndAStepDoesNot) {
+  sampling_.stop = {step_end_};
+  const auto stopped = Run(R"({"method":"beam","n":1,"expansion":1})");
+  EXPECT_EQ(stopped[0].best.rollout.finish_reason, FinishReason::kStop);
+  EXPECT_EQ(stopped[0].best.rollout.text, plain_[0].text.substr(0, plain_[0].text.find(step_end_)));
+  EXPECT_EQ(stopped[0].best.step_scores.size(), 1u);
+}
+
+TEST_F(SearchRun, ThinkingGoesWithWholeResponsesAlone) {
+  loaded_.thinking.close = "}}}";
+  loaded_.thinking.open = "{";
+  sampling_.ignore_eos = true;
+  for (auto& prompt : prompts_) prompt.push_back('{');
+  sampling_.thinking =
+      *ThinkingFromJson(nlohmann::json::parse(R"({"budget":7,"on_exhaust":"cwm","reserve":10})"));
+  const auto found = Run(R"({"method":"best_of_n","n":3})");
+  for (const SearchResult& result : found) {
+    EXPECT_EQ(result.best.rollout.usage.thinking, 7);
+    EXPECT_GT(result.best.rollout.usage.injected, 0);
+  }
+  for (const char* params :
+       {R"({"method":"beam"})", R"({"method":"best_of_n","token_budget":9})"}) {
+    const auto refused = RunSearches(loaded_, prompts_, sampling_,
+                                     *SearchFromJson(nlohmann::json::parse(params)), judge_, {});
+    EXPECT_THAT(std::string(refused.status().message()), HasSubstr("thinking"));
+  }
+}
+
+TEST_F(SearchRun, AJudgesErrorNamesThePrompt) {
+  judge_.score =
+      [](size_t prompt,
+         const std::vector<const SearchPath*>& paths) -> absl::StatusOr<std::vector<double>> {
+    if (prompt == 1) return absl::UnavailableError("judge is away");
+    return std::vector<double>(paths.size(), 0);
+  };
+  const auto found = RunSearches(loaded_, prompts_, sampling_, SearchParams(), judge_, {});
+  EXPECT_EQ(found.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(found.status().message()), HasSubstr("prompt 1: judge is away"));
+}
+
+TEST(SearchAsk, GradersNeedOneAnswerForEachPrompt) {
+  const auto read = [](const char* text) {
+    return SearchAskFromJson(nlohmann::json::parse(text), 2).status();
+  };
+  EXPECT_TRUE(read(R"({"scorer":"math","answers":["1","2"]})").ok());
+  EXPECT_TRUE(read(R"({"method":"beam"})").ok());
+  for (const auto& [text, field] :
+       {std::pair{R"({"scorer":"math","answers":["1"]})", "search.answers"},
+        {R"({"scorer":"math"})", "search.answers"},
+        {R"({"answers":["1","2"]})", "search.answers"},
+        {R"({"scorer":3})", "search.scorer"},
+        {R"({"scorer":"math","answers":[1,2]})", "search.answers"},
+        {"3", "search"}}) {
+    EXPECT_EQ(read(text).code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_THAT(std::string(read(text).message()), HasSubstr(field));
+  }
+}
+
+}  // namespace
+}  // namespace tramontane

@@ -1,0 +1,393 @@
+// The endpoint over real sockets, with an engine whose every token the test gives out.
+#include "services/generator/http/endpoint.h"
+
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <condition_variable>
+#include <set>
+#include <thread>
+
+#include "model/weights/socket_io.h"
+#include "services/generator/http/field_reader.h"
+
+namespace tramontane {
+namespace {
+
+using std::chrono::seconds;
+
+SteadyTime Soon(int s = 10) { return std::chrono::steady_clock::now() + seconds(s); }
+
+class ScriptedEngine {
+ public:
+  EngineHooks Hooks() {
+    return {.submit = [this](SampleRequest r) { return Submit(std::move(r)); },
+            .cancel = [this](const std::string& id) { Cancel(id); },
+            .stats = [] { return EngineStats{}; }};
+  }
+
+  // The `number`-th request, from 0; waits until it is there.
+  SampleRequest Request(size_t number) {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(changed_.wait_until(lock, Soon(), [&] { return requests_.size() > number; }));
+    return requests_.at(number);
+  }
+  bool AwaitCancelled(const std::string& id) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_until(lock, Soon(), [&] { return cancelled_.count(id) > 0; });
+  }
+  bool Cancelled(const std::string& id) {
+    std::lock_guard lock(mutex_);
+    return cancelled_.count(id) > 0;
+  }
+  void Refuse(const absl::Status& status) {
+    std::lock_guard lock(mutex_);
+    refusal_ = status;
+  }
+
+  static void Say(const SampleRequest& request, const std::string& text, int32_t sample = 0) {
+    request.on_chunk({.sample_index = sample, .tokens = {1}, .logprobs = {-1}, .text = text});
+  }
+  static void End(const SampleRequest& request, FinishReason reason = FinishReason::kStop,
+                  int32_t sample = 0) {
+    Rollout rollout;
+    rollout.sample_index = sample;
+    rollout.tokens = {1};
+    rollout.finish_reason = reason;
+    request.on_finished(std::move(rollout));
+  }
+
+ private:
+  absl::Status Submit(SampleRequest request) {
+    std::lock_guard lock(mutex_);
+    if (!refusal_.ok()) return refusal_;
+    requests_.push_back(std::move(request));
+    changed_.notify_all();
+    return absl::OkStatus();
+  }
+  void Cancel(const std::string& id) {
+    std::lock_guard lock(mutex_);
+    cancelled_.insert(id);
+    changed_.notify_all();
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<SampleRequest> requests_;
+  std::set<std::string> cancelled_;
+  absl::Status refusal_;
+};
+
+// A client that reads when it is told to. HTTP/1.0: the answer comes unframed, and its end closes.
+class Client {
+ public:
+  explicit Client(const std::string& address, int receive_buffer = 0) {
+    auto fd = ConnectTcp(address, Soon());
+    EXPECT_TRUE(fd.ok()) << fd.status();
+    fd_ = *std::move(fd);
+    if (receive_buffer > 0)
+      ::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+  }
+  void Send(const std::string& text) {
+    EXPECT_TRUE(SendAll(fd_.get(), text.data(), text.size(), -1, Soon()).ok());
+  }
+  void Post(const std::string& path, const std::string& body) {
+    Send("POST " + path + " HTTP/1.0\r\nContent-Length: " + std::to_string(body.size()) +
+         "\r\n\r\n" + body);
+  }
+  void Get(const std::string& path) { Send("GET " + path + " HTTP/1.0\r\n\r\n"); }
+  // Reads on until `text` has come; false when the answer ends or time is up before.
+  bool Await(const std::string& text) {
+    while (read_.find(text) == std::string::npos) {
+      pollfd readable{fd_.get(), POLLIN, 0};
+      if (::poll(&readable, 1, /*timeout_ms=*/10'000) != 1) return false;
+      char bytes[4096];
+      const ssize_t got = ::recv(fd_.get(), bytes, sizeof bytes, 0);
+      if (got <= 0) return false;
+      read_.append(bytes, static_cast<size_t>(got));
+    }
+    return true;
+  }
+  const std::string& ReadAll() {
+    Await("\x01 never sent");
+    return read_;
+  }
+  int Status() { return Await("\r\n") ? std::stoi(read_.substr(9, 3)) : 0; }
+  OrderedJson Body() {
+    ReadAll();
+    const size_t head = read_.find("\r\n\r\n");
+    return OrderedJson::parse(head == std::string::npos ? "" : read_.substr(head + 4), nullptr, false);
+  }
+  void Leave() { fd_.Reset(); }
+
+ private:
+  UniqueFd fd_;
+  std::string read_;
+};
+
+class EndpointTest : public testing::Test {
+ protected:
+  void Start(const HttpServer::Options& server = {}) {
+    const std::string folder = std::string(TRAMONTANE_SOURCE_DIR) + "/examples/demo/tokenizer";
+    ServedModel model;
+    model.name = "demo";
+    model.tokenizer = *Tokenizer::Load(folder);
+    model.chat_template = *ChatTemplate::Load(folder);
+    model.grammars = std::make_shared<GrammarCompiler>(model.tokenizer, 264);
+    model.context_tokens = 1 << 20;
+    model.vocab_size = 264;
+    auto endpoint = OpenAiEndpoint::Start({.server = server, .vllm_metric_aliases = true},
+                                          std::move(model), engine_.Hooks(), metrics_);
+    ASSERT_TRUE(endpoint.ok()) << endpoint.status();
+    endpoint_ = *std::move(endpoint);
+  }
+  Client Connect(int receive_buffer = 0) { return Client(endpoint_->address(), receive_buffer); }
+  double Unanswered(const std::string& reason) {
+    return metrics_.MakeCounter("tramontane_http_unanswered_total", {{"reason", reason}}).Value();
+  }
+
+  static constexpr char kText[] = "/v1/completions", kChat[] = "/v1/chat/completions";
+  static constexpr char kStream[] = R"({"prompt": "a", "stream": true})";
+
+  MetricsRegistry metrics_;
+  ScriptedEngine engine_;
+  std::unique_ptr<OpenAiEndpoint> endpoint_;
+};
+
+TEST_F(EndpointTest, AStreamHasItsPiecesInOrderAndThenDone) {
+  Start();
+  Client client = Connect();
+  client.Post(kChat, R"({"messages": [{"role": "user", "content": "a"}], "stream": true,
+                         "stream_options": {"include_usage": true}})");
+  const SampleRequest request = engine_.Request(0);
+  ScriptedEngine::Say(request, "<think>hm</thi");
+  ASSERT_TRUE(client.Await("hm"));  // it comes while the rest is still to be sampled
+  for (int i = 0; i < 50; ++i) ScriptedEngine::Say(request, (i == 0 ? "nk>" : " ") + std::to_string(i));
+  ScriptedEngine::End(request);
+  const std::string all = client.ReadAll();
+  EXPECT_NE(all.find("text/event-stream"), std::string::npos);
+  std::string reasoning, content, finish;
+  size_t usages = 0;
+  for (size_t at = all.find("data: {"); at != std::string::npos; at = all.find("data: {", at + 1)) {
+    const OrderedJson event = OrderedJson::parse(all.substr(at + 6, all.find("\n\n", at) - at - 6));
+    if (event["choices"].empty()) {
+      usages += event["usage"]["completion_tokens"] == 1;
+      continue;
+    }
+    EXPECT_EQ(event["object"], "chat.completion.chunk");
+    const OrderedJson& choice = event["choices"][0];
+    reasoning += choice["delta"].value("reasoning_content", "");
+    content += choice["delta"].value("content", "");
+    if (!choice["finish_reason"].is_null()) finish = choice["finish_reason"];
+  }
+  std::string expected = "0";
+  for (int i = 1; i < 50; ++i) expected += " " + std::to_string(i);
+  EXPECT_EQ(reasoning, "hm");
+  EXPECT_EQ(content, expected);
+  EXPECT_EQ(finish, "stop");
+  EXPECT_EQ(usages, 1u);
+  EXPECT_TRUE(all.ends_with("data: [DONE]\n\n"));
+}
+
+TEST_F(EndpointTest, AWholeAnswerHoldsEveryChoice) {
+  Start();
+  Client client = Connect();
+  client.Post(kText, R"({"prompt": ["a", "b"], "n": 2, "logprobs": 1, "return_token_ids": true})");
+  const SampleRequest first = engine_.Request(0), second = engine_.Request(1);
+  for (const int32_t sample : {1, 0}) {
+    for (const SampleRequest* request : {&second, &first}) {
+      ScriptedEngine::Say(*request, request->prompt_tokens == first.prompt_tokens ? "x" : "y", sample);
+      ScriptedEngine::End(*request, FinishReason::kLength, sample);
+    }
+  }
+  const OrderedJson reply = client.Body();
+  ASSERT_EQ(reply["choices"].size(), 4u) << reply;
+  for (int i = 0; i < 4; ++i) {
+    const OrderedJson& choice = reply["choices"][i];
+    EXPECT_EQ(choice["index"], i);
+    EXPECT_EQ(choice["text"], i < 2 ? "x" : "y");
+    EXPECT_EQ(choice["finish_reason"], "length");
+    EXPECT_EQ(choice["token_ids"], OrderedJson({1}));
+    EXPECT_EQ(choice["logprobs"]["token_logprobs"], OrderedJson({-1.0}));
+  }
+  EXPECT_EQ(reply["usage"]["completion_tokens"], 4);
+}
+
+TEST_F(EndpointTest, WhoLeavesHasHisSamplesCancelled) {
+  Start();
+  for (const char* body : {kStream, R"({"prompt": "a"})"}) {
+    Client client = Connect();
+    client.Post(kText, body);
+    const SampleRequest request = engine_.Request(body == kStream ? 0 : 1);
+    client.Leave();
+    EXPECT_TRUE(engine_.AwaitCancelled(request.id));
+    ScriptedEngine::End(request, FinishReason::kAborted);
+  }
+  EXPECT_EQ(Unanswered("client_left"), 2);
+}
+
+TEST_F(EndpointTest, ADeadlineThatPassesIsAnswered) {
+  Start();
+  Client whole = Connect(), stream = Connect();
+  whole.Post(kText, R"({"prompt": "a", "timeout_s": 0.2})");
+  const SampleRequest first = engine_.Request(0);
+  stream.Post(kText, R"({"prompt": "a", "timeout_s": 0.2, "stream": true})");
+  const SampleRequest second = engine_.Request(1);
+  ScriptedEngine::Say(second, "begun");
+  EXPECT_EQ(whole.Status(), 504);
+  EXPECT_EQ(whole.Body()["error"]["code"], "timeout");
+  const std::string all = stream.ReadAll();
+  EXPECT_NE(all.find("begun"), std::string::npos);
+  EXPECT_NE(all.find("timeout_error"), std::string::npos) << all;
+  EXPECT_EQ(all.find("[DONE]"), std::string::npos);
+  EXPECT_TRUE(engine_.AwaitCancelled(first.id) && engine_.AwaitCancelled(second.id));
+}
+
+TEST_F(EndpointTest, AFullQueueSaysWhenToComeAgain) {
+  Start();
+  engine_.Refuse(absl::ResourceExhaustedError("waiting queue full"));
+  Client client = Connect();
+  client.Post(kText, kStream);
+  EXPECT_EQ(client.Status(), 429);
+  EXPECT_NE(client.ReadAll().find("Retry-After: 1"), std::string::npos);
+}
+
+TEST_F(EndpointTest, ABrokenEngineIsAnErrorToWhoeverWaits) {
+  Start();
+  Client whole = Connect(), stream = Connect();
+  whole.Post(kText, R"({"prompt": "a"})");
+  ScriptedEngine::End(engine_.Request(0), FinishReason::kError);
+  EXPECT_EQ(whole.Status(), 503);
+  stream.Post(kText, kStream);
+  const SampleRequest request = engine_.Request(1);
+  ScriptedEngine::Say(request, "begun");
+  ASSERT_TRUE(stream.Await("begun"));
+  ScriptedEngine::End(request, FinishReason::kAborted);
+  EXPECT_NE(stream.ReadAll().find("server_error"), std::string::npos);
+}
+
+TEST_F(EndpointTest, ASlowReaderBlocksNobodyAndIsDropped) {
+  Start({.idle_timeout_s = 1});
+  Client slow = Connect(4096), quick = Connect();
+  slow.Post(kText, kStream);
+  const SampleRequest slow_request = engine_.Request(0);
+  quick.Post(kText, kStream);
+  const SampleRequest quick_request = engine_.Request(1);
+  const std::string piece(100'000, 's');
+  for (int i = 0; i < 100; ++i) {  // far more than sockets hold
+    ScriptedEngine::Say(slow_request, piece);
+    const std::string mark = "mark-" + std::to_string(i) + ".";
+    ScriptedEngine::Say(quick_request, mark);
+    ASSERT_TRUE(quick.Await(mark));
+  }
+  EXPECT_TRUE(engine_.AwaitCancelled(slow_request.id));
+  EXPECT_FALSE(engine_.Cancelled(quick_request.id));
+  ScriptedEngine::End(slow_request, FinishReason::kAborted);
+  ScriptedEngine::End(quick_request);
+  EXPECT_TRUE(quick.ReadAll().ends_with("[DONE]\n\n"));
+  EXPECT_EQ(Unanswered("slow_reader"), 1);
+}
+
+TEST_F(EndpointTest, BadRequestsDisturbNoStream) {
+  Start({.max_body_bytes = 1 << 20});
+  Client stream = Connect();
+  stream.Post(kText, kStream);
+  const SampleRequest request = engine_.Request(0);
+  const std::pair<std::string, int> bad[] = {
+      {"{", 400},
+      {"{\"prompt\": \"\xff\"}", 400},
+      {R"({"prompt": "a", "max_tokens": -5})", 400},
+      {R"({"prompt": "a", "stop": {}})", 400},
+      {R"({"prompt": "a", "model": "other"})", 404},
+      {R"({"prompt": "a", "guided_json": "{"})", 400},
+      {"{\"prompt\": \"" + std::string(10 << 20, 'a') + "\"}", 413},
+      {"{\"prompt\": " + std::string(1 << 19, '[') + "}", 400},
+  };
+  int number = 0;
+  for (const auto& [body, status] : bad) {
+    Client client = Connect();
+    client.Post(kText, body);
+    EXPECT_EQ(client.Status(), status) << body.substr(0, 80);
+    EXPECT_TRUE(client.Body()["error"]["message"].is_string());
+    const std::string mark = "mark-" + std::to_string(number++) + ".";
+    ScriptedEngine::Say(request, mark);
+    ASSERT_TRUE(stream.Await(mark));
+  }
+  ScriptedEngine::End(request);
+  EXPECT_TRUE(stream.ReadAll().ends_with("[DONE]\n\n"));
+}
+
+TEST_F(EndpointTest, ConnectionsBeyondTheBoundAreToldSo) {
+  Start({.max_connections = 2});
+  Client first = Connect(), second = Connect();
+  first.Post(kText, kStream);
+  const SampleRequest request = engine_.Request(0);
+  second.Post(kText, kStream);
+  const SampleRequest other = engine_.Request(1);
+  Client third = Connect();
+  third.Get("/health");
+  EXPECT_EQ(third.Status(), 503);
+  EXPECT_EQ(third.Body()["error"]["type"], "server_error");
+  for (const SampleRequest* open : {&request, &other}) ScriptedEngine::End(*open);
+  EXPECT_TRUE(first.ReadAll().ends_with("[DONE]\n\n"));
+  EXPECT_TRUE(second.ReadAll().ends_with("[DONE]\n\n"));
+  Client fourth = Connect();
+  fourth.Get("/health");
+  EXPECT_EQ(fourth.Status(), 200);
+}
+
+TEST_F(EndpointTest, DrainingLetsOpenRequestsFinishAndRefusesNewOnes) {
+  Start();
+  Client open = Connect();
+  open.Post(kText, kStream);
+  const SampleRequest request = engine_.Request(0);
+  std::jthread drain([this] { endpoint_->Drain(10); });
+  int status = 0;
+  const SteadyTime deadline = Soon();
+  while (status != 503 && std::chrono::steady_clock::now() < deadline) {
+    Client probe = Connect();
+    probe.Get("/health");
+    status = probe.Status();
+  }
+  Client late = Connect();
+  late.Post(kText, R"({"prompt": "a"})");
+  EXPECT_EQ(late.Status(), 503);
+  ScriptedEngine::Say(request, "the end");
+  ScriptedEngine::End(request);
+  EXPECT_TRUE(open.Await("[DONE]"));
+  drain.join();
+}
+
+TEST_F(EndpointTest, StoppingTheServerEndsWhatIsOpen) {
+  Start();
+  Client whole = Connect(), stream = Connect();
+  whole.Post(kText, R"({"prompt": "a"})");
+  const SampleRequest first = engine_.Request(0);
+  stream.Post(kText, kStream);
+  const SampleRequest second = engine_.Request(1);
+  endpoint_.reset();
+  EXPECT_TRUE(engine_.Cancelled(first.id) && engine_.Cancelled(second.id));
+  ScriptedEngine::Say(second, "too late");
+  ScriptedEngine::End(second, FinishReason::kAborted);
+  EXPECT_EQ(stream.ReadAll().find("too late"), std::string::npos);
+}
+
+TEST_F(EndpointTest, SmallPagesAnswer) {
+  Start();
+  const auto get = [this](const std::string& path) {
+    Client client = Connect();
+    client.Get(path);
+    client.ReadAll();
+    return client;
+  };
+  EXPECT_EQ(get("/v1/models").Body()["data"][0]["id"], "demo");
+  EXPECT_EQ(get("/v1/models/demo").Body()["max_model_len"], 1 << 20);
+  EXPECT_EQ(get("/v1/models/other").Status(), 404);
+  EXPECT_EQ(get("/nothing").Status(), 404);
+  EXPECT_EQ(get("/v1/completions").Status(), 405);
+  EXPECT_NE(get("/metrics").ReadAll().find("tramontane_http_requests_total"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tramontane
