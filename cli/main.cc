@@ -10,6 +10,7 @@
 #include "cli/command.h"
 #include "cli/doctor.h"
 #include "cli/plot.h"
+#include "cli/presets.h"
 #include "cli/references.h"
 #include "cli/run_command.h"
 #include "cli/run_dir.h"
@@ -35,6 +36,7 @@ struct Arguments {
   bool watch = false, png = false;
   double interval_s = 2;
   MakeTasksOptions tasks;
+  PresetsArguments presets;
 };
 
 void AddJson(CLI::App* command, CommandContext& context) {
@@ -141,6 +143,11 @@ void AddData(CLI::App& app, CommandContext& context, Arguments& args, int& statu
       });
     });
   }
+  CLI::App* presets = app.add_subcommand("presets", "List, show and compare published recipes");
+  AddJson(presets, context);
+  presets->add_option("name", args.presets.name, "Recipe to show");
+  presets->add_option("--diff", args.presets.diff, "Two recipes to compare")->expected(2);
+  presets->callback([&] { status = PresetsCommand(context, args.presets); });
   app.add_subcommand("config-reference", "Print docs/configuration.md")->callback([] {
     std::cout << ConfigReferenceMarkdown();
   });

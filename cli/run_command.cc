@@ -10,6 +10,7 @@
 #include "cli/run_dir.h"
 #include "cli/run_session.h"
 #include "cli/summary.h"
+#include "common/algorithm_rules.h"
 #include "common/config.h"
 #include "common/files.h"
 #include "common/log.h"
@@ -82,6 +83,10 @@ int RunCommand(const CommandContext& context, const RunArguments& arguments) {
   auto config = LoadRunConfig(arguments);
   if (!config.ok()) return Fail(context, where, config.status());
   if (arguments.dry_run) return PrintDryRun(context, *config);
+  if (!arguments.sft_only) {
+    const absl::Status runnable = CheckRunnable(config->algorithm);
+    if (!runnable.ok()) return Fail(context, where, runnable);
+  }
 
   const RunDirMode mode = arguments.resume ? RunDirMode::kResume
                           : arguments.clean ? RunDirMode::kClean : RunDirMode::kNew;

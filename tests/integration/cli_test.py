@@ -99,6 +99,47 @@ class Interface(TestCase):
         self.assertEqual(json.loads(out)["texts"], texts)
 
 
+class Presets(TestCase):
+    def presets(self, *arguments):
+        status, out, err = tramontane("presets", *arguments, "--json")
+        self.assertEqual(status, 0, out + err)
+        return json.loads(out)
+
+    def test_list_show_and_diff(self):
+        listed = self.presets()["presets"]
+        files = sorted(path.stem for path in (SOURCE / "presets").glob("*.yaml"))
+        self.assertEqual([preset["name"] for preset in listed], files)
+        self.assertTrue(all(preset["source"] for preset in listed))
+        shown = self.presets("dapo")
+        self.assertEqual(shown["config"]["algorithm"]["objective"]["clip_high"], 0.28)
+        changes = self.presets("--diff", "raft", "raftpp")["changes"]
+        self.assertEqual(changes["algorithm.objective.kind"], ["nll", "ppo_clip"])
+        self.assertEqual(changes["algorithm.objective.clip_low"], [None, 0.2])
+        self.assertNotIn("trainer.groups_per_step", changes)
+        status, out, _ = tramontane("presets", "dapo")
+        self.assertEqual(status, 0)
+        self.assertIn("algorithm.objective.clip_high: 0.28", out)
+
+    def test_each_is_the_base_of_a_dry_run_and_the_file_wins(self):
+        self.make_tasks()
+        config = self.write_config({"algorithm": {}})
+        for preset in self.presets()["presets"]:
+            status, out, err = tramontane("run", config, "preset=" + preset["name"], "schedules={}", "--dry-run",
+                                          "--json")
+            self.assertEqual(status, 0, f"{preset['name']}: {out}{err}")
+            resolved = json.loads(out)["config"]
+            self.assertEqual(resolved["preset"], preset["name"])
+            self.assertEqual(resolved["rollout"]["max_new_tokens"], 24)
+
+    def test_unknown_names_and_what_needs_a_critic_are_refused(self):
+        self.assert_error(["presets", "dabo"], "dabo", "dapo")
+        self.make_tasks()
+        config = self.write_config()
+        for preset in ("orz", "vapo"):
+            self.assert_error(["run", config, "preset=" + preset], "algorithm.advantage.baseline", "critic")
+        self.assertFalse((self.folder / "runs").exists())
+
+
 class BadInput(TestCase):
     def test_unknown_key_is_named_with_its_neighbour(self):
         self.make_tasks()

@@ -1,0 +1,73 @@
+"""Whole runs of recipes: presets on a tiny model, schedules, KL from a reference that survives a stop."""
+import json
+import signal
+
+from harness import Run, TestCase, main
+
+SMALL = {"rollout": {"samples_per_group": 4, "max_new_tokens": 24},
+         "trainer": {"groups_per_step": 4, "max_staleness_versions": 2, "warmup_steps": 0},
+         "generator": {"kv_blocks": 512}, "algorithm": {"filter": {"zero_variance": "keep"}}, "schedules": {}}
+
+
+class Recipes(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.make_tasks(sft=8)
+
+    def finished(self, run, steps, timeout=120):
+        self.assertEqual(run.finish(timeout), 0, run.story())
+        self.assertEqual(run.steps()[-1], steps, run.story())
+        return [event for event in run.events if event.get("event") == "step"]
+
+    def test_recipes_of_every_kind_run(self):
+        # A group mean, mirror descent, likelihood with KL, an adaptive bonus, a batch-wide CISPO.
+        for preset in ("magistral_small", "kimi_k15", "raft", "skywork_or1", "scalerl"):
+            with self.subTest(preset):
+                changes = SMALL | {"preset": preset, "run": {"name": preset, "max_steps": 2}}
+                if preset in ("kimi_k15", "raft"):
+                    changes = changes | {"reward": {"format": 0.1, "correct": 0.9}}
+                with Run(self.write_config(changes, f"{preset}.yaml")) as run:
+                    steps = self.finished(run, 2)
+                    resolved = json.loads((run.run_dir / "configs/config.json").read_text())
+                self.assertEqual(resolved["preset"], preset)
+                self.assertEqual(len(steps), 2)
+                if preset == "skywork_or1":
+                    self.assertEqual(steps[0]["policy"]["entropy_coefficient"], 0)
+
+    def test_lengths_batches_and_temperature_follow_their_schedule(self):
+        schedules = {"rollout.max_new_tokens": {"steps": [1, 4], "values": [3, 9]},
+                     "trainer.groups_per_step": {"steps": [1, 5], "values": [4, 2]},
+                     "rollout.temperature": {"steps": [1, 4], "values": [1.0, 0.8]}}
+        with Run(self.write_config({"schedules": schedules, "run": {"max_steps": 9}})) as run:
+            steps = self.finished(run, 9)
+        lengths = {}
+        for step in steps:
+            rows = (run.run_dir / f"rollouts/step_{step['step']}/train.jsonl").read_text().splitlines()
+            lengths[step["step"]] = [len(json.loads(row)["tokens"]) for row in rows]
+            # Trained at the temperature it was drawn at: both sides agree.
+            self.assertLess(step["logprob_gap_max"], 1e-3)
+        self.assertLessEqual(max(lengths[1] + lengths[2] + lengths[3]), 3)
+        self.assertEqual(max(lengths[8] + lengths[9]), 9)
+        self.assertEqual([step["groups_trained"] for step in steps], [4] * 4 + [2] * 5)
+
+    def test_kl_from_a_reference_goes_on_after_a_stop(self):
+        kl = {"kind": "k3", "coefficient": 0.01, "where": "loss", "reference": "initial"}
+        # A model that earns nothing moves by its entropy bonus alone.
+        config = self.write_config({"algorithm": {"kl": kl, "entropy": {"kind": "fixed", "coefficient": 1}},
+                                    "trainer": {"learning_rate": 1e-2}, "run": {"max_steps": 12}})
+        with Run(config) as run:
+            run.wait_for_step(5)
+            run.process.send_signal(signal.SIGINT)
+            self.assertEqual(run.finish(60), 130, run.story())
+            before = [event for event in run.events if event.get("event") == "step"]
+        with Run(run.run_dir, "--resume") as resumed:
+            after = self.finished(resumed, 12)
+        self.assertLess(before[0]["policy"]["kl"], 1e-6)
+        # A reference taken anew at the restart would be at distance 0 again.
+        self.assertGreater(before[-1]["policy"]["kl"], 1e-5)
+        self.assertGreater(after[0]["policy"]["kl"], 0.2 * before[-1]["policy"]["kl"])
+        self.assertEqual(after[-1]["policy"]["reference_version"], 0)
+
+
+if __name__ == "__main__":
+    main()
