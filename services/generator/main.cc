@@ -114,7 +114,6 @@ absl::StatusOr<Json> RunGenerate(const std::string& model_dir, const Json& in,
 }
 
 int RunTool(const std::string& name, ToolOptions& options) {
-  InitLogging(name);  // standard output is the answer's alone
   if (name == "eval") {
     options.eval.model_dir = options.model_dir;
     options.eval.engine = options.engine;
