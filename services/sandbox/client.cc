@@ -16,7 +16,8 @@ namespace {
 constexpr double kDescribeTimeoutS = 20;
 // Beyond a run's own wall time: waiting for a place, compiling.
 constexpr double kPatienceS = 120;
-constexpr auto kFirstPause = std::chrono::milliseconds(20), kLongestPause = std::chrono::milliseconds(500);
+constexpr auto kFirstPause = std::chrono::milliseconds(20),
+               kLongestPause = std::chrono::milliseconds(500);
 
 }  // namespace
 
@@ -30,7 +31,8 @@ absl::StatusOr<SandboxDescription> SandboxClient::Describe() {
   v1::DescribeRequest request;
   *request.mutable_handshake() = MakeHandshake(Identity{});
   v1::SandboxDescription reply;
-  RETURN_IF_ERROR(Annotate(FromGrpc(stub_->Describe(&context, request, &reply)), "sandbox " + address_));
+  RETURN_IF_ERROR(
+      Annotate(FromGrpc(stub_->Describe(&context, request, &reply)), "sandbox " + address_));
   RETURN_IF_ERROR(CheckHandshake(reply.handshake(), Identity{}, "sandbox " + address_));
   return FromProto(reply);
 }

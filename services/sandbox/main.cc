@@ -1,7 +1,6 @@
 // tramontane-sandbox: runs programs for verifiers on other machines, or says what protection this
 // machine offers.
 #include <CLI/CLI.hpp>
-
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -87,9 +86,11 @@ int Main(int argc, char** argv) {
   CLI::App* serve_command = app.add_subcommand("serve", "Run programs for verifiers, over gRPC");
   serve_command->add_option("--config", serve.config, "Configuration with a `sandbox` section");
   serve_command->add_option("--bind", serve.runner.bind, "host:port; port 0 picks a free one");
-  serve_command->add_option("--metrics-bind", serve.metrics_bind, "host:port of /metrics; empty: off");
-  serve_command->add_option("--max-waiting", serve.max_waiting,
-                            "Runs that may wait; beyond it: resource exhausted")
+  serve_command->add_option("--metrics-bind", serve.metrics_bind,
+                            "host:port of /metrics; empty: off");
+  serve_command
+      ->add_option("--max-waiting", serve.max_waiting,
+                   "Runs that may wait; beyond it: resource exhausted")
       ->check(CLI::Range(1, 1 << 20));
   serve_command->add_option("--ready-file", serve.runner.ready_file,
                             "The listening line is written here too");

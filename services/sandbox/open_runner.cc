@@ -19,10 +19,9 @@ absl::Status CheckService(const SandboxDescription& description, const SandboxSe
                                          section.required_tier);
   }
   for (const std::string& layer : section.required_layers) {
-    const bool there = std::any_of(description.layers.begin(), description.layers.end(),
-                                   [&layer](const std::string& name) {
-                                     return name.substr(0, name.find(':')) == layer;
-                                   });
+    const bool there = std::any_of(
+        description.layers.begin(), description.layers.end(),
+        [&layer](const std::string& name) { return name.substr(0, name.find(':')) == layer; });
     if (!there) {
       return absl::FailedPreconditionError("sandbox " + section.address + ": missing " + layer +
                                            ", which sandbox.required_layers demands");
@@ -60,12 +59,9 @@ absl::StatusOr<std::shared_ptr<ProgramRunner>> OpenRunner(const SandboxSection& 
 }
 
 Json ToJson(const SandboxDescription& description) {
-  return {{"tier", description.tier},
-          {"runtime_class", description.runtime_class},
-          {"layers", description.layers},
-          {"missing", description.missing},
-          {"languages", description.languages},
-          {"programs", description.programs}};
+  return {{"tier", description.tier},           {"runtime_class", description.runtime_class},
+          {"layers", description.layers},       {"missing", description.missing},
+          {"languages", description.languages}, {"programs", description.programs}};
 }
 
 }  // namespace tramontane

@@ -1,5 +1,5 @@
-// The Sandbox gRPC service over a ProgramRunner. No reaction blocks: runs wait for worker threads of
-// their own, one for each program that may run at once.
+// The Sandbox gRPC service over a ProgramRunner. No reaction blocks: runs wait for worker threads
+// of their own, one for each program that may run at once.
 #pragma once
 
 #include <functional>

@@ -42,7 +42,8 @@ Measured Measure(LocalRunner& runner, const ProgramSpec& program, const std::str
   }
   for (std::thread& worker : workers) worker.join();
   Measured measured{{}, SecondsSince(start), failures};
-  for (const auto& own : seconds) measured.seconds.insert(measured.seconds.end(), own.begin(), own.end());
+  for (const auto& own : seconds)
+    measured.seconds.insert(measured.seconds.end(), own.begin(), own.end());
   std::sort(measured.seconds.begin(), measured.seconds.end());
   return measured;
 }
@@ -73,19 +74,25 @@ int Main(int argc, char** argv) {
     return 1;
   }
   const SandboxDescription description = *(*runner)->Describe();
-  std::cout << Json{{"tier", description.tier}, {"layers", description.layers},
-                    {"start_s", SecondsSince(start)}} << std::endl;
+  std::cout << Json{{"tier", description.tier},
+                    {"layers", description.layers},
+                    {"start_s", SecondsSince(start)}}
+            << std::endl;
   const int threads = section.programs;
-  Print("python, standard input", Measure(**runner, {"python", "print(sum(map(int, input().split())))", ""},
-                                          "1 2 3\n", "6\n", programs, threads));
-  Print("python, function", Measure(**runner, {"python", "def f(a, b): return a + b", "f"}, "[1, 2]", "3",
-                                    programs, threads));
-  const std::string cxx = "#include <bits/stdc++.h>\nint main() { int a, b; std::cin >> a >> b; "
-                          "std::cout << a + b << '\\n'; }";
-  Print("c++, compiled before", Measure(**runner, {"cpp", cxx, ""}, "1 2\n", "3\n", programs, threads));
+  Print("python, standard input",
+        Measure(**runner, {"python", "print(sum(map(int, input().split())))", ""}, "1 2 3\n", "6\n",
+                programs, threads));
+  Print("python, function", Measure(**runner, {"python", "def f(a, b): return a + b", "f"},
+                                    "[1, 2]", "3", programs, threads));
+  const std::string cxx =
+      "#include <bits/stdc++.h>\nint main() { int a, b; std::cin >> a >> b; "
+      "std::cout << a + b << '\\n'; }";
+  Print("c++, compiled before",
+        Measure(**runner, {"cpp", cxx, ""}, "1 2\n", "3\n", programs, threads));
   Measured compiles;
   for (int i = 0; i < 6; ++i) {
-    const Measured one = Measure(**runner, {"cpp", cxx + "//" + std::to_string(i), ""}, "1 2\n", "3\n", 1, 1);
+    const Measured one =
+        Measure(**runner, {"cpp", cxx + "//" + std::to_string(i), ""}, "1 2\n", "3\n", 1, 1);
     compiles.seconds.push_back(one.seconds[0]);
     compiles.wall_seconds += one.wall_seconds;
     compiles.failures += one.failures;

@@ -32,7 +32,8 @@ absl::StatusOr<CodeParams> ParseCodeParams(const Json& params) {
   ASSIGN_OR_RETURN(out.language, ChoiceParam(params, "language", {"", "python", "cpp"}));
   ASSIGN_OR_RETURN(const size_t scoring,
                    Choice(params, "scoring", {"all", "fraction", "strict", "soft"}));
-  ASSIGN_OR_RETURN(const size_t comparison, Choice(params, "compare", {"lines", "tokens", "exact"}));
+  ASSIGN_OR_RETURN(const size_t comparison,
+                   Choice(params, "compare", {"lines", "tokens", "exact"}));
   out.scoring = static_cast<Scoring>(scoring);
   out.comparison = static_cast<Comparison>(comparison);
   double memory_mib = static_cast<double>(out.limits.memory_bytes >> 20);

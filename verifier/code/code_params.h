@@ -16,7 +16,7 @@ struct CodeParams {
   Scoring scoring = Scoring::kAll;
   Comparison comparison = Comparison::kLines;
   double tolerance = 0;
-  RunLimits limits;              // of one test
+  RunLimits limits;                // of one test
   double total_time_limit_s = 60;  // of processor time, over all tests; what is left then fails
 };
 

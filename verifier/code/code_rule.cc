@@ -48,10 +48,14 @@ std::string Explain(const ProgramRun& run) {
     case RunEnd::kExited:
       if (run.code == 0) return "wrong output";
       return "exit status " + std::to_string(run.code) + ": " + Shortened(LastLine(run.error));
-    case RunEnd::kSignalled: return "signal " + std::to_string(run.code);
-    case RunEnd::kTimeLimit: return "time limit";
-    case RunEnd::kOutputLimit: return "output limit";
-    case RunEnd::kCompileError: return "does not compile: " + Shortened(run.error);
+    case RunEnd::kSignalled:
+      return "signal " + std::to_string(run.code);
+    case RunEnd::kTimeLimit:
+      return "time limit";
+    case RunEnd::kOutputLimit:
+      return "output limit";
+    case RunEnd::kCompileError:
+      return "does not compile: " + Shortened(run.error);
   }
   return "";
 }
@@ -81,7 +85,8 @@ absl::StatusOr<Judgement> RunTests(ProgramRunner& runner, const CodeTests& tests
   Judgement judgement;
   judgement.correct = count == passed.size();
   judgement.share = ScoreTests(tests, passed, params.scoring);
-  const std::string of_all = std::to_string(count) + " of " + std::to_string(passed.size()) + " tests";
+  const std::string of_all =
+      std::to_string(count) + " of " + std::to_string(passed.size()) + " tests";
   judgement.feedback = (failure.empty() ? "" : failure + "; ") + "passes " + of_all;
   return judgement;
 }

@@ -1,6 +1,6 @@
 // The rule `code`: runs the program of an answer in a sandbox and compares what came out with what
-// was expected, out here, where the program cannot reach. How a program ended can only count against
-// it: no exit status makes a wrong output right.
+// was expected, out here, where the program cannot reach. How a program ended can only count
+// against it: no exit status makes a wrong output right.
 #pragma once
 
 #include <memory>

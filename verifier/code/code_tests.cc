@@ -46,8 +46,8 @@ std::string Dump(const Json& value) {
 absl::StatusOr<CodeTest> CallTest(Json arguments, Json expected, const std::string& where) {
   if (arguments.is_string()) {
     ASSIGN_OR_RETURN(arguments, ArgumentsOfLines(arguments.get<std::string>(), where));
-    Json value = expected.is_string()
-                     ? Json::parse(expected.get<std::string>(), nullptr, false) : expected;
+    Json value =
+        expected.is_string() ? Json::parse(expected.get<std::string>(), nullptr, false) : expected;
     if (value.is_discarded()) return Wrong(where, "expects a result that is not JSON");
     expected = std::move(value);
   }
@@ -75,7 +75,8 @@ absl::StatusOr<CodeTest> ReadTest(const Json& item, bool calls, const std::strin
     ASSIGN_OR_RETURN(test.output, Text(item, "output", where));
   }
   if (const auto level = item.find("level"); level != item.end()) {
-    if (!level->is_number_integer() || level->get<int64_t>() < 0 || level->get<int64_t>() > kMaxLevel) {
+    if (!level->is_number_integer() || level->get<int64_t>() < 0 ||
+        level->get<int64_t>() > kMaxLevel) {
       return Wrong(where + ".level", "must be a whole number from 0 to 99");
     }
     test.level = level->get<int32_t>();

@@ -17,8 +17,8 @@
 namespace tramontane {
 
 struct CodeTest {
-  std::string input;   // standard input, or the arguments as a JSON array
-  std::string output;  // expected standard output, or the expected result as JSON
+  std::string input;           // standard input, or the arguments as a JSON array
+  std::string output;          // expected standard output, or the expected result as JSON
   bool maybe_wrapped = false;  // APPS: an array of one may stand for its element
   int32_t level = 0;
 };

@@ -80,9 +80,12 @@ struct Level {
 bool SameOutput(std::string_view expected, std::string_view output, Comparison comparison,
                 double tolerance) {
   switch (comparison) {
-    case Comparison::kExact: return expected == output;
-    case Comparison::kTokens: return SameWords(expected, output, tolerance);
-    case Comparison::kLines: return SameLines(expected, output, tolerance);
+    case Comparison::kExact:
+      return expected == output;
+    case Comparison::kTokens:
+      return SameWords(expected, output, tolerance);
+    case Comparison::kLines:
+      return SameLines(expected, output, tolerance);
   }
   return false;
 }

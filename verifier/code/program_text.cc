@@ -46,7 +46,8 @@ std::optional<Block> FirstBlock(std::string_view text) {
         length = run;
         body = std::min(end + 1, text.size());
       }
-    } else if (fence && first == mark && run >= length && Trimmed(line.substr(indent + run)).empty()) {
+    } else if (fence && first == mark && run >= length &&
+               Trimmed(line.substr(indent + run)).empty()) {
       block.body = text.substr(body, start - body);
       return block;
     }

@@ -79,11 +79,10 @@ absl::Status Make(const std::string& compiler, const std::string& folder) {
   const std::string output = temporary + "/" + kHeader + ".gch";
   absl::Status made = Compile(compiler, output);
   // Jails have users of their own.
-  if (made.ok() && (chmod(temporary.c_str(), 0755) != 0 ||
-                    chmod((temporary + "/bits").c_str(), 0755) != 0 ||
-                    chmod(output.c_str(), 0644) != 0 ||
-                    (rename(temporary.c_str(), folder.c_str()) != 0 && errno != EEXIST &&
-                     errno != ENOTEMPTY))) {
+  if (made.ok() &&
+      (chmod(temporary.c_str(), 0755) != 0 || chmod((temporary + "/bits").c_str(), 0755) != 0 ||
+       chmod(output.c_str(), 0644) != 0 ||
+       (rename(temporary.c_str(), folder.c_str()) != 0 && errno != EEXIST && errno != ENOTEMPTY))) {
     made = ErrnoStatus(errno, folder);
   }
   std::filesystem::remove_all(temporary, error);

@@ -31,9 +31,7 @@ constexpr int64_t kMaxTasks = 96;  // of one run, leader and all
 constexpr uint32_t kThreads = 64;
 constexpr double kHelloTimeoutS = 20, kReplyGraceS = 10;
 
-absl::Status Broken(const std::string& what) {
-  return absl::UnavailableError("sandbox: " + what);
-}
+absl::Status Broken(const std::string& what) { return absl::UnavailableError("sandbox: " + what); }
 
 absl::Status BrokenErrno(const std::string& what) { return Broken(what + ": " + strerror(errno)); }
 
@@ -43,8 +41,8 @@ int MillisecondsUntil(SteadyClock::time_point end) {
 }
 
 SteadyClock::time_point In(double seconds) {
-  return SteadyClock::now() + std::chrono::duration_cast<SteadyClock::duration>(
-                                  std::chrono::duration<double>(seconds));
+  return SteadyClock::now() +
+         std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(seconds));
 }
 
 struct PipeEnds {
@@ -99,8 +97,8 @@ class SpawnPlan {
     posix_spawnattr_setsigmask(&attributes_, &none);
     posix_spawnattr_setsigdefault(&attributes_, &all);
     posix_spawnattr_setpgroup(&attributes_, 0);
-    posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                               POSIX_SPAWN_SETPGROUP);
+    posix_spawnattr_setflags(
+        &attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
     posix_spawn_file_actions_addopen(&actions_, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&actions_, 1, "/dev/null", O_WRONLY, 0);
   }
@@ -111,7 +109,8 @@ class SpawnPlan {
   void Place(int fd, int at) { posix_spawn_file_actions_adddup2(&actions_, fd, at); }
   int Start(const std::vector<std::string>& argv, pid_t& pid) {
     std::vector<char*> pointers;
-    for (const std::string& argument : argv) pointers.push_back(const_cast<char*>(argument.c_str()));
+    for (const std::string& argument : argv)
+      pointers.push_back(const_cast<char*>(argument.c_str()));
     pointers.push_back(nullptr);
     char* environment[] = {nullptr};
     return posix_spawn(&pid, pointers[0], &actions_, &attributes_, pointers.data(), environment);
@@ -172,8 +171,7 @@ absl::Status Jail::Spawn(const JailOptions& options) {
   for (size_t i = 0; i < high.size(); ++i) {
     plan.Place(high[i].get(), kJailSocketFd + static_cast<int>(i));
   }
-  const int error =
-      plan.Start(Arguments(options, box_, cgroup_.procs_files().size()), pid_);
+  const int error = plan.Start(Arguments(options, box_, cgroup_.procs_files().size()), pid_);
   if (error != 0) return ErrnoStatus(error, options.program);
   pid_fd_ = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid_, 0)));
   return absl::OkStatus();
@@ -277,8 +275,8 @@ absl::StatusOr<JailRun> Jail::Run(const JailTask& task) {
   if (!result.valid()) return BrokenErrno("memfd");
   JailTask sent = task;
   if (sent.program_fd < 0) sent.program_fd = input.get();
-  RETURN_IF_ERROR(Send(sent, input.get(), output.write_end.get(), error.write_end.get(),
-                       result.get()));
+  RETURN_IF_ERROR(
+      Send(sent, input.get(), output.write_end.get(), error.write_end.get(), result.get()));
   output.write_end.Reset();
   error.write_end.Reset();
   RETURN_IF_ERROR(Converse(task, output.read_end.get(), error.read_end.get(), run));

@@ -30,8 +30,8 @@ struct JailOptions {
 struct JailTask {
   JailProfile profile = JailProfile::kProgram;
   std::vector<std::string> argv;
-  std::string_view input;            // standard input
-  int program_fd = -1;               // given to the program as descriptor 3, or run; -1: none
+  std::string_view input;  // standard input
+  int program_fd = -1;     // given to the program as descriptor 3, or run; -1: none
   bool executes_program_fd = false;
   double cpu_s = 4, wall_s = 9;
   uint64_t memory_bytes = uint64_t{512} << 20;
@@ -53,8 +53,8 @@ absl::StatusOr<UniqueFd> SealedFile(std::string_view bytes);
 // Belongs to one thread at a time.
 class Jail {
  public:
-  // Starts the jail program and waits for it to settle. FailedPrecondition: it says that the machine
-  // does not allow what was asked for; NotFound: no such program.
+  // Starts the jail program and waits for it to settle. FailedPrecondition: it says that the
+  // machine does not allow what was asked for; NotFound: no such program.
   static absl::StatusOr<std::unique_ptr<Jail>> Start(const JailOptions& options);
   ~Jail();  // ends the process, removes control groups and scratch folder
   Jail(const Jail&) = delete;

@@ -30,9 +30,10 @@ std::string MountPoint(const std::string& controller) {
     std::istringstream fields(line);
     std::string device, point, type, options;
     fields >> device >> point >> type >> options;
-    if (controller.empty() ? type == "cgroup2"
-                           : type == "cgroup" && ("," + options + ",").find("," + controller + ",") !=
-                                                     std::string::npos) {
+    if (controller.empty()
+            ? type == "cgroup2"
+            : type == "cgroup" &&
+                  ("," + options + ",").find("," + controller + ",") != std::string::npos) {
       return point;
     }
   }

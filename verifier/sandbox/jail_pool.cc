@@ -23,8 +23,7 @@ JailPool::JailPool(const SandboxSection& section, const std::string& jail_progra
   options_.namespaces = section.namespaces != "off";
   options_.readonly_paths = section.readonly_paths;
   options_.header_dir = header_dir;
-  options_.max_memory_bytes =
-      (int64_t{section.max_memory_mib} << 20) + kMemoryHeadroomBytes;
+  options_.max_memory_bytes = (int64_t{section.max_memory_mib} << 20) + kMemoryHeadroomBytes;
 }
 
 absl::StatusOr<std::unique_ptr<JailPool>> JailPool::Create(const SandboxSection& section,
@@ -42,8 +41,8 @@ absl::StatusOr<std::unique_ptr<JailPool>> JailPool::Create(const SandboxSection&
       jail = pool->Start(slot);
     }
     RETURN_IF_ERROR(jail.status());
-    ASSIGN_OR_RETURN(pool->description_, DescribeLayers((*jail)->layers(), (*jail)->landlock_abi(),
-                                                        why, section));
+    ASSIGN_OR_RETURN(pool->description_,
+                     DescribeLayers((*jail)->layers(), (*jail)->landlock_abi(), why, section));
     pool->free_.push_back({slot, *std::move(jail)});
   }
   SandboxDescription& description = pool->description_;

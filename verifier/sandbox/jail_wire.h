@@ -1,5 +1,6 @@
 // What the pool and its jail program (jail/main.cc) say to each other over one SOCK_SEQPACKET pair:
-// plain structs of one build of the two, one struct a packet. Shared by both, hence no other include.
+// plain structs of one build of the two, one struct a packet. Shared by both, hence no other
+// include.
 //
 //   jail → pool   JailHello, once
 //   pool → jail   JailOrder with five file descriptors, then perhaps one byte to cancel the run
@@ -65,8 +66,8 @@ struct JailOrder {
 inline constexpr int kJailOrderFds = 5;
 
 enum class JailEnd : uint32_t {
-  kExited,      // code: exit status
-  kSignalled,   // code: signal number
+  kExited,     // code: exit status
+  kSignalled,  // code: signal number
   kCpuLimit,
   kWallLimit,
   kCancelled,

@@ -59,8 +59,8 @@ absl::StatusOr<SandboxDescription> DescribeLayers(uint32_t layers, int landlock_
     const std::string name = kJailLayerNames[i];
     const uint32_t bit = 1u << i;
     if (layers & bit) {
-      description.layers.push_back(
-          bit == kLayerLandlock ? name + ":" + std::to_string(landlock_abi) : name);
+      description.layers.push_back(bit == kLayerLandlock ? name + ":" + std::to_string(landlock_abi)
+                                                         : name);
       continue;
     }
     const auto& required = section.required_layers;

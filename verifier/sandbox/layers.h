@@ -11,10 +11,10 @@
 
 namespace tramontane {
 
-// Tier, layers and what is missing, from the bits of JailLayer. `why_no_namespaces`: what the kernel
-// said, if it was asked. FailedPrecondition (tier C, which runs nothing) names what is missing:
-// no_new_privs, seccomp or rlimits; a file system of its own by mount namespace or Landlock; or
-// what `sandbox.required_tier` and `sandbox.required_layers` demand.
+// Tier, layers and what is missing, from the bits of JailLayer. `why_no_namespaces`: what the
+// kernel said, if it was asked. FailedPrecondition (tier C, which runs nothing) names what is
+// missing: no_new_privs, seccomp or rlimits; a file system of its own by mount namespace or
+// Landlock; or what `sandbox.required_tier` and `sandbox.required_layers` demand.
 absl::StatusOr<SandboxDescription> DescribeLayers(uint32_t layers, int landlock_abi,
                                                   const std::string& why_no_namespaces,
                                                   const SandboxSection& section);

@@ -29,10 +29,9 @@ absl::Status CheckStarved(const JailResult& result) {
   if (result.end != JailEnd::kWallLimit || result.run_queue_us * 2 < result.wall_us) {
     return absl::OkStatus();
   }
-  return absl::UnavailableError(
-      "sandbox: the machine was too busy: the program waited " +
-      std::to_string(result.run_queue_us / 1000) + " of " +
-      std::to_string(result.wall_us / 1000) + " ms for a processor");
+  return absl::UnavailableError("sandbox: the machine was too busy: the program waited " +
+                                std::to_string(result.run_queue_us / 1000) + " of " +
+                                std::to_string(result.wall_us / 1000) + " ms for a processor");
 }
 
 absl::StatusOr<ProgramRun> ToProgramRun(JailRun run) {
@@ -70,11 +69,16 @@ JailTask ProgramTask(std::string_view input, const RunLimits& limits) {
 
 const char* ToString(RunEnd end) {
   switch (end) {
-    case RunEnd::kExited: return "exited";
-    case RunEnd::kSignalled: return "signalled";
-    case RunEnd::kTimeLimit: return "time_limit";
-    case RunEnd::kOutputLimit: return "output_limit";
-    case RunEnd::kCompileError: return "compile_error";
+    case RunEnd::kExited:
+      return "exited";
+    case RunEnd::kSignalled:
+      return "signalled";
+    case RunEnd::kTimeLimit:
+      return "time_limit";
+    case RunEnd::kOutputLimit:
+      return "output_limit";
+    case RunEnd::kCompileError:
+      return "compile_error";
   }
   return "unknown";
 }
@@ -100,9 +104,10 @@ absl::StatusOr<std::unique_ptr<LocalRunner>> LocalRunner::Create(const SandboxSe
   if (!section.cxx.empty()) {
     ASSIGN_OR_RETURN(runner->header_dir_, PrecompiledHeaderDir(section.cxx));
   }
-  ASSIGN_OR_RETURN(runner->pool_,
-                   JailPool::Create(section, jail_program.empty() ? DefaultJailProgram() : jail_program,
-                                    runner->header_dir_, metrics));
+  ASSIGN_OR_RETURN(
+      runner->pool_,
+      JailPool::Create(section, jail_program.empty() ? DefaultJailProgram() : jail_program,
+                       runner->header_dir_, metrics));
   RETURN_IF_ERROR(runner->SelfTest());
   return runner;
 }
@@ -111,12 +116,13 @@ absl::Status LocalRunner::SelfTest() {
   const RunLimits limits;
   for (const std::string& language : pool_->description().languages) {
     ProgramSpec program{language, "print(6 * 7)", ""};
-    if (language == "cpp") program.source = "#include <bits/stdc++.h>\nint main() { puts(\"42\"); }";
+    if (language == "cpp")
+      program.source = "#include <bits/stdc++.h>\nint main() { puts(\"42\"); }";
     ASSIGN_OR_RETURN(const ProgramRun run, Run(program, "", limits));
     if (run.end != RunEnd::kExited || run.code != 0 || run.output != "42\n") {
       return absl::FailedPreconditionError("sandbox: a " + language + " program that prints 42 " +
-                                           ToString(run.end) + " with " +
-                                           std::to_string(run.code) + ": " + run.error);
+                                           ToString(run.end) + " with " + std::to_string(run.code) +
+                                           ": " + run.error);
     }
   }
   return absl::OkStatus();
@@ -155,7 +161,8 @@ absl::StatusOr<ProgramRun> LocalRunner::Run(const ProgramSpec& program, std::str
   absl::StatusOr<ProgramRun> run = program.language == "python" ? RunPython(program, input, limits)
                                                                 : RunCxx(program, input, limits);
   const std::string end = run.ok() ? ToString(run->end) : "fault";
-  metrics_.MakeCounter("tramontane_sandbox_runs_total", {{"language", program.language}, {"end", end}})
+  metrics_
+      .MakeCounter("tramontane_sandbox_runs_total", {{"language", program.language}, {"end", end}})
       .Add();
   if (run.ok()) {
     metrics_.MakeHistogram("tramontane_sandbox_run_seconds", {{"language", program.language}})
@@ -165,15 +172,19 @@ absl::StatusOr<ProgramRun> LocalRunner::Run(const ProgramSpec& program, std::str
 }
 
 absl::StatusOr<ProgramRun> LocalRunner::RunPython(const ProgramSpec& program,
-                                                  std::string_view input,
-                                                  const RunLimits& limits) {
+                                                  std::string_view input, const RunLimits& limits) {
   ASSIGN_OR_RETURN(const UniqueFd source, SealedFile(program.source));
   JailTask task = ProgramTask(input, limits);
   task.program_fd = source.get();
   const bool calls = !program.function.empty();
   // -s -P -S: nothing but the standard library; -B: nothing is written. -E is left out for the
   // hash seed, the one variable that is set.
-  task.argv = {section_.python, "-s", "-P", "-S", "-B", "-c",
+  task.argv = {section_.python,
+               "-s",
+               "-P",
+               "-S",
+               "-B",
+               "-c",
                calls ? kPythonFunctionBoot : kPythonProgramBoot};
   if (calls) task.argv.push_back(program.function);
   ASSIGN_OR_RETURN(JailRun run, pool_->Run(task));
@@ -221,8 +232,8 @@ absl::StatusOr<LocalRunner::CompiledPtr> LocalRunner::CompileAnew(const std::str
   ASSIGN_OR_RETURN(compiled->failure, ToProgramRun(std::move(run)));
   compile_seconds_.Observe(compiled->failure.wall_seconds);
   if (compiled->failure.end != RunEnd::kExited) {
-    compiled->failure.error += std::string("\n(the compiler ended by ") +
-                               ToString(compiled->failure.end) + ")";
+    compiled->failure.error +=
+        std::string("\n(the compiler ended by ") + ToString(compiled->failure.end) + ")";
   }
   compiled->failure.end = RunEnd::kCompileError;
   return compiled;

@@ -16,10 +16,10 @@ namespace tramontane {
 
 class LocalRunner final : public ProgramRunner {
  public:
-  // Starts the jails and lets one prove that it runs a program. `jail_program` empty: tramontane-jail
-  // beside the running executable. Errors: FailedPrecondition (this machine offers too little, or
-  // the self-test failed), NotFound (an interpreter or compiler is missing; the field is named).
-  // `metrics` outlives the runner.
+  // Starts the jails and lets one prove that it runs a program. `jail_program` empty:
+  // tramontane-jail beside the running executable. Errors: FailedPrecondition (this machine offers
+  // too little, or the self-test failed), NotFound (an interpreter or compiler is missing; the
+  // field is named). `metrics` outlives the runner.
   static absl::StatusOr<std::unique_ptr<LocalRunner>> Create(const SandboxSection& section,
                                                              const std::string& jail_program,
                                                              MetricsRegistry& metrics);
@@ -58,7 +58,7 @@ class LocalRunner final : public ProgramRunner {
   std::unique_ptr<JailPool> pool_;
 
   std::mutex mutex_;
-  std::list<std::string> recent_;  // keys of cache_, newest first
+  std::list<std::string> recent_;                       // keys of cache_, newest first
   std::unordered_map<std::string, CompiledPtr> cache_;  // by hash of the source
 };
 

@@ -30,8 +30,8 @@ struct RunLimits {
 };
 
 enum class RunEnd {
-  kExited,        // code: exit status
-  kSignalled,     // code: signal number
+  kExited,     // code: exit status
+  kSignalled,  // code: signal number
   kTimeLimit,
   kOutputLimit,
   kCompileError,  // error: the compiler's words
@@ -53,8 +53,8 @@ struct SandboxDescription {
   std::vector<std::string> layers;   // in force, "landlock:7"
   std::vector<std::string> missing;  // those that are not, with the reason where it is known
   std::vector<std::string> languages;
-  int32_t programs = 0;              // at once
-  RunLimits most;                    // that may be asked for
+  int32_t programs = 0;  // at once
+  RunLimits most;        // that may be asked for
 };
 
 // Two are there: LocalRunner (jails of this process) and SandboxClient (a service).

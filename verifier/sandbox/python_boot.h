@@ -1,6 +1,6 @@
-// What the Python interpreter in the jail executes first. It reads the program from descriptor 3 and
-// becomes it. It holds no secret and decides nothing: a program that gets the better of it can only
-// write other bytes to its own output.
+// What the Python interpreter in the jail executes first. It reads the program from descriptor 3
+// and becomes it. It holds no secret and decides nothing: a program that gets the better of it can
+// only write other bytes to its own output.
 #pragma once
 
 namespace tramontane {

@@ -14,14 +14,16 @@ namespace {
 
 constexpr auto kNone = absl::string_view::npos;
 constexpr size_t kSampleEvery = 12;  // of the default run
-const RunLimits kLimits{.time_s = 0.25, .memory_bytes = int64_t{256} << 20, .output_bytes = 1 << 20};
+const RunLimits kLimits{
+    .time_s = 0.25, .memory_bytes = int64_t{256} << 20, .output_bytes = 1 << 20};
 
 class AttackTest : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
     ASSERT_TRUE(sandbox_.status().ok()) << sandbox_.status();
     targets_ = canaries_.targets();
-    for (const auto& family : {PythonAttacks(targets_), SystemCallAttacks(targets_), CxxAttacks(targets_)}) {
+    for (const auto& family :
+         {PythonAttacks(targets_), SystemCallAttacks(targets_), CxxAttacks(targets_)}) {
       attacks_.insert(attacks_.end(), family.begin(), family.end());
     }
   }
@@ -52,7 +54,8 @@ class AttackTest : public testing::TestWithParam<const char*> {
   }
 
   void StillHonest() {
-    const ProgramRun run = sandbox_.Run("python", "print(sum(map(int, input().split())))", "19 23\n");
+    const ProgramRun run =
+        sandbox_.Run("python", "print(sum(map(int, input().split())))", "19 23\n");
     EXPECT_EQ(run.output, "42\n") << run.error;
   }
 
@@ -68,7 +71,8 @@ TEST_P(AttackTest, ThereAreThreeHundredOfThem) { EXPECT_GE(attacks_.size(), 300u
 
 TEST_P(AttackTest, ASampleOfThemHasNoEffect) {
   // The two suites take different ones.
-  for (size_t i = std::string(GetParam()) == "off" ? 6 : 0; i < attacks_.size(); i += kSampleEvery) {
+  for (size_t i = std::string(GetParam()) == "off" ? 6 : 0; i < attacks_.size();
+       i += kSampleEvery) {
     Try(attacks_[i]);
   }
   StillHonest();
@@ -98,12 +102,15 @@ TEST_P(AttackTest, NothingPassesFromOneRunToTheNext) {
       {"sysv", "import ctypes; ctypes.CDLL(None).shmget(0x7e5, 4096, 0o1666)",
        "import ctypes; print('TRESPASS' if ctypes.CDLL(None).shmget(0x7e5, 0, 0) >= 0 else 'ok')"},
       {"queue", "import ctypes; ctypes.CDLL(None).syscall(240, b'note', 0o102, 0o600, 0)",
-       "import ctypes; print('TRESPASS' if ctypes.CDLL(None).syscall(240, b'note', 0) >= 0 else '')"},
+       "import ctypes; print('TRESPASS' if ctypes.CDLL(None).syscall(240, b'note', 0) >= 0 else "
+       "'')"},
       {"limits", "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))",
        "import resource; print('TRESPASS' if resource.getrlimit(7)[1] == 8 else 'ok')"},
-      {"mask", "import os; os.umask(0)", "import os; print('TRESPASS' if os.umask(0) == 0 else '')"},
-      {"thread", "import threading, time; threading.Thread(target=time.sleep, args=(9,), "
-                 "daemon=True).start()",
+      {"mask", "import os; os.umask(0)",
+       "import os; print('TRESPASS' if os.umask(0) == 0 else '')"},
+      {"thread",
+       "import threading, time; threading.Thread(target=time.sleep, args=(9,), "
+       "daemon=True).start()",
        "import threading; print('TRESPASS' if threading.active_count() > 1 else 'ok')"}};
   for (const Leak& leak : leaks) {
     SCOPED_TRACE(leak.name);

@@ -1,5 +1,5 @@
-// Programs that try to be judged right without being right, and a thousand that are right: the whole
-// way from a completion to a verdict, with real jails.
+// Programs that try to be judged right without being right, and a thousand that are right: the
+// whole way from a completion to a verdict, with real jails.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -32,8 +32,8 @@ class ForgeryTest : public testing::Test {
  protected:
   void SetUp() override {
     ASSERT_TRUE(sandbox_.status().ok()) << sandbox_.status();
-    grader_ = *MakeBuiltinGrader("code", RewardSection{},
-                                 std::make_shared<Borrowed>(sandbox_.runner()));
+    grader_ =
+        *MakeBuiltinGrader("code", RewardSection{}, std::make_shared<Borrowed>(sandbox_.runner()));
   }
 
   Verdict Grade(const std::string& language, const std::string& source, const Json& gold,
@@ -53,19 +53,33 @@ class ForgeryTest : public testing::Test {
 TEST_F(ForgeryTest, NoProgramTalksItsWayToAVerdict) {
   const Json gold = {{"tests", {{{"input", "q\n"}, {"output", std::string(kHidden) + "\n"}}}}};
   const std::vector<std::string> programs = {
-      "", "import sys; sys.exit(0)", "import os; os._exit(0)", "raise SystemExit", "exit()", "quit()",
-      "print('passed')", "print('1 passed, 0 failed')", "print('{\"passed\": true, \"score\": 1}')",
-      "print('AssertionError' * 0, end='')", "print(input())", "import os; os.abort()",
-      "import sys; sys.stderr.write('8675309')", "print('\\0' * 100)", "print('\\x1b[2J\\x1b[H')",
+      "",
+      "import sys; sys.exit(0)",
+      "import os; os._exit(0)",
+      "raise SystemExit",
+      "exit()",
+      "quit()",
+      "print('passed')",
+      "print('1 passed, 0 failed')",
+      "print('{\"passed\": true, \"score\": 1}')",
+      "print('AssertionError' * 0, end='')",
+      "print(input())",
+      "import os; os.abort()",
+      "import sys; sys.stderr.write('8675309')",
+      "print('\\0' * 100)",
+      "print('\\x1b[2J\\x1b[H')",
       "import os\nfor fd in range(64):\n  try: os.write(fd, b'{\"end\": 0, \"code\": 0}\\n')\n"
       "  except OSError: pass",
       "import sys\nsys.stdout.close(); sys.stdin.close(); sys.stderr.close()",
       "import gc\nprint([o for o in gc.get_objects() if 'hidden' in str(type(o))])",
-      "import sys\nf = sys._getframe()\nwhile f:\n  print(f.f_locals.get('expected')); f = f.f_back",
+      "import sys\nf = sys._getframe()\nwhile f:\n  print(f.f_locals.get('expected')); f = "
+      "f.f_back",
       "import os\nfor fd in range(3, 64):\n  try: print(os.read(fd, 4096))\n  except OSError: pass",
       "import glob\nprint(glob.glob('/**/*hidden*', recursive=False), glob.glob('/tmp/*'))",
-      "import builtins\nbuiltins.print = lambda *a: None\nclass A:\n  def __eq__(s, o): return True\n"
-      "A()", "import os; os.execv('/bin/true', ['true'])",
+      "import builtins\nbuiltins.print = lambda *a: None\nclass A:\n  def __eq__(s, o): return "
+      "True\n"
+      "A()",
+      "import os; os.execv('/bin/true', ['true'])",
       "import atexit, os; atexit.register(lambda: os._exit(0)); 1 / 0",
       "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"};
   for (const std::string& program : programs) {
@@ -79,8 +93,8 @@ TEST_F(ForgeryTest, NoProgramTalksItsWayToAVerdict) {
        {std::string("return 0;"), std::string("exit(0);"), std::string("_exit(0);"),
         std::string("for (int f = 0; f < 64; ++f) dprintf(f, \"OK\\n\");"),
         std::string("puts(\"Accepted\"); quick_exit(0);")}) {
-    const Verdict verdict =
-        Grade("cpp", "#include <bits/stdc++.h>\n#include <unistd.h>\nint main() { " + body + " }", gold);
+    const Verdict verdict = Grade(
+        "cpp", "#include <bits/stdc++.h>\n#include <unistd.h>\nint main() { " + body + " }", gold);
     ASSERT_EQ(verdict.status, VerdictStatus::kScored) << body << verdict.feedback;
     EXPECT_FALSE(verdict.correct) << body;
   }
@@ -89,19 +103,28 @@ TEST_F(ForgeryTest, NoProgramTalksItsWayToAVerdict) {
 TEST_F(ForgeryTest, NoFunctionTalksItsWayToAVerdict) {
   const Json gold = {{"function", "f"}, {"tests", {{{"args", {1}}, {"expected", kHidden}}}}};
   const std::vector<std::string> programs = {
-      "class A:\n  def __eq__(s, o): return True\n  def __ne__(s, o): return False\ndef f(x): return A()",
-      "class A(str):\n  def __eq__(s, o): return True\n  __hash__ = str.__hash__\ndef f(x): return A('x')",
+      "class A:\n  def __eq__(s, o): return True\n  def __ne__(s, o): return False\ndef f(x): "
+      "return A()",
+      "class A(str):\n  def __eq__(s, o): return True\n  __hash__ = str.__hash__\ndef f(x): return "
+      "A('x')",
       "class A(dict):\n  def __eq__(s, o): return True\ndef f(x): return A()",
       "import json\njson.dumps = lambda *a, **k: 'true'\ndef f(x): return 1",
       "import os\ndef f(x): os.write(1, b'true'); os._exit(0)",
-      "import sys\nsys.exit(0)", "import os\nos._exit(0)", "def f(x): raise SystemExit(0)",
+      "import sys\nsys.exit(0)",
+      "import os\nos._exit(0)",
+      "def f(x): raise SystemExit(0)",
       "import sys\ndef f(x):\n  g = sys._getframe()\n  while g.f_back: g = g.f_back\n"
       "  return [str(v) for v in g.f_globals.values()] + [str(v) for v in g.f_locals.values()]",
-      "def f(x): return True", "def f(x): return None", "def f(x): print('passed')",
+      "def f(x): return True",
+      "def f(x): return None",
+      "def f(x): print('passed')",
       "import builtins\nbuiltins.getattr = lambda *a: (lambda *b: True)\nclass Solution: pass",
       "import os\ndef f(x):\n  for fd in range(64):\n    try: os.write(fd, b'null')\n"
       "    except OSError: pass",
-      "def f(x): return float('nan')", "def f(x): return '8675309'", "f = 1", "",
+      "def f(x): return float('nan')",
+      "def f(x): return '8675309'",
+      "f = 1",
+      "",
       "import gc\ndef f(x): return [str(o)[:99] for o in gc.get_objects()][:999]"};
   for (const std::string& program : programs) {
     const Verdict verdict = Grade("python", program, gold);
@@ -125,31 +148,47 @@ Honest HonestProgram(int i) {
   const std::string number = std::to_string(n);
   const long sum = static_cast<long>(n) * (n + 1) / 2;
   switch (i % 10) {
-    case 0: return {"python", "n = int(input())\nprint(n * (n + 1) // 2)", test(number, std::to_string(sum))};
+    case 0:
+      return {"python", "n = int(input())\nprint(n * (n + 1) // 2)",
+              test(number, std::to_string(sum))};
     case 1:
       return {"python", "import sys\nprint(*sorted(map(int, sys.stdin.read().split())))",
               test(number + " 2 1", "1 2 " + number)};
-    case 2: return {"python", "print(input()[::-1])", test("ab" + number, std::string(number.rbegin(), number.rend()) + "ba")};
+    case 2:
+      return {"python", "print(input()[::-1])",
+              test("ab" + number, std::string(number.rbegin(), number.rend()) + "ba")};
     case 3:
-      return {"python", "def f(n): return [n, {'sum': sum(range(n + 1))}]",
+      return {"python",
+              "def f(n): return [n, {'sum': sum(range(n + 1))}]",
               {{"function", "f"}, {"tests", {{{"args", {n}}, {"expected", {n, {{"sum", sum}}}}}}}}};
     case 4:
-      return {"python", "class Solution:\n  def gcd(self, a: int, b: int) -> int:\n    import math\n"
-                        "    return math.gcd(a, b)",
-              {{"function", "gcd"}, {"tests", {{{"args", {n, 12}}, {"expected", std::gcd(n, 12)}}}}}};
+      return {
+          "python",
+          "class Solution:\n  def gcd(self, a: int, b: int) -> int:\n    import math\n"
+          "    return math.gcd(a, b)",
+          {{"function", "gcd"}, {"tests", {{{"args", {n, 12}}, {"expected", std::gcd(n, 12)}}}}}};
     case 5:
-      return {"python", "import threading\ndef main():\n  print(sum(int(x) for x in open(0)))\n"
-                        "t = threading.Thread(target=main); t.start(); t.join()",
+      return {"python",
+              "import threading\ndef main():\n  print(sum(int(x) for x in open(0)))\n"
+              "t = threading.Thread(target=main); t.start(); t.join()",
               test("1\n" + number + "\n", std::to_string(n + 1))};
-    case 6: return {"python", "from collections import deque\nq = deque(range(int(input())))\nwhile len(q) > 1: q.popleft()\nprint(q[0])",
-                    test(number, std::to_string(n - 1))};
-    case 7: return {"python", "import sys\nfor line in sys.stdin: print(len(line.strip()), flush=True)",
-                    test(std::string(static_cast<size_t>(n), 'x') + "\n\n", number + "\n0\n")};
-    case 8: return {"python", "print('x' * 100000 + input())", test(number, std::string(100000, 'x') + number)};
+    case 6:
+      return {"python",
+              "from collections import deque\nq = deque(range(int(input())))\nwhile len(q) > 1: "
+              "q.popleft()\nprint(q[0])",
+              test(number, std::to_string(n - 1))};
+    case 7:
+      return {"python", "import sys\nfor line in sys.stdin: print(len(line.strip()), flush=True)",
+              test(std::string(static_cast<size_t>(n), 'x') + "\n\n", number + "\n0\n")};
+    case 8:
+      return {"python", "print('x' * 100000 + input())",
+              test(number, std::string(100000, 'x') + number)};
     default:
-      return {"cpp", "#include <bits/stdc++.h>\nusing namespace std;\nint main() { long n, s = 0; cin >> n; "
-                     "for (long i = 1; i <= n; ++i) s += i; cout << s << endl; }",
-              test(number, std::to_string(sum))};
+      return {
+          "cpp",
+          "#include <bits/stdc++.h>\nusing namespace std;\nint main() { long n, s = 0; cin >> n; "
+          "for (long i = 1; i <= n; ++i) s += i; cout << s << endl; }",
+          test(number, std::to_string(sum))};
   }
 }
 

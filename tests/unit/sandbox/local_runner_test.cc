@@ -35,9 +35,10 @@ class LocalRunnerTest : public testing::TestWithParam<const char*> {
 INSTANTIATE_TEST_SUITE_P(Namespaces, LocalRunnerTest, testing::Values("auto", "off"));
 
 TEST_P(LocalRunnerTest, PythonReadsItsInputAndPrints) {
-  const ProgramRun run = Python("import sys\nn = int(input())\nprint(n * 2)\n"
-                                "print(sys.stdin.read().split())\nif __name__ == '__main__': exit(3)",
-                                "21\na b\nc\n");
+  const ProgramRun run = Python(
+      "import sys\nn = int(input())\nprint(n * 2)\n"
+      "print(sys.stdin.read().split())\nif __name__ == '__main__': exit(3)",
+      "21\na b\nc\n");
   EXPECT_EQ(run.end, RunEnd::kExited);
   EXPECT_EQ(run.code, 3);
   EXPECT_EQ(run.output, "42\n['a', 'b', 'c']\n") << run.error;
@@ -62,9 +63,10 @@ print(fractions.Fraction(1, 3) + 1, decimal.Decimal('0.1') * 3, math.comb(10, 3)
 }
 
 TEST_P(LocalRunnerTest, CxxCompilesAndRuns) {
-  const ProgramRun run = Cxx("int main() { long long n; cin >> n; vector<int> v(n, 2);"
-                             "cout << accumulate(v.begin(), v.end(), 0LL) << '\\n'; return 7; }",
-                             "1000000\n");
+  const ProgramRun run =
+      Cxx("int main() { long long n; cin >> n; vector<int> v(n, 2);"
+          "cout << accumulate(v.begin(), v.end(), 0LL) << '\\n'; return 7; }",
+          "1000000\n");
   EXPECT_EQ(run.output, "2000000\n") << run.error;
   EXPECT_EQ(run.code, 7);
 }
@@ -99,8 +101,10 @@ TEST_P(LocalRunnerTest, TimeIsLimitedByProcessorAndByWallClock) {
 
 TEST_P(LocalRunnerTest, MemoryAndOutputAreLimited) {
   const RunLimits small{.time_s = 4, .memory_bytes = 128 << 20, .output_bytes = 1000};
-  const ProgramRun memory = Python("try:\n  x = bytearray(300 << 20)\nexcept MemoryError:\n"
-                                   "  print('refused')", "", small);
+  const ProgramRun memory = Python(
+      "try:\n  x = bytearray(300 << 20)\nexcept MemoryError:\n"
+      "  print('refused')",
+      "", small);
   EXPECT_EQ(memory.output, "refused\n") << memory.error;
   const ProgramRun output = Python("while True: print('x' * 100)", "", small);
   EXPECT_EQ(output.end, RunEnd::kOutputLimit);
@@ -108,11 +112,12 @@ TEST_P(LocalRunnerTest, MemoryAndOutputAreLimited) {
 }
 
 TEST_P(LocalRunnerTest, FunctionsAreCalledAndWhatTheyPrintIsNoResult) {
-  const std::string source = "class Solution:\n  def twoSum(self, nums: List[int], target: int):\n"
-                             "    print('looking', nums)\n"
-                             "    seen = defaultdict(int)\n    for i, x in enumerate(nums):\n"
-                             "      if target - x in seen: return (seen[target - x], i)\n"
-                             "      seen[x] = i\n";
+  const std::string source =
+      "class Solution:\n  def twoSum(self, nums: List[int], target: int):\n"
+      "    print('looking', nums)\n"
+      "    seen = defaultdict(int)\n    for i, x in enumerate(nums):\n"
+      "      if target - x in seen: return (seen[target - x], i)\n"
+      "      seen[x] = i\n";
   auto run = Sandbox().runner().Run({"python", source, "twoSum"}, "[[2, 7, 11], 9]", {});
   ASSERT_TRUE(run.ok()) << run.status();
   EXPECT_EQ(run->output, "[0, 1]") << run->error;

@@ -1,4 +1,6 @@
 // The sandbox as a service: the same answers over the wire, and errors that say whose they are.
+#include "services/sandbox/service.h"
+
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
@@ -10,7 +12,6 @@
 
 #include "services/sandbox/client.h"
 #include "services/sandbox/open_runner.h"
-#include "services/sandbox/service.h"
 
 namespace tramontane {
 namespace {
@@ -26,7 +27,8 @@ class EchoRunner final : public ProgramRunner {
     ProgramRun run;
     run.end = RunEnd::kSignalled;
     run.code = 11;
-    run.output = program.language + "|" + program.source + "|" + program.function + "|" + std::string(input);
+    run.output =
+        program.language + "|" + program.source + "|" + program.function + "|" + std::string(input);
     run.error = std::string("\xff\0", 2);
     run.cpu_seconds = limits.time_s;
     run.wall_seconds = 2;
@@ -34,8 +36,12 @@ class EchoRunner final : public ProgramRunner {
     return run;
   }
   absl::StatusOr<SandboxDescription> Describe() override {
-    return SandboxDescription{.tier = "B", .runtime_class = "", .layers = {"seccomp", "landlock:7"},
-                              .missing = {"pid_namespace (no)"}, .languages = {"python"}, .programs = 2,
+    return SandboxDescription{.tier = "B",
+                              .runtime_class = "",
+                              .layers = {"seccomp", "landlock:7"},
+                              .missing = {"pid_namespace (no)"},
+                              .languages = {"python"},
+                              .programs = 2,
                               .most = {.time_s = 9}};
   }
 };

@@ -65,9 +65,9 @@ TEST(ProgramTextTest, TheFirstFencedBlockIsTheProgram) {
 }
 
 TEST(CodeTestsTest, AllShapesMeanTheSame) {
-  for (const char* text :
-       {R"({"tests": [{"input": "1\n", "output": "2\n"}]})", R"([{"input": "1\n", "output": "2\n", "testtype": "stdin"}])",
-        R"({"inputs": ["1\n"], "outputs": ["2\n"], "fn_name": null})"}) {
+  for (const char* text : {R"({"tests": [{"input": "1\n", "output": "2\n"}]})",
+                           R"([{"input": "1\n", "output": "2\n", "testtype": "stdin"}])",
+                           R"({"inputs": ["1\n"], "outputs": ["2\n"], "fn_name": null})"}) {
     const auto tests = ParseCodeTests(text);
     ASSERT_TRUE(tests.ok()) << text << ": " << tests.status();
     ASSERT_EQ(tests->tests.size(), 1u);
@@ -75,10 +75,11 @@ TEST(CodeTestsTest, AllShapesMeanTheSame) {
     EXPECT_EQ(tests->tests[0].output, "2\n");
     EXPECT_EQ(tests->function, "");
   }
-  for (const char* text : {R"({"function": "f", "tests": [{"args": [[1, 2], "a"], "expected": 3}]})",
-                           R"({"fn_name": "f", "inputs": ["[1, 2]\n\"a\""], "outputs": ["3"]})",
-                           R"({"fn_name": "f", "inputs": [[[1, 2], "a"]], "outputs": [3]})",
-                           R"({"function": "f", "tests": [{"input": "[1, 2]\n\"a\"", "output": "3"}]})"}) {
+  for (const char* text :
+       {R"({"function": "f", "tests": [{"args": [[1, 2], "a"], "expected": 3}]})",
+        R"({"fn_name": "f", "inputs": ["[1, 2]\n\"a\""], "outputs": ["3"]})",
+        R"({"fn_name": "f", "inputs": [[[1, 2], "a"]], "outputs": [3]})",
+        R"({"function": "f", "tests": [{"input": "[1, 2]\n\"a\"", "output": "3"}]})"}) {
     const auto tests = ParseCodeTests(text);
     ASSERT_TRUE(tests.ok()) << text << ": " << tests.status();
     EXPECT_EQ(tests->function, "f");
@@ -89,8 +90,12 @@ TEST(CodeTestsTest, AllShapesMeanTheSame) {
 
 TEST(CodeTestsTest, WhatCannotBeUnderstoodIsNamed) {
   for (const auto& [text, word] : std::vector<std::pair<std::string, std::string>>{
-           {"42", "JSON"}, {"{", "JSON"}, {"{}", "tests"}, {R"({"tests": []})", "none"},
-           {R"({"tests": [{"input": "x"}]})", "output"}, {R"({"tests": [{"input": 1, "output": ""}]})", "input"},
+           {"42", "JSON"},
+           {"{", "JSON"},
+           {"{}", "tests"},
+           {R"({"tests": []})", "none"},
+           {R"({"tests": [{"input": "x"}]})", "output"},
+           {R"({"tests": [{"input": 1, "output": ""}]})", "input"},
            {R"({"inputs": ["a"], "outputs": []})", "length"},
            {R"({"function": "f", "tests": [{"args": 1, "expected": 1}]})", "args"},
            {R"({"function": "f", "tests": [{"args": []}]})", "expected"},
@@ -148,7 +153,8 @@ TEST(OutcomeTest, LevelsScoreAsMiMoDescribes) {
   const std::vector<bool> hard_only = {false, true, true, true};
   EXPECT_DOUBLE_EQ(ScoreTests(tests, hard_only, Scoring::kStrict), 0);
   EXPECT_DOUBLE_EQ(ScoreTests(tests, hard_only, Scoring::kSoft), 0.75);
-  for (const Scoring scoring : {Scoring::kAll, Scoring::kFraction, Scoring::kStrict, Scoring::kSoft}) {
+  for (const Scoring scoring :
+       {Scoring::kAll, Scoring::kFraction, Scoring::kStrict, Scoring::kSoft}) {
     EXPECT_DOUBLE_EQ(ScoreTests(tests, {true, true, true, true}, scoring), 1);
   }
 }
@@ -174,15 +180,18 @@ TEST(CodeRuleTest, EveryTestIsRunAndCompared) {
 }
 
 TEST(CodeRuleTest, RightOutputDoesNotExcuseHowAProgramEnded) {
-  for (const auto& [end, code] : std::vector<std::pair<RunEnd, int>>{
-           {RunEnd::kExited, 1}, {RunEnd::kSignalled, 9}, {RunEnd::kTimeLimit, 0}, {RunEnd::kOutputLimit, 0},
-           {RunEnd::kCompileError, 0}}) {
+  for (const auto& [end, code] : std::vector<std::pair<RunEnd, int>>{{RunEnd::kExited, 1},
+                                                                     {RunEnd::kSignalled, 9},
+                                                                     {RunEnd::kTimeLimit, 0},
+                                                                     {RunEnd::kOutputLimit, 0},
+                                                                     {RunEnd::kCompileError, 0}}) {
     ProgramRun run;
     run.end = end;
     run.code = code;
     run.output = "a";
     run.error = "trace\nValueError: \xff bad\n";
-    const auto runner = std::make_shared<ScriptedRunner>([&run](const std::string&) { return run; });
+    const auto runner =
+        std::make_shared<ScriptedRunner>([&run](const std::string&) { return run; });
     const auto judgement = CodeRule(runner).judge(kAnswer, Gold({{"a", "a"}}), {});
     ASSERT_TRUE(judgement.ok());
     EXPECT_FALSE(judgement->correct) << ToString(end);
@@ -194,8 +203,10 @@ TEST(CodeRuleTest, RightOutputDoesNotExcuseHowAProgramEnded) {
 TEST(CodeRuleTest, TheSandboxsFailureIsNoJudgement) {
   const auto runner = std::make_shared<ScriptedRunner>(
       [](const std::string&) { return absl::UnavailableError("the jail is gone"); });
-  EXPECT_TRUE(absl::IsUnavailable(CodeRule(runner).judge(kAnswer, Gold({{"a", "a"}}), {}).status()));
-  EXPECT_TRUE(absl::IsUnavailable(CodeRule(nullptr).judge(kAnswer, Gold({{"a", "a"}}), {}).status()));
+  EXPECT_TRUE(
+      absl::IsUnavailable(CodeRule(runner).judge(kAnswer, Gold({{"a", "a"}}), {}).status()));
+  EXPECT_TRUE(
+      absl::IsUnavailable(CodeRule(nullptr).judge(kAnswer, Gold({{"a", "a"}}), {}).status()));
 
   const auto grader = MakeBuiltinGrader("code", RewardSection{}, runner);
   ASSERT_TRUE(grader.ok()) << grader.status();
@@ -208,29 +219,36 @@ TEST(CodeRuleTest, TheSandboxsFailureIsNoJudgement) {
 }
 
 TEST(CodeRuleTest, WhatTheAnswerChoosesIsTheAnswersFault) {
-  const auto picky = std::make_shared<ScriptedRunner>(
-      [](const std::string&) { return absl::InvalidArgumentError("language 'cpp' is not offered"); });
+  const auto picky = std::make_shared<ScriptedRunner>([](const std::string&) {
+    return absl::InvalidArgumentError("language 'cpp' is not offered");
+  });
   const std::string cxx = "```cpp\nint main() {}\n```";
   EXPECT_EQ(CodeRule(picky).judge(cxx, Gold({{"a", "a"}}), {})->share, 0);
   EXPECT_TRUE(absl::IsInvalidArgument(
       CodeRule(picky).judge(cxx, Gold({{"a", "a"}}), {{"language", "cpp"}}).status()))
       << "the row chose it";
-  EXPECT_EQ(CodeRule(Echo()).judge("no block", Gold({{"a", "a"}}), {})->feedback, "no fenced code block");
+  EXPECT_EQ(CodeRule(Echo()).judge("no block", Gold({{"a", "a"}}), {})->feedback,
+            "no fenced code block");
   const std::string huge = "```python\n" + std::string(kMaxSourceBytes + 1, '#') + "\n```";
-  EXPECT_EQ(CodeRule(Echo()).judge(huge, Gold({{"a", "a"}}), {})->feedback, "the program is too long");
+  EXPECT_EQ(CodeRule(Echo()).judge(huge, Gold({{"a", "a"}}), {})->feedback,
+            "the program is too long");
 }
 
 TEST(CodeRuleTest, RowsSetTheLimitsAndAreChecked) {
   const auto runner = Echo();
   const AnswerRule rule = CodeRule(runner);
-  const Json params = {{"time_limit_s", 0.5}, {"memory_limit_mib", 64}, {"output_limit_kib", 2},
-                       {"compare", "tokens"}, {"somebody_elses", 1}};
+  const Json params = {{"time_limit_s", 0.5},
+                       {"memory_limit_mib", 64},
+                       {"output_limit_kib", 2},
+                       {"compare", "tokens"},
+                       {"somebody_elses", 1}};
   EXPECT_TRUE(rule.judge(kAnswer, Gold({{"a  b", "a b"}}), params)->correct);
   EXPECT_EQ(runner->last_limits.time_s, 0.5);
   EXPECT_EQ(runner->last_limits.memory_bytes, 64 << 20);
   EXPECT_EQ(runner->last_limits.output_bytes, 2048);
-  for (const Json& wrong : {Json{{"scoring", "most"}}, Json{{"time_limit_s", 0}}, Json{{"compare", 3}},
-                            Json{{"memory_limit_mib", 1}}, Json{{"language", "perl"}}}) {
+  for (const Json& wrong :
+       {Json{{"scoring", "most"}}, Json{{"time_limit_s", 0}}, Json{{"compare", 3}},
+        Json{{"memory_limit_mib", 1}}, Json{{"language", "perl"}}}) {
     EXPECT_TRUE(absl::IsInvalidArgument(rule.check_row(Gold({{"a", "a"}}), wrong))) << wrong;
   }
   EXPECT_TRUE(absl::IsInvalidArgument(rule.check_row("42", {})));
@@ -245,12 +263,14 @@ TEST(CodeRuleTest, FunctionsAreComparedByValue) {
   });
   const AnswerRule rule = CodeRule(runner);
   const auto gold = [](const char* args) {
-    return std::string(R"({"function": "f", "tests": [{"args": )") + args + R"(, "expected": [0, 1]}]})";
+    return std::string(R"({"function": "f", "tests": [{"args": )") + args +
+           R"(, "expected": [0, 1]}]})";
   };
   EXPECT_TRUE(rule.judge(kAnswer, gold("[1]"), {})->correct);
   EXPECT_FALSE(rule.judge(kAnswer, gold("[2]"), {})->correct);
   EXPECT_EQ(runner->programs[0].function, "f");
-  EXPECT_TRUE(rule.judge(kAnswer, R"({"fn_name": "f", "inputs": [[1]], "outputs": [[[0, 1]]]})", {})->correct)
+  EXPECT_TRUE(rule.judge(kAnswer, R"({"fn_name": "f", "inputs": [[1]], "outputs": [[[0, 1]]]})", {})
+                  ->correct)
       << "APPS wraps results";
 }
 

@@ -37,7 +37,7 @@ bool MapUser(uid_t uid, gid_t gid) {
 }
 
 bool MakeFolders(const std::string& root, const std::string& path) {
-  for (size_t slash = path.find('/', 1); ; slash = path.find('/', slash + 1)) {
+  for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
     const std::string folder = root + path.substr(0, slash);
     if (mkdir(folder.c_str(), 0755) != 0 && errno != EEXIST) return false;
     if (slash == path.npos) return true;
@@ -143,8 +143,8 @@ bool EnterNamespaces(const JailSettings& settings, std::string& error) {
 }
 
 bool MountScratch(uint64_t bytes) {
-  const std::string options = "mode=0700,size=" + std::to_string(bytes) +
-                              ",nr_inodes=" + std::to_string(kScratchInodes);
+  const std::string options =
+      "mode=0700,size=" + std::to_string(bytes) + ",nr_inodes=" + std::to_string(kScratchInodes);
   return mount("scratch", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options.c_str()) == 0;
 }
 

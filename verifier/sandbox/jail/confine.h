@@ -13,10 +13,10 @@ namespace tramontane {
 
 struct JailSettings {
   bool namespaces = true;
-  uid_t uid = 0;                           // taken when started as root; 0: keep
-  std::vector<std::string> readonly;       // absolute paths that programs may read and execute
-  std::string header_dir;                  // precompiled headers, shown at the same path; may be empty
-  std::string box;                         // scratch folder of compilers where there is no mount namespace
+  uid_t uid = 0;                      // taken when started as root; 0: keep
+  std::vector<std::string> readonly;  // absolute paths that programs may read and execute
+  std::string header_dir;             // precompiled headers, shown at the same path; may be empty
+  std::string box;  // scratch folder of compilers where there is no mount namespace
 };
 
 // A user other than root when there is a choice, no new privileges, no supplementary groups.

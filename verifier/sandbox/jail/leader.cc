@@ -142,8 +142,8 @@ uint64_t Microseconds(const timeval& time) {
 JailResult Judge(const JailOrder& order, const Waited& waited, SteadyClock::time_point start) {
   JailResult result{};
   const auto wall = SteadyClock::now() - start;
-  result.wall_us = static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::microseconds>(wall).count());
+  result.wall_us =
+      static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(wall).count());
   result.cpu_us = Microseconds(waited.usage.ru_utime) + Microseconds(waited.usage.ru_stime);
   result.peak_memory_bytes = static_cast<uint64_t>(waited.usage.ru_maxrss) * 1024;
   result.run_queue_us = waited.run_queue_us;
@@ -190,9 +190,8 @@ void LeadRun(const Settled& settled, const JailOrder& order, const LeaderFds& fd
   for (const int fd : {fds.input, fds.output, fds.error, fds.program}) close(fd);
   if (write(fds.report, &program, sizeof program) != sizeof program) _exit(1);
 
-  const Waited waited =
-      WaitForProgram(program, start + std::chrono::milliseconds(order.wall_ms), settled.proc_fd,
-                     fds.report);
+  const Waited waited = WaitForProgram(program, start + std::chrono::milliseconds(order.wall_ms),
+                                       settled.proc_fd, fds.report);
   const uint32_t killed = ReapRest(namespaces);
   StartFailure failure;
   if (read(failed[0], &failure, sizeof failure) == sizeof failure) {

@@ -1,6 +1,7 @@
 #include "verifier/sandbox/jail/seccomp_filter.h"
 
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
@@ -11,8 +12,6 @@
 #include <cerrno>
 #include <cstring>
 
-#include <linux/seccomp.h>
-
 namespace tramontane {
 namespace {
 
@@ -21,24 +20,121 @@ constexpr uint32_t kOwnPid = 0x5A5A5A01;
 
 // Computing, memory, own files and streams, time, threads' own affairs. Names that an architecture
 // lacks are skipped.
-constexpr const char* kBoth[] = {
-    "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "lseek",
-    "close", "close_range", "fstat", "stat", "lstat", "newfstatat", "statx", "fstatfs", "statfs",
-    "mmap", "mprotect", "munmap", "brk", "mremap", "madvise",
-    "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigsuspend", "sigaltstack", "pause",
-    "restart_syscall", "access", "faccessat", "faccessat2", "pipe", "pipe2", "dup", "dup2", "dup3",
-    "select", "pselect6", "poll", "ppoll", "epoll_create1", "epoll_create", "epoll_ctl",
-    "epoll_wait", "epoll_pwait", "eventfd2", "sched_yield", "nanosleep", "clock_nanosleep",
-    "clock_gettime", "clock_getres", "gettimeofday", "time", "getpid", "gettid", "getppid",
-    "getuid", "geteuid", "getgid", "getegid", "getpgrp", "getgroups", "getresuid", "getresgid",
-    "uname", "open", "openat", "creat", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "rename",
-    "renameat", "renameat2", "truncate", "ftruncate", "fsync", "fdatasync", "fadvise64",
-    "getcwd", "chdir", "fchdir", "readlink", "readlinkat", "getdents64", "getrandom", "futex",
-    "set_robust_list", "rseq", "set_tid_address", "arch_prctl", "exit", "exit_group", "wait4",
-    "waitid", "sched_getaffinity", "getrlimit", "setrlimit", "sysinfo", "getrusage", "times",
-    "alarm", "setitimer", "getitimer", "umask", "execveat", "membarrier", "getcpu"};
-constexpr const char* kCompilerOnly[] = {"fork", "vfork", "execve", "chmod", "fchmod", "fchmodat",
-                                         "copy_file_range"};
+constexpr const char* kBoth[] = {"read",
+                                 "write",
+                                 "readv",
+                                 "writev",
+                                 "pread64",
+                                 "pwrite64",
+                                 "preadv",
+                                 "pwritev",
+                                 "lseek",
+                                 "close",
+                                 "close_range",
+                                 "fstat",
+                                 "stat",
+                                 "lstat",
+                                 "newfstatat",
+                                 "statx",
+                                 "fstatfs",
+                                 "statfs",
+                                 "mmap",
+                                 "mprotect",
+                                 "munmap",
+                                 "brk",
+                                 "mremap",
+                                 "madvise",
+                                 "rt_sigaction",
+                                 "rt_sigprocmask",
+                                 "rt_sigreturn",
+                                 "rt_sigsuspend",
+                                 "sigaltstack",
+                                 "pause",
+                                 "restart_syscall",
+                                 "access",
+                                 "faccessat",
+                                 "faccessat2",
+                                 "pipe",
+                                 "pipe2",
+                                 "dup",
+                                 "dup2",
+                                 "dup3",
+                                 "select",
+                                 "pselect6",
+                                 "poll",
+                                 "ppoll",
+                                 "epoll_create1",
+                                 "epoll_create",
+                                 "epoll_ctl",
+                                 "epoll_wait",
+                                 "epoll_pwait",
+                                 "eventfd2",
+                                 "sched_yield",
+                                 "nanosleep",
+                                 "clock_nanosleep",
+                                 "clock_gettime",
+                                 "clock_getres",
+                                 "gettimeofday",
+                                 "time",
+                                 "getpid",
+                                 "gettid",
+                                 "getppid",
+                                 "getuid",
+                                 "geteuid",
+                                 "getgid",
+                                 "getegid",
+                                 "getpgrp",
+                                 "getgroups",
+                                 "getresuid",
+                                 "getresgid",
+                                 "uname",
+                                 "open",
+                                 "openat",
+                                 "creat",
+                                 "unlink",
+                                 "unlinkat",
+                                 "mkdir",
+                                 "mkdirat",
+                                 "rmdir",
+                                 "rename",
+                                 "renameat",
+                                 "renameat2",
+                                 "truncate",
+                                 "ftruncate",
+                                 "fsync",
+                                 "fdatasync",
+                                 "fadvise64",
+                                 "getcwd",
+                                 "chdir",
+                                 "fchdir",
+                                 "readlink",
+                                 "readlinkat",
+                                 "getdents64",
+                                 "getrandom",
+                                 "futex",
+                                 "set_robust_list",
+                                 "rseq",
+                                 "set_tid_address",
+                                 "arch_prctl",
+                                 "exit",
+                                 "exit_group",
+                                 "wait4",
+                                 "waitid",
+                                 "sched_getaffinity",
+                                 "getrlimit",
+                                 "setrlimit",
+                                 "sysinfo",
+                                 "getrusage",
+                                 "times",
+                                 "alarm",
+                                 "setitimer",
+                                 "getitimer",
+                                 "umask",
+                                 "execveat",
+                                 "membarrier",
+                                 "getcpu"};
+constexpr const char* kCompilerOnly[] = {"fork",   "vfork",    "execve",         "chmod",
+                                         "fchmod", "fchmodat", "copy_file_range"};
 
 constexpr uint64_t kNewNamespaces = CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
                                     CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWNS;
@@ -57,9 +153,7 @@ class Builder {
   Builder& operator=(const Builder&) = delete;
 
   void Allow(const char* name) { Add(SCMP_ACT_ALLOW, name, {}); }
-  void AllowIf(const char* name, scmp_arg_cmp argument) {
-    Add(SCMP_ACT_ALLOW, name, {argument});
-  }
+  void AllowIf(const char* name, scmp_arg_cmp argument) { Add(SCMP_ACT_ALLOW, name, {argument}); }
   void Answer(const char* name, int error) { Add(SCMP_ACT_ERRNO(error), name, {}); }
   int Export(int fd) {
     if (error_.empty()) Check(seccomp_export_bpf(context_, fd), "export");
@@ -71,8 +165,8 @@ class Builder {
   void Add(uint32_t action, const char* name, const std::vector<scmp_arg_cmp>& arguments) {
     const int number = seccomp_syscall_resolve_name(name);
     if (number < 0 || !error_.empty()) return;  // not on this architecture
-    Check(seccomp_rule_add_array(context_, action, number,
-                                 static_cast<unsigned>(arguments.size()), arguments.data()),
+    Check(seccomp_rule_add_array(context_, action, number, static_cast<unsigned>(arguments.size()),
+                                 arguments.data()),
           name);
   }
   void Check(int result, const char* what) {
@@ -102,8 +196,7 @@ void AllowWithArguments(JailProfile profile, Builder& b) {
     b.AllowIf("ioctl", SCMP_A1(SCMP_CMP_EQ, request));
   }
   // No locks, leases, owners or pipe sizes.
-  for (const uint64_t command :
-       {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL}) {
+  for (const uint64_t command : {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL}) {
     b.AllowIf("fcntl", SCMP_A1(SCMP_CMP_EQ, command));
   }
   for (const uint64_t option : {PR_SET_NAME, PR_GET_NAME}) {
@@ -128,7 +221,8 @@ bool SeccompFilter::Compile(JailProfile profile, SeccompFilter& filter, std::str
   }
   const off_t bytes = lseek(fd, 0, SEEK_END);
   filter.code_.resize(static_cast<size_t>(bytes) / sizeof(sock_filter));
-  const bool good = bytes > 0 && pread(fd, filter.code_.data(), static_cast<size_t>(bytes), 0) == bytes;
+  const bool good =
+      bytes > 0 && pread(fd, filter.code_.data(), static_cast<size_t>(bytes), 0) == bytes;
   close(fd);
   if (!good) error = "seccomp: the compiled filter could not be read";
   return good;

@@ -176,7 +176,8 @@ void ServeOrders(const Settled& settled, int socket, const std::vector<int>& cgr
     const Received received = Receive(socket);
     if (received.closed) return;
     JailResult result{};
-    // A cancellation that came too late is one byte without descriptors; nobody waits for an answer.
+    // A cancellation that came too late is one byte without descriptors; nobody waits for an
+    // answer.
     if (received.valid) result = Run(settled, received, socket, cgroups);
     for (const int fd : received.fds) {
       if (fd >= 0) close(fd);
