@@ -1,6 +1,7 @@
 // tramontane-verifier: serves a built-in grader, or judges a document of items at once.
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -9,8 +10,10 @@
 #include "common/config.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "common/status.h"
 #include "services/handshake.h"
 #include "services/runner.h"
+#include "services/sandbox/open_runner.h"
 #include "services/tool_main.h"
 #include "services/verifier/scoring_desk.h"
 #include "services/verifier/service.h"
@@ -33,9 +36,9 @@ absl::StatusOr<RunConfig> ReadConfig(const std::string& path) {
   return LoadConfig(path, {});
 }
 
-// The grader that `verifiers.<name>.builtin` names; without a configuration the name itself.
-absl::StatusOr<std::unique_ptr<Grader>> MakeGrader(const RunConfig& config, const ServeFlags& flags) {
-  if (flags.config.empty()) return MakeBuiltinGrader(flags.name, config.reward);
+// What `verifiers.<name>.builtin` names; without a configuration the name itself.
+absl::StatusOr<std::string> BuiltinName(const RunConfig& config, const ServeFlags& flags) {
+  if (flags.config.empty()) return flags.name;
   const auto it = config.verifiers.find(flags.name);
   if (it == config.verifiers.end()) {
     return absl::NotFoundError(flags.config + ": verifiers." + flags.name + ": not there");
@@ -44,7 +47,29 @@ absl::StatusOr<std::unique_ptr<Grader>> MakeGrader(const RunConfig& config, cons
     return absl::InvalidArgumentError(flags.config + ": verifiers." + flags.name +
                                       ": is not built in");
   }
-  return MakeBuiltinGrader(it->second.builtin, config.reward);
+  return it->second.builtin;
+}
+
+// Jails, or a connection to a service of them, for the one grader that needs it.
+absl::StatusOr<std::shared_ptr<ProgramRunner>> SandboxFor(const std::string& builtin,
+                                                          const SandboxSection& section,
+                                                          MetricsRegistry& metrics) {
+  if (builtin != "code") return nullptr;
+  return OpenRunner(section, metrics);
+}
+
+absl::StatusOr<std::unique_ptr<Grader>> MakeGrader(const RunConfig& config, ServeFlags& flags,
+                                                   MetricsRegistry& metrics) {
+  ASSIGN_OR_RETURN(const std::string builtin, BuiltinName(config, flags));
+  ASSIGN_OR_RETURN(std::shared_ptr<ProgramRunner> sandbox,
+                   SandboxFor(builtin, config.sandbox, metrics));
+  // A worker waits while its program runs.
+  if (sandbox) {
+    ASSIGN_OR_RETURN(const SandboxDescription description, sandbox->Describe());
+    flags.scoring.threads = std::max(flags.scoring.threads, config.sandbox.programs);
+    flags.scoring.tier = description.tier;
+  }
+  return MakeBuiltinGrader(builtin, config.reward, std::move(sandbox));
 }
 
 int Serve(ServeFlags flags) {
@@ -56,7 +81,7 @@ int Serve(ServeFlags flags) {
       flags.metrics_bind.value_or(config.ok() ? config->metrics.bind : std::string());
   ServiceRunner runner(flags.runner, metrics);
   if (!config.ok()) return runner.Fail(config.status());
-  absl::StatusOr<std::unique_ptr<Grader>> made = MakeGrader(*config, flags);
+  absl::StatusOr<std::unique_ptr<Grader>> made = MakeGrader(*config, flags, metrics);
   if (!made.ok()) return runner.Fail(made.status());
 
   const std::shared_ptr<const Grader> grader = *std::move(made);
@@ -122,7 +147,11 @@ int Main(int argc, char** argv) {
   return RunJsonTool("grade", std::cin, std::cout, [&](const Json& in) -> absl::StatusOr<Json> {
     const absl::StatusOr<RunConfig> config = ReadConfig(grade_config);
     if (!config.ok()) return config.status();
-    return GradeTool(grader, in, config->reward);
+    MetricsRegistry metrics;
+    absl::StatusOr<std::shared_ptr<ProgramRunner>> sandbox =
+        SandboxFor(grader, config->sandbox, metrics);
+    if (!sandbox.ok()) return sandbox.status();
+    return GradeTool(grader, in, config->reward, *std::move(sandbox));
   });
 }
 

@@ -33,6 +33,7 @@ struct ScoringOptions {
   int32_t threads = 1;
   int32_t max_waiting = 4096;
   int32_t max_remembered = 16384;  // finished verdicts kept for repeats
+  std::string tier = "process";    // that contains what the grader runs
 };
 
 class ScoringDesk {

@@ -37,7 +37,7 @@ grpc::ServerUnaryReactor* VerifierService::Describe(grpc::CallbackServerContext*
   reply->set_group_aware(grader_->group_aware());
   reply->set_determinism(v1::DETERMINISM_PURE);
   reply->set_capacity(static_cast<uint32_t>(options_.threads));
-  reply->set_tier("process");
+  reply->set_tier(options_.tier);
   reply->set_suggested_exec_timeout_s(kSuggestedExecTimeoutS);
   reactor->Finish(grpc::Status::OK);
   return reactor;
