@@ -14,6 +14,7 @@ const std::vector<ToolRoute>& ToolRoutes() {
       {"generate", "tramontane-generator", "generate", "Sample completions from a model"},
       {"eval", "tramontane-generator", "eval", "Accuracy of a model on a dataset"},
       {"serve", "tramontane-generator", "serve", "Serve a model over HTTP, as OpenAI's API, and gRPC"},
+      {"bench", "tramontane-generator", "bench", "Measure: bench generate --model DIR"},
       {"loss", "tramontane-trainer", "loss", "Loss and gradient of a batch under an algorithm block"},
       {"init-model", "tramontane-trainer", "init", "Write a randomly initialised checkpoint"},
       {"grade", "tramontane-verifier", "grade", "Verdicts of a built-in grader"},

@@ -47,7 +47,8 @@ LLAMA_CPP_TARGET = 0.9
 def make_checkpoint(tool, name, folder):
     config = dict(model_type="llama", max_position_embeddings=2048, tie_word_embeddings=True, **SHAPES[name])
     folder.mkdir()
-    subprocess.run([tool, "init-model", "--out", folder, "--seed", "1", "--json"], input=json.dumps(config),
+    subprocess.run([tool, "init-model", "--out", folder, "--tokenizer", SOURCE / "examples/demo/tokenizer",
+                    "--seed", "1", "--json"], input=json.dumps(config),
                    text=True, stdout=subprocess.DEVNULL, check=True)
 
 

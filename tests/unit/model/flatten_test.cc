@@ -52,7 +52,7 @@ TEST(FlattenWeights, RefusesAnotherModelsManifest) {
   const auto refused = [&](auto spoil) {
     WeightManifest manifest = good;
     spoil(manifest);
-    return CheckManifestAgainst(model, manifest);
+    return CheckManifestAgainst(EntriesOf(model), manifest);
   };
   EXPECT_FALSE(refused([](WeightManifest& m) { m.tensors.pop_back(); }).ok());
   EXPECT_FALSE(refused([](WeightManifest& m) { m.tensors[1].name = "other"; }).ok());
