@@ -18,6 +18,7 @@
 #include "cli/summary.h"
 #include "cli/tools.h"
 #include "cli/validate.h"
+#include "cli/verifiers_command.h"
 #include "common/config.h"
 #include "common/log.h"
 #include "data/make_tasks.h"
@@ -178,6 +179,7 @@ int Main(int argc, char** argv) {
   AddRun(app, context, args, status);
   AddInspection(app, context, args, status);
   AddData(app, context, args, status);
+  AddVerifierCommands(app, context, status);
   AddTools(app, context, status);
   try {
     app.parse(argc, argv);

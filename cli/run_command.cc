@@ -7,6 +7,7 @@
 
 #include "cli/plot.h"
 #include "cli/progress.h"
+#include "cli/registry.h"
 #include "cli/run_dir.h"
 #include "cli/run_session.h"
 #include "cli/summary.h"
@@ -27,6 +28,7 @@ absl::StatusOr<RunConfig> LoadRunConfig(const RunArguments& arguments) {
   if (arguments.sft_only) overrides.push_back("run.max_steps=0");
   auto config = LoadConfig(ConfigPathOf(arguments.config), overrides);
   if (config.ok()) MakePathsAbsolute(*config);
+  if (config.ok()) RETURN_IF_ERROR(VerifierRegistry(RegistryFolder()).Pin(*config));
   return config;
 }
 

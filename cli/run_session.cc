@@ -1,14 +1,14 @@
 #include "cli/run_session.h"
 
-#include <netinet/in.h>
 #include <signal.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <utility>
 
+#include "cli/local_port.h"
 #include "cli/redis_child.h"
+#include "cli/registry.h"
 #include "cli/status.h"
 #include "common/log.h"
 #include "common/status.h"
@@ -38,32 +38,6 @@ absl::StatusCode CodeNamed(const std::string& name) {
     if (absl::StatusCodeToString(status_code) == name) return status_code;
   }
   return absl::StatusCode::kAborted;
-}
-
-// A loopback port that is free now, for verifier commands that cannot tell which one they took.
-absl::StatusOr<int> FreePort() {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  const bool found = fd >= 0 && ::bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
-                     ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0;
-  if (fd >= 0) ::close(fd);
-  if (!found) return absl::UnavailableError("no free loopback port");
-  return static_cast<int>(ntohs(address.sin_port));
-}
-
-bool Connects(int port) {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return false;
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  const bool ok = ::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-  ::close(fd);
-  return ok;
 }
 
 std::string ReplaceAll(std::string text, const std::string& from, const std::string& to) {
@@ -140,6 +114,7 @@ absl::Status RunSession::StartVerifiers() {
 // Afterwards `verifier` is an address, whatever it was in the configuration. A restarted verifier
 // listens where it listened before, so that generators need not be told.
 absl::Status RunSession::StartVerifier(const std::string& name, VerifierSection& verifier) {
+  RETURN_IF_ERROR(VerifierRegistry(RegistryFolder()).FillIn(verifier));
   if (!verifier.address.empty()) return absl::OkStatus();
   const std::string process = "verifier-" + name;
   ASSIGN_OR_RETURN(const int port, FreePort());

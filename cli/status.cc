@@ -97,6 +97,37 @@ absl::StatusOr<Json> Ask(const Json& process, const std::string& redis_url, doub
   return AskControl(channel, timeout_s);
 }
 
+// The verifiers as one generator sees them: circuit, version, what waits, what was given up.
+std::string RenderVerifiers(const Json& verifiers) {
+  std::string text;
+  for (const auto& [name, v] : verifiers.items()) {
+    const Json dead = v.value("dead_letters", Json::object());
+    char line[256];
+    std::snprintf(line, sizeof line,
+                  "    verifier %-12s %-8s %s %.12s  in flight %.0f  waiting %.0f  outages %.0f",
+                  name.c_str(), v.value("state", "").c_str(), v.value("version", "").c_str(),
+                  v.value("digest", "").c_str(), v.value("in_flight", 0.0), v.value("waiting", 0.0),
+                  v.value("outages", 0.0));
+    text += line;
+    if (const double total = dead.value("total", 0.0); total > 0) {
+      std::snprintf(line, sizeof line, "  dead letters %.0f", total);
+      text += line;
+      const Json newest = dead.value("newest", Json::array());
+      if (!newest.empty()) text += ", the last: " + newest.back().value("reason", "");
+    }
+    text += "\n";
+    if (v.contains("shadow")) {
+      const Json& shadow = v["shadow"];
+      std::snprintf(line, sizeof line,
+                    "      beside %s: %.0f compared, %.0f differ, mean difference %+.4f",
+                    shadow.value("verifier", "").c_str(), shadow.value("compared", 0.0),
+                    shadow.value("differing", 0.0), shadow.value("mean_difference", 0.0));
+      text += std::string(line) + "\n";
+    }
+  }
+  return text;
+}
+
 absl::StatusOr<Json> ReadJson(const std::string& path) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path, size_t{16} << 20));
   Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -185,6 +216,7 @@ std::string RenderStatus(const Json& status) {
     }
     if (p.value("restarts", 0) > 0) text += "  restarts " + std::to_string(p.value("restarts", 0));
     text += "\n";
+    if (p.contains("detail")) text += RenderVerifiers(p["detail"].value("verifiers", Json::object()));
   }
   for (const Json& wait : status["waits"]) text += "  · " + wait.get<std::string>() + "\n";
   return text;

@@ -123,7 +123,14 @@ class TrainerProcess {
 
  private:
   absl::StatusOr<std::vector<PromptRow>> LoadRows(const std::string& path) const {
-    return LoadPrompts(path, config_.data, *text_.tokenizer, text_.chat_template.get());
+    ASSIGN_OR_RETURN(std::vector<PromptRow> rows,
+                     LoadPrompts(path, config_.data, *text_.tokenizer, text_.chat_template.get()));
+    for (const PromptRow& row : rows) {
+      if (config_.verifiers.contains(row.verifier)) continue;
+      return absl::InvalidArgumentError(path + ": row '" + row.row_id + "': verifier '" + row.verifier +
+                                        "' is not in `verifiers`");
+    }
+    return rows;
   }
 
   // Two runs of one name in different folders must not share it.

@@ -22,7 +22,7 @@ struct JournalRecord {
   std::vector<std::string> gids;   // in training order
   std::vector<std::string> blobs;  // same order
   std::vector<uint64_t> cursors;   // same order
-  // drop: {"reason"}; rollback: batches after `step` are void, {"reason"}; epoch: {"run_id"}
+  // batch: {"verifiers": {"name@version": [digest]}}; drop: {"reason"}; rollback: batches after `step` are void, {"reason"}; epoch: {"run_id"}
   Json detail = Json::object();
 
   bool operator==(const JournalRecord&) const = default;

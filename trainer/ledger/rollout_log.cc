@@ -23,6 +23,7 @@ Json RolloutLine(const Group& group, const Rollout& rollout, const std::string& 
   line["row_id"] = group.task.row.row_id;
   line["prompt"] = group.task.row.prompt;
   line["answer"] = group.task.row.answer;
+  line["params"] = group.task.row.params;  // what scoring it again needs
   line["generator"] = group.generator_id;
   line["version_min"] = MinVersion(rollout);
   line["version_max"] = MaxVersion(rollout);

@@ -1,12 +1,30 @@
 #include "trainer/loop/loop_journal.h"
 
 #include <iterator>
+#include <map>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "common/clock.h"
 #include "common/status.h"
 
 namespace tramontane {
+namespace {
+
+// Who judged the batch: "name@version" → the digests seen.
+Json VerifiersOf(const std::vector<ReadyGroup>& batch) {
+  std::map<std::string, std::set<std::string>> digests;
+  for (const ReadyGroup& ready : batch) {
+    for (const Rollout& rollout : ready.group.rollouts) {
+      const Verdict& verdict = rollout.verdict;
+      digests[verdict.verifier + "@" + verdict.verifier_version].insert(verdict.verifier_digest);
+    }
+  }
+  return digests;
+}
+
+}  // namespace
 
 LoopJournal::LoopJournal(std::unique_ptr<Journal> journal, int64_t epoch, int32_t samples_per_group,
                          GroupBook& book, Dispatcher& dispatcher, CollectionWindow& window,
@@ -35,6 +53,7 @@ absl::Status LoopJournal::AppendBatch(int64_t step, const std::vector<ReadyGroup
     record.blobs.push_back(ready.blob);
     record.cursors.push_back(ready.cursor);
   }
+  record.detail = {{"verifiers", VerifiersOf(batch)}};
   RETURN_IF_ERROR(journal_->Append(record, /*durable=*/true));
   append_seconds_.Observe(SecondsSince(start));
   janitor_.Ended(book_.SetEnded(record.cursors));
