@@ -17,6 +17,7 @@ constexpr size_t kMaxProseBytes = 1 << 16;  // the end of a text; answers stand 
 constexpr size_t kNearAnchor = 50;          // characters between "answer" and the answer
 constexpr size_t kMaxJoined = 6;            // formulas joined by "and"
 constexpr size_t kMaxCandidates = 32;
+constexpr int kProseWords = 4;  // of three letters and more
 
 enum Priority { kHoped = 0, kFinal = 50, kColon = 100, kAnswer = 200, kAnywhere = 300 };
 
@@ -187,18 +188,19 @@ bool IsProse(string_view text) {
     if (text.find(delimiter) != text.npos) return true;
   }
   if (text.find("\\begin") != text.npos) return false;
+  const bool formula = text.find("\\text") != text.npos;  // its words may be a formula's
   int words = 0;
-  for (size_t i = 0; i < text.size();) {
+  for (size_t i = 0; i < text.size() && words < kProseWords;) {
     size_t end = i;
     while (end < text.size() && std::isalpha(static_cast<unsigned char>(text[end])) != 0) ++end;
     const bool command = i > 0 && text[i - 1] == '\\';
     std::string word(text.substr(i, end - i));
     for (char& c : word) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
     if (!command && (word == "answer" || word == "therefore" || word == "thus")) return true;
-    if (!command && end - i >= 3 && text.find("\\text") == text.npos) ++words;
+    if (!command && !formula && end - i >= 3) ++words;
     i = end + 1;
   }
-  return words >= 4;
+  return words >= kProseWords;
 }
 
 std::vector<std::string> AnswerCandidates(string_view text) {
