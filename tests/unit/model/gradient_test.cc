@@ -1,5 +1,6 @@
 // Hand-written backward passes against autograd over plain ATen operators, in float64.
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
 
