@@ -234,9 +234,9 @@ absl::StatusOr<std::optional<FinishReason>> EngineLoop::Take(LiveSample& live,
   std::optional<FinishReason> ended = live.sample.Accept(token, stats_.version);
   if (ended || !live.rules) return ended;
   const Sequence& sequence = live.sample.sequence();
-  ASSIGN_OR_RETURN(
-      const bool complete,
-      live.rules->Follow(std::span(sequence.tokens).subspan(static_cast<size_t>(sequence.prompt_size))));
+  const auto response =
+      std::span(sequence.tokens).subspan(static_cast<size_t>(sequence.prompt_size));
+  ASSIGN_OR_RETURN(const bool complete, live.rules->Follow(response));
   if (complete) ended = FinishReason::kStop;
   return ended;
 }

@@ -138,9 +138,9 @@ class GeneratorProcess {
     options.server.idle_timeout_s = static_cast<int32_t>(section.http_idle_timeout_s);
     options.vllm_metric_aliases = section.vllm_metric_aliases;
     ASSIGN_OR_RETURN(endpoint_,
-                     OpenAiEndpoint::Start(options,
-                                           Served(model_dir, static_cast<int32_t>(shape.vocab_size)),
-                                           HttpHooks(), metrics_));
+                     OpenAiEndpoint::Start(
+                         options, Served(model_dir, static_cast<int32_t>(shape.vocab_size)),
+                         HttpHooks(), metrics_));
     runner_.set_http_address(endpoint_->address());
     return absl::OkStatus();
   }

@@ -15,8 +15,8 @@ namespace tramontane {
 
 absl::Status WithParam(absl::Status status, const std::string& param);
 absl::Status WithCode(absl::Status status, const std::string& code);
-// The field that a message begins with ("thinking.budget: …", "prompt_tokens is …") is the parameter,
-// by the name that clients know. Other codes than InvalidArgument stay as they are.
+// The field that a message begins with ("thinking.budget: …", "prompt_tokens is …") is the
+// parameter, by the name that clients know. Other codes than InvalidArgument stay as they are.
 absl::Status WithParamOfMessage(const absl::Status& status, bool chat);
 // 400 about one field.
 absl::Status BadField(const std::string& param, const std::string& message);

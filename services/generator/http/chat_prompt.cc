@@ -55,9 +55,10 @@ void ParseToolArguments(OrderedJson& messages) {
   for (OrderedJson& message : messages) {
     if (!message.contains("tool_calls") || !message["tool_calls"].is_array()) continue;
     for (OrderedJson& call : message["tool_calls"]) {
-      if (!call.is_object() || !call.contains("function") || !call["function"].is_object()) continue;
+      if (!call.is_object() || !call.contains("function")) continue;
       OrderedJson& function = call["function"];
-      if (!function.contains("arguments") || !function["arguments"].is_string()) continue;
+      if (!function.is_object() || !function.contains("arguments")) continue;
+      if (!function["arguments"].is_string()) continue;
       OrderedJson parsed = OrderedJson::parse(function["arguments"].get<std::string>(), nullptr,
                                               /*allow_exceptions=*/false);
       if (parsed.is_object()) function["arguments"] = std::move(parsed);

@@ -15,7 +15,8 @@ namespace tramontane {
 absl::StatusOr<OrderedJson> ReadChatContext(FieldReader& fields);
 
 // 422 when the model has no template (null). 400 when the template refuses the messages.
-absl::StatusOr<std::string> RenderChat(const OrderedJson& context, const ChatTemplate* chat_template);
+absl::StatusOr<std::string> RenderChat(const OrderedJson& context,
+                                       const ChatTemplate* chat_template);
 
 // Whether the last opening tag of `prompt` is not closed again.
 bool EndsInsideTags(const std::string& prompt, const std::string& open, const std::string& close);

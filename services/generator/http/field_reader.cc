@@ -99,7 +99,8 @@ void FieldReader::Read(const std::string& name, double& out, double low, double 
   const OrderedJson* value = Find(name);
   if (value == nullptr) return;
   if (!value->is_number() || !(value->get<double>() >= low && value->get<double>() <= high)) {
-    return Fail(name, "must be a number " + Range(OrderedJson(low).dump(), OrderedJson(high).dump()));
+    return Fail(name,
+                "must be a number " + Range(OrderedJson(low).dump(), OrderedJson(high).dump()));
   }
   out = value->get<double>();
 }
@@ -114,9 +115,8 @@ void FieldReader::ReadTexts(const std::string& name, std::vector<std::string>& o
   if (value == nullptr) return;
   out.clear();
   if (value->is_string()) return out.push_back(value->get<std::string>());
-  const bool texts = value->is_array() && std::all_of(value->begin(), value->end(), [](const auto& t) {
-                       return t.is_string();
-                     });
+  const bool texts = value->is_array() && std::all_of(value->begin(), value->end(),
+                                                      [](const auto& t) { return t.is_string(); });
   if (!texts) return Fail(name, "must be a text or a list of texts");
   for (const OrderedJson& text : *value) out.push_back(text.get<std::string>());
 }

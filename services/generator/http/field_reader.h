@@ -52,7 +52,7 @@ class FieldReader {
 absl::Status ReadTokenIds(const OrderedJson& list, const std::string& name,
                           std::vector<int32_t>& out);
 
-// JSON text to a value: depth-bounded, UTF-8 checked. InvalidArgument says what is wrong, and where.
+// JSON text to a value: bounded in depth and keys, UTF-8 checked. InvalidArgument.
 absl::StatusOr<OrderedJson> ParseBody(const std::string& body);
 
 }  // namespace tramontane

@@ -55,7 +55,7 @@ void HttpExchange::OnGone(std::chrono::steady_clock::time_point deadline, GoneCa
 void HttpExchange::TakeBody(const char* data, size_t size, size_t most) {
   body_bytes_ += size;
   if (body_bytes_ > most) {
-    std::string().swap(request_.body);  // the rest is read and forgotten, so that the answer arrives
+    std::string().swap(request_.body);  // the rest is read and forgotten
   } else {
     request_.body.append(data, size);
   }

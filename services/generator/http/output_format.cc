@@ -100,7 +100,9 @@ OutputFormat ReadOutputFormat(FieldReader& fields) {
   FormatReader formats(fields);
   ReadResponseFormat(fields, formats);
   ReadStructuredOutputs(fields, formats);
-  if (const OrderedJson* schema = fields.Find("guided_json")) formats.Schema("guided_json", *schema);
+  if (const OrderedJson* schema = fields.Find("guided_json")) {
+    formats.Schema("guided_json", *schema);
+  }
   if (const OrderedJson* regex = fields.Find("guided_regex")) formats.Regex("guided_regex", *regex);
   if (const OrderedJson* choice = fields.Find("guided_choice")) {
     formats.Choice("guided_choice", *choice);

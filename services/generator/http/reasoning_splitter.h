@@ -26,7 +26,7 @@ class ReasoningSplitter {
 
   const std::string open_tag_, close_tag_;
   Where where_;
-  bool blank_ = true;  // nothing but white space so far, which is dropped where thinking begins or ends
+  bool blank_ = true;  // white space alone so far: dropped where thinking begins or ends
   std::string held_;
 };
 
