@@ -75,14 +75,14 @@ ScoringDesk::ScoringDesk(std::shared_ptr<const Grader> grader, ScoringOptions op
                                            {{"verifier", grader_->name()}})),
       exec_seconds_(metrics.MakeHistogram("tramontane_verifier_exec_seconds",
                                           {{"verifier", grader_->name()}})),
-      in_flight_(metrics.MakeGauge("tramontane_verifier_in_flight",
-                                   {{"verifier", grader_->name()}})),
+      in_flight_(
+          metrics.MakeGauge("tramontane_verifier_in_flight", {{"verifier", grader_->name()}})),
       queue_(static_cast<size_t>(options.max_waiting)) {
   for (int status = v1::VERIFY_STATUS_SCORED; status <= v1::VerifyStatus_MAX; ++status) {
-    results_[status] = metrics.MakeCounter(
-        "tramontane_verifier_results_total",
-        {{"verifier", grader_->name()},
-         {"status", StatusLabel(static_cast<v1::VerifyStatus>(status))}});
+    results_[status] =
+        metrics.MakeCounter("tramontane_verifier_results_total",
+                            {{"verifier", grader_->name()},
+                             {"status", StatusLabel(static_cast<v1::VerifyStatus>(status))}});
   }
   for (int32_t i = 0; i < options_.threads; ++i) workers_.emplace_back([this] { Work(); });
 }

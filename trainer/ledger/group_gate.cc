@@ -115,7 +115,6 @@ std::string RejectReason(const Group& group, const FilterConfig& filter, const S
     if (MaxVersion(rollout) > version) return "future_version";
   }
   if (!OneVerifierVersion(group.rollouts)) return "mixed_verifiers";
-  if (!OneVerifierVersion(group.rollouts)) return "mixed_verifiers";
   if (!gate.Fresh(OldestVersion(group), version)) return "stale";
   if (!InAcceptanceWindow(group, filter)) return "pass_rate";
   if (filter.zero_variance == "drop" && group.task.samples > 1 && AllAlike(group, filter)) {

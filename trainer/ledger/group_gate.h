@@ -25,7 +25,6 @@ std::map<std::string, int64_t> RemoveInvalidSamples(Group& group, const FilterCo
 //   future_version  tokens of a version that this lineage never reached (a rolled-back trainer)
 //   mixed_verifiers its samples were judged by different versions of a verifier
 //   pass_rate       its share of right answers lies outside algorithm.filter.accept_low … accept_high
-//   mixed_verifiers its samples were judged by different versions of a verifier
 //   zero_variance   all samples alike in what algorithm.filter.on says
 std::string RejectReason(const Group& group, const FilterConfig& filter, const StalenessGate& gate,
                          int64_t version);

@@ -59,14 +59,6 @@ TEST(StalenessGate, CountsTheGroupsOfAPlanThatChanges) {
   EXPECT_EQ(StalenessGate(2, plan).Capacity(3, 24, 4), 34 - 28);
 }
 
-TEST(GroupGate, RefusesGroupsThatTwoVersionsOfAVerifierJudged) {
-  std::vector<Rollout> rollouts = {Sample(1), Sample(0), Sample(0)};
-  rollouts[0].verdict.verifier_digest = rollouts[1].verdict.verifier_digest = "a";
-  EXPECT_EQ(RejectReason(GroupOf(rollouts), FilterConfig(), kGate, 5), "") << "no digest is no other one";
-  rollouts[2].verdict.verifier_digest = "b";
-  EXPECT_EQ(RejectReason(GroupOf(rollouts), FilterConfig(), kGate, 5), "mixed_verifiers");
-}
-
 TEST(GroupGate, TakesOutSamplesThatSayNothingAboutThePolicy) {
   std::vector<Rollout> rollouts(9, Sample(1));
   rollouts[0].finish_reason = FinishReason::kAborted;
