@@ -171,7 +171,7 @@ class BadInput(TestCase):
         self.make_tasks()
         train = self.folder / "data/train.jsonl"
         row = json.loads(train.read_text().splitlines()[0])
-        row["answer"] = "1/2/3"
+        row["answer"] = "\\frac{1}{"
         train.write_text(json.dumps(row) + "\n")
         self.assert_error(["validate", self.write_config()], "train.jsonl", "answer")
 

@@ -127,6 +127,7 @@ class Answers(ServedCase):
         self.assertEqual(raw["content"], "<think>ab</think>cd")
 
     def test_metrics_have_both_names(self):
+        self.server.complete(prompt="abc", max_tokens=2)
         _, _, page = self.server.ask("GET", "/metrics")
         self.assertRegex(page, r'(?m)^tramontane_http_requests_total\{route="/v1/.*completions",status="200"\}')
         self.assertNotIn("vllm:", page)
