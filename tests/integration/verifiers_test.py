@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import subprocess
+import time
 import unittest
 
 from harness import BIN, SOURCE, TOKENIZER, Run, TestCase, main, merged, tramontane
@@ -171,14 +172,20 @@ class Runs(Verifiers):
     def test_dead_letters_are_visible_and_the_run_goes_on(self):
         file = self.folder / "liar.py"
         file.write_text(DIGITS.replace("VERSION", "1.0.0").replace(
-            "    return", "    if len(completion) % 7 == 0: return float('nan')\n"
-            "    if len(completion) % 11 == 0: raise RuntimeError('broken here')\n    return").replace(
+            "    return", "    if len(completion) % 13 == 0: return float('nan')\n"
+            "    if len(completion) % 17 == 0: raise RuntimeError('broken here')\n    return").replace(
             "CHARACTERS", "'0123456789'"))
         with self.run_with({"digits": {"command": self.command(file)}}, steps=400) as run:
-            run.wait_for_step(4)
-            processes = self.ask("status", run.run_dir)["processes"]
-            seen = [p for p in processes if p["kind"] == "generator"][0]["detail"]["verifiers"]["digits"]
+            run.wait_for_step(1, timeout=120)
+            for _ in range(120):
+                processes = self.ask("status", run.run_dir)["processes"]
+                seen = [p for p in processes if p["kind"] == "generator"][0]["detail"]["verifiers"]["digits"]
+                if seen["dead_letters"]["total"] > 0:
+                    break
+                time.sleep(0.5)
             self.assertGreater(seen["dead_letters"]["total"], 0)
+            before = max(e["step"] for e in run.events if e.get("event") == "step")
+            run.wait_for_step(before + 1, timeout=120)
             self.assertEqual(seen["dead_letters"]["newest"][-1]["tries"], 3)
             self.assertIn("dead letters", tramontane("status", run.run_dir)[1])
             run_dir = run.run_dir
