@@ -27,18 +27,19 @@ size_t Characters(std::string_view text) {
 }  // namespace
 
 CompletionCall::CompletionCall(std::shared_ptr<HttpExchange> exchange, CompletionRequest request,
-                               std::string id, const ServedModel& model, const EngineHooks& engine,
-                               HttpMetrics& metrics)
-    : exchange_(std::move(exchange)),
+                               std::string id, std::shared_ptr<CallContext> context)
+    : context_(std::move(context)),
+      exchange_(std::move(exchange)),
       request_(std::move(request)),
       id_(std::move(id)),
-      engine_(engine),
-      metrics_(metrics),
-      writer_(model, request_, id_, UnixSeconds(), engine.stats().version),
+      engine_(context_->engine),
+      metrics_(context_->metrics),
+      writer_(context_->model, request_, id_, UnixSeconds(), engine_.stats().version),
       born_(std::chrono::steady_clock::now()),
       unfinished_(request_.prompts.size() * static_cast<size_t>(request_.n)) {
   metrics_.Opened();
   for (size_t i = 0; i < unfinished_; ++i) {
+    const ServedModel& model = context_->model;
     Choice choice{{}, {model.think_open, model.think_close, request_.reasoning_open}};
     choice.unsent.index = static_cast<int32_t>(i);
     choice.unsent.first = true;

@@ -12,9 +12,11 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "common/metrics.h"
 #include "generator/engine.h"
 #include "services/generator/http/completion_request.h"
 #include "services/generator/http/http_exchange.h"
@@ -31,11 +33,22 @@ struct EngineHooks {
   std::function<EngineStats()> stats;
 };
 
+// What all calls of an endpoint share. Each call holds it: the engine may let go of a call's
+// callbacks when the endpoint is gone already.
+struct CallContext {
+  CallContext(ServedModel served, EngineHooks hooks, MetricsRegistry& registry)
+      : model(std::move(served)), engine(std::move(hooks)), metrics(registry) {}
+
+  const ServedModel model;
+  const EngineHooks engine;
+  HttpMetrics metrics;
+};
+
 class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
  public:
-  // `id`: the reply's, and the begin of the engine's. References outlive the call.
+  // `id`: the reply's, and the begin of the engine's.
   CompletionCall(std::shared_ptr<HttpExchange> exchange, CompletionRequest request, std::string id,
-                 const ServedModel& model, const EngineHooks& engine, HttpMetrics& metrics);
+                 std::shared_ptr<CallContext> context);
   ~CompletionCall();
 
   // Hands everything to the engine and answers, now or as it comes. Once. `open` is let go when the
@@ -68,6 +81,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   Pulled Pull(std::string& out);
   HttpReply Whole();
 
+  const std::shared_ptr<CallContext> context_;
   const std::shared_ptr<HttpExchange> exchange_;
   const CompletionRequest request_;
   const std::string id_;

@@ -31,10 +31,8 @@ class OpenAiEndpoint::Impl {
   Impl(const EndpointOptions& options, ServedModel model, EngineHooks engine,
        MetricsRegistry& registry)
       : vllm_aliases_(options.vllm_metric_aliases),
-        model_(std::move(model)),
-        engine_(std::move(engine)),
+        context_(std::make_shared<CallContext>(std::move(model), std::move(engine), registry)),
         registry_(registry),
-        metrics_(registry),
         prefix_(ShortId()) {}
 
   absl::Status Start(const HttpServer::Options& options) {
@@ -82,15 +80,15 @@ class OpenAiEndpoint::Impl {
     const std::string& body = exchange->request().body;
     absl::StatusOr<CompletionRequest> request =
         draining_ ? Stopping()
-        : chat    ? ReadChat(body, model_)
-                  : ReadCompletion(body, model_);
+        : chat    ? ReadChat(body, context_->model)
+                  : ReadCompletion(body, context_->model);
     if (!request.ok()) {
       return exchange->Reply(Refuse(exchange->request().path, request.status()));
     }
     const std::string id =
         (chat ? "chatcmpl-" : "cmpl-") + prefix_ + "-" + std::to_string(++calls_);
-    std::make_shared<CompletionCall>(std::move(exchange), *std::move(request), id, model_, engine_,
-                                     metrics_)
+    std::make_shared<CompletionCall>(std::move(exchange), *std::move(request), id,
+                                     context_)
         ->Start(OpenCall());
   }
 
@@ -106,7 +104,7 @@ class OpenAiEndpoint::Impl {
 
   HttpReply Refuse(const std::string& route, const absl::Status& why) {
     HttpReply reply = ErrorReply(why);
-    metrics_.Answered(route, reply.status);
+    context_->metrics.Answered(route, reply.status);
     return reply;
   }
 
@@ -125,7 +123,7 @@ class OpenAiEndpoint::Impl {
   static absl::Status Stopping() { return absl::UnavailableError("the server is stopping"); }
 
   HttpReply Health() const {
-    const EngineStats stats = engine_.stats();
+    const EngineStats stats = context_->engine.stats();
     if (draining_) return ErrorReply(Stopping());
     if (!stats.healthy) return ErrorReply(absl::UnavailableError(stats.unhealthy_reason));
     return {.body = OrderedJson{{"status", "ok"}, {"weight_version", stats.version}}.dump()};
@@ -133,27 +131,25 @@ class OpenAiEndpoint::Impl {
 
   HttpReply Metrics() const {
     std::string page = registry_.Render();
-    if (vllm_aliases_) page += VllmAliases(page, model_.name);
+    if (vllm_aliases_) page += VllmAliases(page, context_->model.name);
     return {.body = std::move(page), .content_type = "text/plain; version=0.0.4; charset=utf-8"};
   }
 
   HttpReply Models(const std::string& path) {
-    const OrderedJson model = {{"id", model_.name},
+    const OrderedJson model = {{"id", context_->model.name},
                                {"object", "model"},
                                {"created", 0},
                                {"owned_by", "tramontane"},
-                               {"max_model_len", model_.context_tokens}};
+                               {"max_model_len", context_->model.context_tokens}};
     const std::string name = path.substr(sizeof kModelsPath - 1);
     if (name.empty()) return {.body = OrderedJson{{"object", "list"}, {"data", {model}}}.dump()};
-    if (name == "/" + model_.name) return {.body = model.dump()};
+    if (name == "/" + context_->model.name) return {.body = model.dump()};
     return Refuse("other", absl::NotFoundError("there is nothing at " + path));
   }
 
   const bool vllm_aliases_;
-  const ServedModel model_;
-  const EngineHooks engine_;
+  const std::shared_ptr<CallContext> context_;
   MetricsRegistry& registry_;
-  HttpMetrics metrics_;
   const std::string prefix_;  // ids of two servers, or of two lives of one, differ
   std::atomic<uint64_t> calls_ = 0;
   std::atomic<bool> draining_ = false;

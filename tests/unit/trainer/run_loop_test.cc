@@ -345,7 +345,7 @@ TEST_F(RunLoopTest, AMissingBlobRollsTheLineageBack) {
 }
 
 TEST_F(RunLoopTest, AFullDiskEndsTheRunByNameAndWithRoomAgainItGoesOn) {
-  auto disk = SmallDisk::Mount(size_t{4} << 20);
+  auto disk = SmallDisk::Mount(size_t{32} << 20);  // many steps may go by before it is filled
   if (!disk.ok()) GTEST_SKIP() << disk.status();
   run_dir_ = (*disk)->path() + "/run";
   ASSERT_TRUE(MakeDirs(run_dir_).ok());
