@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cli/json_text.h"
+
 namespace tramontane {
 namespace {
 
@@ -17,11 +19,6 @@ std::string Number(const Json& event, const char* key, const char* format) {
   return buffer;
 }
 
-std::string Text(const Json& event, const char* key) {
-  const auto it = event.find(key);
-  return it != event.end() && it->is_string() ? it->get<std::string>() : "";
-}
-
 std::string RenderStep(const Json& event) {
   std::string line = "step" + Number(event, "step", " %4.0f") + Number(event, "max_steps", "/%.0f");
   line += Number(event, "reward_mean", "  reward %.3f");
@@ -31,12 +28,13 @@ std::string RenderStep(const Json& event) {
   line += Number(event, "staleness_mean", "  staleness %.2f");
   if (event.contains("probe_gap")) {
     // A step far behind the generators may hold no token of its own version; each commit does.
-    const Json gap = {{"gap", std::max(event.value("logprob_gap_max", 0.0), event.value("probe_gap", 0.0))}};
+    const Json gap = {
+        {"gap", std::max(event.value("logprob_gap_max", 0.0), event.value("probe_gap", 0.0))}};
     line += Number(gap, "gap", "  gap %.1e");
   }
   line += Number(event, "grad_norm", "  grad %.2f");
   line += Number(event, "seconds", "  %.2fs");
-  if (event.value("skipped", false)) line += "  SKIPPED: " + Text(event, "skip_reason");
+  if (event.value("skipped", false)) line += "  SKIPPED: " + TextAt(event, "skip_reason");
   return line;
 }
 
@@ -57,11 +55,13 @@ std::string RenderEvent(const Json& event) {
            Number(event, "rows", " on %.0f rows") + Number(event, "version", " at version %.0f");
   }
   if (kind == "checkpoint") {
-    return "checkpoint at step" + Number(event, "step", " %.0f") + Number(event, "seconds", " (%.2fs)");
+    return "checkpoint at step" + Number(event, "step", " %.0f") +
+           Number(event, "seconds", " (%.2fs)");
   }
-  if (kind == "waiting") return "waiting: " + Text(event, "waiting_for") + Number(event, "seconds", " for %.1fs");
+  if (kind == "waiting")
+    return "waiting: " + TextAt(event, "waiting_for") + Number(event, "seconds", " for %.1fs");
   if (kind == "stopped" || kind == "finished") {
-    return kind + " after step" + Number(event, "step", " %.0f") + ": " + Text(event, "reason");
+    return kind + " after step" + Number(event, "step", " %.0f") + ": " + TextAt(event, "reason");
   }
   if (kind == "resumed") {
     return "resumed at step" + Number(event, "step", " %.0f") +

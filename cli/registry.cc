@@ -11,6 +11,7 @@
 #include <regex>
 #include <utility>
 
+#include "cli/json_text.h"
 #include "common/clock.h"
 #include "common/files.h"
 #include "common/hash.h"
@@ -27,7 +28,8 @@ constexpr size_t kMaxFileBytes = size_t{16} << 20;
 absl::Status CheckName(const std::string& what, const std::string& name) {
   static const std::regex allowed("[A-Za-z0-9][A-Za-z0-9._+-]{0,63}");
   if (std::regex_match(name, allowed)) return absl::OkStatus();
-  return absl::InvalidArgumentError(what + " '" + name + "': letters, digits, . _ + and - are allowed");
+  return absl::InvalidArgumentError(what + " '" + name +
+                                    "': letters, digits, . _ + and - are allowed");
 }
 
 absl::StatusOr<Json> ReadObject(const std::string& path) {
@@ -37,18 +39,14 @@ absl::StatusOr<Json> ReadObject(const std::string& path) {
   return json;
 }
 
-std::string Text(const Json& json, const char* key) {
-  const auto it = json.find(key);
-  return it != json.end() && it->is_string() ? it->get<std::string>() : "";
-}
-
 // Held while state changes; released with the value.
 class Lock {
  public:
   static absl::StatusOr<Lock> Take(const std::string& folder) {
     RETURN_IF_ERROR(MakeDirs(folder));
     Lock lock(::open((folder + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-    if (lock.fd_ < 0 || ::flock(lock.fd_, LOCK_EX) != 0) return ErrnoStatus(errno, folder + "/lock");
+    if (lock.fd_ < 0 || ::flock(lock.fd_, LOCK_EX) != 0)
+      return ErrnoStatus(errno, folder + "/lock");
     return lock;
   }
   Lock(Lock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
@@ -78,15 +76,17 @@ std::string RegistryFolder() {
   return std::string(home ? home : ".") + "/.local/share/tramontane/verifiers";
 }
 
-std::string VerifierRegistry::VersionPath(const std::string& name, const std::string& version) const {
+std::string VerifierRegistry::VersionPath(const std::string& name,
+                                          const std::string& version) const {
   return folder_ + "/" + name + "/versions/" + version + ".json";
 }
 
 absl::StatusOr<RegisteredVersion> VerifierRegistry::SubmitPackage(const std::string& manifest,
                                                                   const std::string& python) const {
   ASSIGN_OR_RETURN(const Json json, ReadObject(manifest));
-  RegisteredVersion entry{Text(json, "name"), Text(json, "version"), Text(json, "digest"), "", "", python};
-  const std::string file = Text(json, "package");
+  RegisteredVersion entry{
+      TextAt(json, "name"), TextAt(json, "version"), TextAt(json, "digest"), "", "", python};
+  const std::string file = TextAt(json, "package");
   if (entry.digest.empty() || file.empty() || file.find('/') != std::string::npos) {
     return absl::InvalidArgumentError(manifest + ": not the manifest of a packed verifier");
   }
@@ -94,14 +94,14 @@ absl::StatusOr<RegisteredVersion> VerifierRegistry::SubmitPackage(const std::str
   RETURN_IF_ERROR(CheckName("version", entry.version));
   const std::string source = (fs::path(manifest).parent_path() / file).string();
   ASSIGN_OR_RETURN(const std::string bytes, ReadFile(source));
-  if (Sha256Hex(bytes) != Text(json, "sha256")) {
+  if (Sha256Hex(bytes) != TextAt(json, "sha256")) {
     return absl::DataLossError(source + ": is not the package that " + manifest + " describes");
   }
   ASSIGN_OR_RETURN(const Lock lock, Lock::Take(folder_));
   const std::string packages = folder_ + "/" + entry.name + "/packages";
   RETURN_IF_ERROR(MakeDirs(packages));
   // Under its content's name: a package is never written over.
-  entry.package = packages + "/" + Text(json, "sha256") + ".zip";
+  entry.package = packages + "/" + TextAt(json, "sha256") + ".zip";
   RETURN_IF_ERROR(WriteFileAtomic(entry.package, bytes));
   return Add(entry);
 }
@@ -130,14 +130,16 @@ absl::StatusOr<RegisteredVersion> VerifierRegistry::Add(const RegisteredVersion&
   RETURN_IF_ERROR(MakeDirs(fs::path(path).parent_path().string()));
   RETURN_IF_ERROR(WriteFileAtomic(path, ToJson(entry).dump(1) + "\n"));
   ASSIGN_OR_RETURN(const RegisteredVerifier verifier, Get(entry.name));
-  if (verifier.current.empty()) RETURN_IF_ERROR(Change(entry.name, "promote", entry.version, Json()));
+  if (verifier.current.empty())
+    RETURN_IF_ERROR(Change(entry.name, "promote", entry.version, Json()));
   return entry;
 }
 
 absl::StatusOr<RegisteredVersion> VerifierRegistry::ReadVersion(const std::string& path) const {
   ASSIGN_OR_RETURN(const Json json, ReadObject(path));
-  return RegisteredVersion{Text(json, "name"),    Text(json, "version"), Text(json, "digest"),
-                           Text(json, "address"), Text(json, "package"), Text(json, "python")};
+  return RegisteredVersion{TextAt(json, "name"),    TextAt(json, "version"),
+                           TextAt(json, "digest"),  TextAt(json, "address"),
+                           TextAt(json, "package"), TextAt(json, "python")};
 }
 
 absl::StatusOr<std::vector<RegisteredVerifier>> VerifierRegistry::List() const {
@@ -173,8 +175,8 @@ absl::StatusOr<RegisteredVerifier> VerifierRegistry::Get(const std::string& name
   const auto state = ReadObject(folder_ + "/" + name + "/state.json");
   if (absl::IsNotFound(state.status())) return verifier;
   RETURN_IF_ERROR(state.status());
-  verifier.current = Text(*state, "current");
-  verifier.shadow = Text(*state, "shadow");
+  verifier.current = TextAt(*state, "current");
+  verifier.shadow = TextAt(*state, "shadow");
   verifier.history = state->value("history", Json::array());
   return verifier;
 }
@@ -189,7 +191,8 @@ absl::StatusOr<RegisteredVersion> VerifierRegistry::Find(const std::string& use)
     if (version.version == wanted) return version;
     known += (known.empty() ? "" : ", ") + version.version;
   }
-  return absl::NotFoundError("verifier '" + name + "' has no version '" + wanted + "'; it has " + known);
+  return absl::NotFoundError("verifier '" + name + "' has no version '" + wanted + "'; it has " +
+                             known);
 }
 
 absl::Status VerifierRegistry::Change(const std::string& name, const std::string& action,
@@ -206,9 +209,8 @@ absl::Status VerifierRegistry::Change(const std::string& name, const std::string
                               {"action", action},
                               {"at_unix_ms", SystemClock().NowUnixMs()},
                               {"report", report}});
-  const Json state = {{"current", verifier.current},
-                      {"shadow", verifier.shadow},
-                      {"history", verifier.history}};
+  const Json state = {
+      {"current", verifier.current}, {"shadow", verifier.shadow}, {"history", verifier.history}};
   return WriteFileAtomic(folder_ + "/" + name + "/state.json", state.dump(1) + "\n");
 }
 
@@ -223,7 +225,8 @@ absl::Status VerifierRegistry::Promote(const std::string& name, const std::strin
   ASSIGN_OR_RETURN(const Lock lock, Lock::Take(folder_));
   ASSIGN_OR_RETURN(const RegisteredVerifier verifier, Get(name));
   const bool compared = std::ranges::any_of(verifier.history, [&](const Json& entry) {
-    return Text(entry, "version") == version && entry.contains("report") && !entry["report"].is_null();
+    return TextAt(entry, "version") == version && entry.contains("report") &&
+           !entry["report"].is_null();
   });
   if (report.is_null() && !compared) {
     return absl::FailedPreconditionError(
@@ -239,10 +242,11 @@ absl::StatusOr<std::string> VerifierRegistry::Rollback(const std::string& name) 
   // What was current, in order, as the promotions and rollbacks so far have left it.
   std::vector<std::string> line;
   for (const Json& entry : verifier.history) {
-    if (Text(entry, "action") == "promote") line.push_back(Text(entry, "version"));
-    if (Text(entry, "action") == "rollback" && !line.empty()) line.pop_back();
+    if (TextAt(entry, "action") == "promote") line.push_back(TextAt(entry, "version"));
+    if (TextAt(entry, "action") == "rollback" && !line.empty()) line.pop_back();
   }
-  if (line.size() < 2) return absl::FailedPreconditionError(name + ": no version was current before");
+  if (line.size() < 2)
+    return absl::FailedPreconditionError(name + ": no version was current before");
   const std::string before = line[line.size() - 2];
   RETURN_IF_ERROR(Change(name, "rollback", before, Json()));
   return before;
@@ -291,7 +295,7 @@ absl::Status VerifierRegistry::FillIn(VerifierSection& verifier) const {
   verifier.version = version.version;
   verifier.address = version.address;
   if (!version.package.empty()) {
-    verifier.command = {version.python,  "-m",   "tramontane_verifier", "serve",
+    verifier.command = {version.python,  "-m",     "tramontane_verifier", "serve",
                         version.package, "--bind", "127.0.0.1:{port}"};
   }
   return absl::OkStatus();

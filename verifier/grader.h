@@ -18,7 +18,7 @@ struct GradeRequest {
   std::string completion;  // decoded, special tokens kept
   int32_t completion_tokens = 0;
   FinishReason finish_reason = FinishReason::kStop;
-  std::string answer;      // gold
+  std::string answer;  // gold
   Json params = Json::object();
 };
 
@@ -26,18 +26,11 @@ class Grader {
  public:
   virtual ~Grader() = default;
   virtual Verdict Grade(const GradeRequest& request) const = 0;
-  // A bare answer, without thoughts, box or format: score 1 or 0, or a share of 1.
-  virtual Verdict GradeAnswer(const std::string& answer, const std::string& gold) const = 0;
-  // The same with a row's params; the bare answer stands in the completion's place.
-  virtual Verdict GradeBare(const GradeRequest& request) const {
-    return GradeAnswer(request.completion, request.answer);
-  }
-  // InvalidArgument when the gold answer of a row cannot be understood (checked at load).
-  virtual absl::Status CheckAnswer(const std::string& answer) const = 0;
-  // The same for all that a row says.
-  virtual absl::Status CheckRow(const std::string& answer, const Json&) const {
-    return CheckAnswer(answer);
-  }
+  // The bare answer in the completion's place, without thoughts, box or format: score 1 or 0, or a
+  // share of 1.
+  virtual Verdict GradeBare(const GradeRequest& request) const = 0;
+  // InvalidArgument when a row's gold answer or params cannot be understood (checked at load).
+  virtual absl::Status CheckRow(const std::string& answer, const Json& params) const = 0;
   // Whether the score of a completion depends on the others of its group.
   virtual bool group_aware() const { return false; }
   // One verdict a request, in order.

@@ -104,9 +104,16 @@ std::vector<std::vector<double>> TermValues(const std::vector<RewardTerm>& terms
 
 // Only the settings that leave the range as it is described: rows bring other keys as well.
 Json SettingsIn(const Json& params) {
-  static const char* const kKeys[] = {"easy_above", "fade_from_tokens", "max_tokens",
-                                      "wrong_until_tokens", "cache_tokens", "form", "target",
-                                      "scope", "n", "most"};
+  static const char* const kKeys[] = {"easy_above",
+                                      "fade_from_tokens",
+                                      "max_tokens",
+                                      "wrong_until_tokens",
+                                      "cache_tokens",
+                                      "form",
+                                      "target",
+                                      "scope",
+                                      "n",
+                                      "most"};
   Json settings = Json::object();
   if (!params.is_object()) return settings;
   for (const char* key : kKeys) {
@@ -119,13 +126,6 @@ Json SettingsIn(const Json& params) {
 Json LeastSettings(const std::string& name) {
   if (name == "soft_overlong") return {{"max_tokens", 1}, {"cache_tokens", 1}};
   return Json::object();
-}
-
-GradeRequest BareRequest(const std::string& answer, const std::string& gold) {
-  GradeRequest request;
-  request.completion = answer;
-  request.answer = gold;
-  return request;
 }
 
 }  // namespace
@@ -177,14 +177,6 @@ std::vector<Verdict> RewardGrader::GradeGroup(const std::vector<GradeRequest>& r
   }
   for (Verdict& verdict : verdicts) Stamp(*this, verdict);
   return verdicts;
-}
-
-Verdict RewardGrader::GradeAnswer(const std::string& answer, const std::string& gold) const {
-  return GradeBare(BareRequest(answer, gold));
-}
-
-absl::Status RewardGrader::CheckAnswer(const std::string& answer) const {
-  return CheckRow(answer, Json::object());
 }
 
 Verdict RewardGrader::GradeBare(const GradeRequest& request) const {
@@ -280,20 +272,13 @@ std::vector<Verdict> TermGrader::GradeGroup(const std::vector<GradeRequest>& req
       verdicts[i].feedback = name_ + ": " + judged[i].format.reason;
     }
   }
-  const double seconds = SecondsSince(start) / static_cast<double>(std::max<size_t>(1, requests.size()));
+  const double seconds =
+      SecondsSince(start) / static_cast<double>(std::max<size_t>(1, requests.size()));
   for (Verdict& verdict : verdicts) {
     Stamp(*this, verdict);
     verdict.exec_seconds = seconds;
   }
   return verdicts;
-}
-
-Verdict TermGrader::GradeAnswer(const std::string& answer, const std::string& gold) const {
-  return Grade(BareRequest(answer, gold));
-}
-
-absl::Status TermGrader::CheckAnswer(const std::string& answer) const {
-  return CheckRow(answer, LeastSettings(name_));
 }
 
 absl::Status TermGrader::CheckRow(const std::string& answer, const Json& params) const {

@@ -17,9 +17,7 @@ class RewardGrader final : public Grader {
   RewardGrader(AnswerRule rule, RewardSection reward, std::vector<RewardTerm> terms);
 
   Verdict Grade(const GradeRequest& request) const override;
-  Verdict GradeAnswer(const std::string& answer, const std::string& gold) const override;
   Verdict GradeBare(const GradeRequest& request) const override;
-  absl::Status CheckAnswer(const std::string& answer) const override;
   absl::Status CheckRow(const std::string& answer, const Json& params) const override;
   bool group_aware() const override;
   std::vector<Verdict> GradeGroup(const std::vector<GradeRequest>& requests) const override;
@@ -45,9 +43,7 @@ class TermGrader final : public Grader {
              std::shared_ptr<const LanguageDetector> detector);
 
   Verdict Grade(const GradeRequest& request) const override;
-  Verdict GradeAnswer(const std::string& answer, const std::string& gold) const override;
   Verdict GradeBare(const GradeRequest& request) const override { return Grade(request); }
-  absl::Status CheckAnswer(const std::string& answer) const override;
   absl::Status CheckRow(const std::string& answer, const Json& params) const override;
   bool group_aware() const override { return example_.group; }
   std::vector<Verdict> GradeGroup(const std::vector<GradeRequest>& requests) const override;

@@ -12,7 +12,7 @@ namespace {
 
 double Cosine(double share) { return std::cos(std::numbers::pi * share); }
 
-std::vector<std::string_view> Words(std::string_view text) {
+std::vector<std::string_view> WordsOf(std::string_view text) {
   constexpr std::string_view kBlank = " \t\r\n\v\f";
   std::vector<std::string_view> words;
   for (size_t at = text.find_first_not_of(kBlank); at != text.npos;) {
@@ -37,8 +37,7 @@ double CosineReward(bool correct, int32_t tokens, bool finished, bool tags_in_or
   if (!finished) return -0.5;
   if (correct) {
     const double faded = std::max(0, tokens - lengths.fade_from_tokens);
-    const double share =
-        std::min(1.0, faded / (lengths.max_tokens - lengths.fade_from_tokens));
+    const double share = std::min(1.0, faded / (lengths.max_tokens - lengths.fade_from_tokens));
     return 0.5 + 0.25 * (1 + Cosine(share));
   }
   const double share = std::min(1.0, static_cast<double>(tokens) / lengths.wrong_until_tokens);
@@ -46,7 +45,7 @@ double CosineReward(bool correct, int32_t tokens, bool finished, bool tags_in_or
 }
 
 double RepetitionPenalty(std::string_view text, int n, int most) {
-  const std::vector<std::string_view> words = Words(text);
+  const std::vector<std::string_view> words = WordsOf(text);
   const size_t size = static_cast<size_t>(n);
   if (words.size() < size) return 0;
   std::unordered_map<std::string_view, int64_t> counts;

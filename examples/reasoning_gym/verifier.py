@@ -9,9 +9,10 @@ import functools
 import reasoning_gym
 
 from tramontane_verifier import verifier
+from tramontane_verifier.answers import last_box
 
 FORMAT, ACCURACY = 0.1, 0.9
-_OPEN, _CLOSE, _BOXED = "<think>", "</think>", "\\boxed{"
+_OPEN, _CLOSE = "<think>", "</think>"
 
 
 def final_answer(completion):
@@ -20,15 +21,7 @@ def final_answer(completion):
         return None
     if completion.count(_OPEN) != 1 or completion.count(_CLOSE) != 1:
         return None
-    _, box, rest = completion.split(_CLOSE)[1].rpartition(_BOXED)
-    if not box:
-        return None
-    depth = 1
-    for i, c in enumerate(rest):
-        depth += (c == "{") - (c == "}")
-        if depth == 0:
-            return rest[:i].strip()
-    return None
+    return last_box(completion.split(_CLOSE)[1])
 
 
 @functools.cache

@@ -12,9 +12,9 @@ namespace tramontane {
 namespace {
 
 // Built-in graders by name, each made when it is first asked for. Thread-safe.
-class Graders {
+class SearchGraders {
  public:
-  explicit Graders(RewardSection reward) : reward_(std::move(reward)) {}
+  explicit SearchGraders(RewardSection reward) : reward_(std::move(reward)) {}
 
   absl::StatusOr<const Grader*> Get(const std::string& name) {
     std::lock_guard lock(mutex_);
@@ -36,7 +36,7 @@ class Graders {
 }  // namespace
 
 absl::StatusOr<SearchHooks> MakeSearchHooks(const RewardSection& reward) {
-  auto graders = std::make_shared<Graders>(reward);
+  auto graders = std::make_shared<SearchGraders>(reward);
   ASSIGN_OR_RETURN(const Grader* const math, graders->Get("math"));
   SearchHooks hooks;
   hooks.grade = [graders](const std::string& name, const std::string& prompt,
@@ -56,7 +56,11 @@ absl::StatusOr<SearchHooks> MakeSearchHooks(const RewardSection& reward) {
     return ExtractAnswer(text, close);
   };
   hooks.same = [graders, math](const std::string& a, const std::string& b) {
-    return a == b || math->GradeAnswer(a, b).score == 1.0;
+    if (a == b) return true;
+    GradeRequest request;
+    request.completion = a;
+    request.answer = b;
+    return math->GradeBare(request).score == 1.0;
   };
   return hooks;
 }

@@ -18,7 +18,8 @@ constexpr std::chrono::seconds kReconcileInterval(30);
 
 // Every group samples from its own stream, the same on every machine and after every restart.
 uint64_t SamplingSeed(uint64_t seed, uint64_t cursor) {
-  const std::string digest = Sha256Hex("sampling\n" + std::to_string(seed) + '\n' + std::to_string(cursor));
+  const std::string digest =
+      Sha256Hex("sampling\n" + std::to_string(seed) + '\n' + std::to_string(cursor));
   return std::strtoull(digest.substr(0, 16).c_str(), nullptr, 16);
 }
 
@@ -38,7 +39,8 @@ SamplingParams TrainSampling(const RolloutSection& rollout) {
 
 Dispatcher::Dispatcher(Options options, const std::vector<PromptRow>& rows, PromptOrder order,
                        std::unique_ptr<WorkQueue> queue, const BlobStore& blobs, GroupBook& book,
-                       Evaluation& evaluation, RedisHealth& health, Failure& failure, MetricsRegistry& metrics)
+                       Evaluation& evaluation, RedisHealth& health, Failure& failure,
+                       MetricsRegistry& metrics)
     : options_(std::move(options)),
       rows_(rows),
       order_(std::move(order)),
@@ -60,7 +62,8 @@ void Dispatcher::Run(std::stop_token stop) {
     IssueEvaluation();
     if (training_allowed_) IssueTraining();
     const bool recovered = health_.recoveries() != seen_recoveries_;
-    if (recovered || reconcile_ || std::chrono::steady_clock::now() - last_reconcile_ > kReconcileInterval) {
+    if (recovered || reconcile_ ||
+        std::chrono::steady_clock::now() - last_reconcile_ > kReconcileInterval) {
       seen_recoveries_ = health_.recoveries();
       Reconcile();
     }
@@ -68,7 +71,8 @@ void Dispatcher::Run(std::stop_token stop) {
   }
 }
 
-void Dispatcher::Retire(Terminal terminal, std::vector<std::string> gids, std::vector<std::string> remove) {
+void Dispatcher::Retire(Terminal terminal, std::vector<std::string> gids,
+                        std::vector<std::string> remove) {
   {
     std::lock_guard lock(mutex_);
     retirements_.push_back({terminal, std::move(gids), std::move(remove)});
@@ -79,22 +83,27 @@ void Dispatcher::Retire(Terminal terminal, std::vector<std::string> gids, std::v
 void Dispatcher::Drain(bool empty) {
   FlushRetirements();
   if (!empty) return;
-  if (absl::Status status = queue_->Reset(); !status.ok()) LogWarn("queue_not_emptied", {{"status", status}});
+  if (absl::Status status = queue_->Reset(); !status.ok())
+    LogWarn("queue_not_emptied", {{"status", status}});
 }
 
 void Dispatcher::AdoptOutstanding() {
-  absl::StatusOr<std::vector<UnretiredGroup>> live = Patiently(health_, stopping_fn_, [&] { return queue_->ListUnretired(); });
+  absl::StatusOr<std::vector<UnretiredGroup>> live =
+      Patiently(health_, stopping_fn_, [&] { return queue_->ListUnretired(); });
   if (!live.ok()) {
-    if (!absl::IsCancelled(live.status())) failure_.Set(Annotate(live.status(), "listing the queue"));
+    if (!absl::IsCancelled(live.status()))
+      failure_.Set(Annotate(live.status(), "listing the queue"));
     return;
   }
   std::vector<std::string> not_ours;
   for (const UnretiredGroup& group : *live) {
     std::optional<GroupTask> task;
     if (absl::StatusOr<std::string> bytes = blobs_.Get(group.blob); bytes.ok() && group.completed) {
-      if (absl::StatusOr<Group> decoded = DecodeGroup(*bytes); decoded.ok()) task = std::move(decoded->task);
+      if (absl::StatusOr<Group> decoded = DecodeGroup(*bytes); decoded.ok())
+        task = std::move(decoded->task);
     } else if (bytes.ok()) {
-      if (absl::StatusOr<GroupTask> decoded = DecodeTask(*bytes); decoded.ok()) task = std::move(*decoded);
+      if (absl::StatusOr<GroupTask> decoded = DecodeTask(*bytes); decoded.ok())
+        task = std::move(*decoded);
     }
     const bool wanted = task && task->purpose == Purpose::kTrain && task->gid == group.gid &&
                         book_.Adopt(task->cursor, group.gid);
@@ -104,7 +113,8 @@ void Dispatcher::AdoptOutstanding() {
       book_.SetIssued(task->cursor, group.gid, group.blob);
     }
   }
-  LogInfo("queue_taken_over", {{"groups", live->size() - not_ours.size()}, {"retired", not_ours.size()}});
+  LogInfo("queue_taken_over",
+          {{"groups", live->size() - not_ours.size()}, {"retired", not_ours.size()}});
   if (!not_ours.empty()) Retire(Terminal::kDropped, std::move(not_ours));
 }
 
@@ -152,8 +162,8 @@ bool Dispatcher::Put(const GroupTask& task, std::string& address) {
   return true;
 }
 
-absl::StatusOr<AdmitResult> Dispatcher::AdmitPatiently(const std::string& gid, const std::string& blob,
-                                                       Purpose purpose) {
+absl::StatusOr<AdmitResult> Dispatcher::AdmitPatiently(const std::string& gid,
+                                                       const std::string& blob, Purpose purpose) {
   return Patiently(health_, stopping_fn_, [&] {
     return queue_->Admit(gid, blob, purpose, options_.epoch, options_.high_water);
   });
@@ -162,17 +172,22 @@ absl::StatusOr<AdmitResult> Dispatcher::AdmitPatiently(const std::string& gid, c
 bool Dispatcher::Admit(const GroupTask& task, const std::string& address, AdmitResult& result) {
   absl::StatusOr<AdmitResult> admitted = AdmitPatiently(task.gid, address, task.purpose);
   if (!admitted.ok()) {
-    if (!absl::IsCancelled(admitted.status())) failure_.Set(Annotate(admitted.status(), "admitting a group"));
+    if (!absl::IsCancelled(admitted.status()))
+      failure_.Set(Annotate(admitted.status(), "admitting a group"));
     return false;
   }
   result = *admitted;
   switch (result) {
-    case AdmitResult::kBusy: return false;
-    case AdmitResult::kForgotten: reconcile_ = true; return false;
+    case AdmitResult::kBusy:
+      return false;
+    case AdmitResult::kForgotten:
+      reconcile_ = true;
+      return false;
     case AdmitResult::kFenced:
       failure_.Set(absl::AbortedError("another trainer has taken over this run"));
       return false;
-    default: return true;
+    default:
+      return true;
   }
 }
 
@@ -199,10 +214,13 @@ GroupTask Dispatcher::MakeTrainTask(uint64_t cursor) {
   task.gid = MakeGid(options_.run_id, ToString(Purpose::kTrain), cursor);
   task.purpose = Purpose::kTrain;
   task.issued_version = book_.version();
-  const RolloutSection rollout = options_.rollout(task.issued_version + 1);
-  task.samples = rollout.samples_per_group;
+  if (const int64_t step = task.issued_version + 1; step != rollout_step_) {
+    rollout_ = options_.rollout(step);
+    rollout_step_ = step;
+  }
+  task.samples = rollout_.samples_per_group;
   task.row = rows_[order_.RowAt(cursor)];
-  task.sampling = TrainSampling(rollout);
+  task.sampling = TrainSampling(rollout_);
   task.sampling.seed = SamplingSeed(options_.seed, cursor);
   task.trainer_epoch = options_.epoch;
   return task;
@@ -223,7 +241,8 @@ void Dispatcher::IssueTraining() {
     const GroupTask& task = pending_train_->task;
     if (result == AdmitResult::kEnded) {
       // Redis remembers an end that the journal does not: believe it and go on with another prompt.
-      book_.MarkDropped({task.cursor, task.gid, "", "ended_before", Terminal::kDropped, std::nullopt});
+      book_.MarkDropped(
+          {task.cursor, task.gid, "", "ended_before", Terminal::kDropped, std::nullopt});
     }
     issued_.Add();
     pending_train_.reset();
@@ -253,7 +272,8 @@ bool Dispatcher::AdmitAgain(const std::string& gid, const std::string& blob, Pur
     result = AdmitPatiently(gid, blob, purpose);
   }
   if (!result.ok()) {
-    if (!absl::IsCancelled(result.status())) failure_.Set(Annotate(result.status(), "admitting again"));
+    if (!absl::IsCancelled(result.status()))
+      failure_.Set(Annotate(result.status(), "admitting again"));
     return false;
   }
   if (*result == AdmitResult::kFenced) {

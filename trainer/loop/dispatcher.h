@@ -41,13 +41,16 @@ class Dispatcher {
   // Collaborators outlive it.
   Dispatcher(Options options, const std::vector<PromptRow>& rows, PromptOrder order,
              std::unique_ptr<WorkQueue> queue, const BlobStore& blobs, GroupBook& book,
-             Evaluation& evaluation, RedisHealth& health, Failure& failure, MetricsRegistry& metrics);
+             Evaluation& evaluation, RedisHealth& health, Failure& failure,
+             MetricsRegistry& metrics);
 
   void Run(std::stop_token stop);  // the thread's body
 
   // Any thread. The groups' end is durable; their blobs `remove` are not needed by anybody.
-  void Retire(Terminal terminal, std::vector<std::string> gids, std::vector<std::string> remove = {});
-  // After Run has returned: one more try to retire what is left; with `empty`, nothing stays in Redis.
+  void Retire(Terminal terminal, std::vector<std::string> gids,
+              std::vector<std::string> remove = {});
+  // After Run has returned: one more try to retire what is left; with `empty`, nothing stays in
+  // Redis.
   void Drain(bool empty);
   // Train groups are issued from now on (evaluation always is).
   void AllowTraining(bool allowed) { training_allowed_ = allowed; }
@@ -68,13 +71,15 @@ class Dispatcher {
   // Admits again what is outstanding; known groups stay as they are.
   void Reconcile();
   bool Restore();  // after kForgotten; false when the loop is stopping or has failed
-  bool AdmitAgain(const std::string& gid, const std::string& blob, Purpose purpose, int64_t& readmitted);
+  bool AdmitAgain(const std::string& gid, const std::string& blob, Purpose purpose,
+                  int64_t& readmitted);
   GroupTask MakeTrainTask(uint64_t cursor);
   // False when the loop is stopping or has failed.
   bool Put(const GroupTask& task, std::string& address);
   // False: not admitted because of the high-water mark, a stop or a failure.
   bool Admit(const GroupTask& task, const std::string& address, AdmitResult& result);
-  absl::StatusOr<AdmitResult> AdmitPatiently(const std::string& gid, const std::string& blob, Purpose purpose);
+  absl::StatusOr<AdmitResult> AdmitPatiently(const std::string& gid, const std::string& blob,
+                                             Purpose purpose);
   bool stopping() const { return stop_.stop_requested() || failure_.failed(); }
 
   const Options options_;
@@ -96,6 +101,9 @@ class Dispatcher {
     std::string address;
   };
   std::optional<Pending> pending_eval_, pending_train_;
+  // Made once a step: with schedules it takes the whole configuration through JSON.
+  RolloutSection rollout_;
+  int64_t rollout_step_ = -1;
   int64_t seen_recoveries_ = 0;
   bool reconcile_ = false;
   std::chrono::steady_clock::time_point last_reconcile_;

@@ -1,22 +1,14 @@
 #include "verifier/code/program_text.h"
 
 #include <algorithm>
-#include <cctype>
+
+#include "verifier/ascii.h"
 
 namespace tramontane {
 namespace {
 
-std::string_view Trimmed(std::string_view text) {
-  const auto blank = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
-  while (!text.empty() && blank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && blank(text.back())) text.remove_suffix(1);
-  return text;
-}
-
 std::string LanguageOf(std::string_view info) {
-  std::string name(info.substr(0, info.find_first_of(" \t{,")));
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const std::string name = Lowered(info.substr(0, info.find_first_of(" \t{,")));
   if (name == "python" || name == "py" || name == "python3") return "python";
   if (name == "cpp" || name == "c++" || name == "cc" || name == "cxx") return "cpp";
   return "";

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "verifier/ascii.h"
 #include "verifier/math/compare.h"
 #include "verifier/math/extract.h"
 #include "verifier/math/parser.h"
@@ -20,15 +21,6 @@ using std::string_view;
 
 constexpr size_t kMaxFormulaBytes = 1 << 15;  // longer ones are compared as text
 constexpr size_t kMaxDigits = 20000;          // of one number that is computed with
-
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsBlank(char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; }
-
-string_view Trim(string_view text) {
-  while (!text.empty() && IsBlank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && IsBlank(text.back())) text.remove_suffix(1);
-  return text;
-}
 
 // A number as most answers are: an optional sign, digits, perhaps a point and more digits.
 struct PlainNumber {
@@ -156,9 +148,9 @@ Reading ReadFormula(string_view text) {
 }
 
 Reading Read(string_view text) {
-  text = Trim(text);
-  const bool one_box = text.starts_with("\\boxed{") && text.ends_with('}') &&
-                       text.rfind("\\boxed") == 0;
+  text = Trimmed(text);
+  const bool one_box =
+      text.starts_with("\\boxed{") && text.ends_with('}') && text.rfind("\\boxed") == 0;
   if (one_box || !IsProse(text)) return ReadFormula(text);
   std::optional<Reading> first;
   for (const std::string& candidate : AnswerCandidates(text)) {
@@ -174,14 +166,16 @@ Reading Read(string_view text) {
 
 bool IsLiteral(const Expr& e) {
   switch (e.kind) {
-    case Kind::kNumber: return true;
+    case Kind::kNumber:
+      return true;
     case Kind::kPercent:
     case Kind::kSet:
     case Kind::kTuple:
     case Kind::kInterval:
       return std::all_of(e.args.begin(), e.args.end(),
                          [](const ExprPtr& arg) { return IsLiteral(*arg); });
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -190,7 +184,8 @@ ExprPtr Ordered(const ExprPtr& e) {
 }
 
 ExprPtr WithoutName(const ExprPtr& e) {
-  return e->kind == Kind::kRelation && e->name == "=" && IsOnlySymbols(*e->args[0]) ? e->args[1] : e;
+  return e->kind == Kind::kRelation && e->name == "=" && IsOnlySymbols(*e->args[0]) ? e->args[1]
+                                                                                    : e;
 }
 
 bool SameTrees(ExprPtr gold, ExprPtr answer, const AnswerOptions& options) {
@@ -220,8 +215,8 @@ bool BracesBalance(string_view text) {
 }  // namespace
 
 bool SameMathAnswer(string_view gold, string_view answer, const AnswerOptions& options) {
-  gold = Trim(gold);
-  answer = Trim(answer);
+  gold = Trimmed(gold);
+  answer = Trimmed(answer);
   if (gold.empty() || answer.empty() || gold.size() > kMaxAnswerBytes ||
       answer.size() > kMaxAnswerBytes) {
     return false;
@@ -237,7 +232,7 @@ bool SameMathAnswer(string_view gold, string_view answer, const AnswerOptions& o
 }
 
 std::string FoundAnswer(string_view text) {
-  text = Trim(text);
+  text = Trimmed(text);
   if (text.find("\\boxed") != text.npos) return JoinedBoxes(text);
   if (!IsProse(text)) return std::string(text);
   const std::vector<std::string> candidates = AnswerCandidates(text);
@@ -245,11 +240,12 @@ std::string FoundAnswer(string_view text) {
 }
 
 absl::Status CheckMathGold(string_view gold) {
-  gold = Trim(gold);
+  gold = Trimmed(gold);
   if (gold.size() > kMaxAnswerBytes) {
     return absl::InvalidArgumentError("the gold answer is longer than 1 MiB");
   }
-  if (!BracesBalance(gold)) return absl::InvalidArgumentError("the gold answer has unbalanced braces");
+  if (!BracesBalance(gold))
+    return absl::InvalidArgumentError("the gold answer has unbalanced braces");
   if (ReadPlain(gold)) return absl::OkStatus();
   const Reading reading = Read(gold);
   if (reading.text.empty()) return absl::InvalidArgumentError("the gold answer is empty");

@@ -16,7 +16,7 @@ namespace {
 constexpr size_t kMaxElements = 400;  // of a set or tuple
 
 // x = 5, |AB| = 5, (x, y) = (1, 2): a name for what was asked, or a chain that begins with one.
-bool IsAssignment(const Expr& e) {
+bool BeginsWithAName(const Expr& e) {
   if (!IsEquation(e)) return false;
   const Expr& first = e.kind == Kind::kChain ? *e.args[0] : e;
   return IsOnlySymbols(*first.args[0]);
@@ -29,7 +29,7 @@ const ExprPtr& LastSide(const ExprPtr& equation) {
 
 // x = 1 + 1 = 2 → x = 2.
 ExprPtr WithoutSteps(const ExprPtr& e) {
-  if (e->kind != Kind::kChain || !IsAssignment(*e)) return e;
+  if (e->kind != Kind::kChain || !BeginsWithAName(*e)) return e;
   return Make(Kind::kRelation, {e->args[0]->args[0], LastSide(e)}, "=");
 }
 
@@ -75,7 +75,7 @@ class Comparison {
     answer = Settled(WithoutSteps(answer), budget_);
     if (IsEquation(*answer) && !IsEquation(*gold)) {
       answer = Settled(LastSide(answer), budget_);
-    } else if (IsAssignment(*gold) && !IsEquation(*answer)) {
+    } else if (BeginsWithAName(*gold) && !IsEquation(*answer)) {
       gold = Settled(LastSide(gold), budget_);
     }
     if (Key(*gold) == Key(*answer)) return true;
@@ -163,8 +163,8 @@ class Comparison {
     for (size_t i = 0; i < rows * b.columns; ++i) {
       ExprPtr cell;
       for (size_t k = 0; k < a.columns; ++k) {
-        ExprPtr term = Product(a.args[i / b.columns * a.columns + k],
-                               b.args[k * b.columns + i % b.columns]);
+        ExprPtr term =
+            Product(a.args[i / b.columns * a.columns + k], b.args[k * b.columns + i % b.columns]);
         cell = cell ? Sum(std::move(cell), std::move(term)) : std::move(term);
       }
       out->args.push_back(std::move(cell));
@@ -228,12 +228,12 @@ class Comparison {
 
   bool SameRelations(const Expr& gold, const Expr& answer) {
     if (gold.kind == Kind::kChain || answer.kind == Kind::kChain) return SameChains(gold, answer);
-    if (gold.name == answer.name && SameSides(*gold.args[0], *gold.args[1], *answer.args[0],
-                                              *answer.args[1])) {
+    if (gold.name == answer.name &&
+        SameSides(*gold.args[0], *gold.args[1], *answer.args[0], *answer.args[1])) {
       return true;
     }
-    if (Flipped(gold.name) == answer.name && SameSides(*gold.args[0], *gold.args[1],
-                                                       *answer.args[1], *answer.args[0])) {
+    if (Flipped(gold.name) == answer.name &&
+        SameSides(*gold.args[0], *gold.args[1], *answer.args[1], *answer.args[0])) {
       return true;
     }
     if (gold.name != answer.name) return false;

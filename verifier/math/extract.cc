@@ -3,9 +3,9 @@
 #include <re2/re2.h>
 
 #include <algorithm>
-#include <cctype>
 #include <utility>
 
+#include "verifier/ascii.h"
 #include "verifier/math/prepare.h"
 
 namespace tramontane::math {
@@ -27,15 +27,13 @@ struct Span {
   int priority = kAnywhere;
 };
 
-bool IsBlank(char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; }
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-
 size_t SkipBlanks(string_view text, size_t at) {
   while (at < text.size() && IsBlank(text[at])) ++at;
   return at;
 }
 
-// The end of a formula that starts at `at` with its delimiter, and its content; 0 when there is none.
+// The end of a formula that starts at `at` with its delimiter, and its content; 0 when there is
+// none.
 size_t FormulaAt(string_view text, size_t at, string_view& content) {
   struct Delimiters {
     string_view open, close;
@@ -78,8 +76,7 @@ size_t ConnectorAt(string_view text, size_t at) {
 
 std::vector<Span> Formulas(string_view text) {
   std::vector<Span> spans;
-  for (size_t i = text.find_first_of("$\\"); i != text.npos;
-       i = text.find_first_of("$\\", i + 1)) {
+  for (size_t i = text.find_first_of("$\\"); i != text.npos; i = text.find_first_of("$\\", i + 1)) {
     string_view content;
     size_t end = FormulaAt(text, i, content);
     if (end == 0) continue;
@@ -192,10 +189,9 @@ bool IsProse(string_view text) {
   int words = 0;
   for (size_t i = 0; i < text.size() && words < kProseWords;) {
     size_t end = i;
-    while (end < text.size() && std::isalpha(static_cast<unsigned char>(text[end])) != 0) ++end;
+    while (end < text.size() && IsLetter(text[end])) ++end;
     const bool command = i > 0 && text[i - 1] == '\\';
-    std::string word(text.substr(i, end - i));
-    for (char& c : word) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    const std::string word = Lowered(text.substr(i, end - i));
     if (!command && (word == "answer" || word == "therefore" || word == "thus")) return true;
     if (!command && !formula && end - i >= 3) ++words;
     i = end + 1;

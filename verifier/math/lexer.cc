@@ -5,6 +5,9 @@
 #include <cctype>
 #include <utility>
 
+#include "verifier/ascii.h"
+#include "verifier/math/word_table.h"
+
 namespace tramontane::math {
 namespace {
 
@@ -21,78 +24,107 @@ constexpr TokenType kCommandType = TokenType::kCommand;
 constexpr TokenType kNameType = TokenType::kName;
 
 // Commands, without the backslash, that are written differently than they are meant.
-constexpr Spelling kCommands[] = {
-    {"dfrac", kCommandType, "frac"},      {"tfrac", kCommandType, "frac"},
-    {"cfrac", kCommandType, "frac"},      {"dbinom", kCommandType, "binom"},
-    {"tbinom", kCommandType, "binom"},    {"times", kSignType, "*"},
-    {"cdot", kSignType, "*"},             {"ast", kSignType, "*"},
-    {"div", kSignType, "/"},              {"over", kSignType, "/"},
-    {"colon", kSignType, ":"},            {"lbrace", kSignType, "\\{"},
-    {"rbrace", kSignType, "\\}"},         {"lbrack", kSignType, "["},
-    {"rbrack", kSignType, "]"},           {"lgroup", kSignType, "("},
-    {"rgroup", kSignType, ")"},           {"lvert", kSignType, "|"},
-    {"rvert", kSignType, "|"},            {"vert", kSignType, "|"},
-    {"mid", kSignType, "|"},              {"lt", kSignType, "<"},
-    {"gt", kSignType, ">"},               {"le", kSignType, "<="},
-    {"leq", kSignType, "<="},             {"leqslant", kSignType, "<="},
-    {"ge", kSignType, ">="},              {"geq", kSignType, ">="},
-    {"geqslant", kSignType, ">="},        {"ne", kSignType, "!="},
-    {"neq", kSignType, "!="},             {"equiv", kSignType, "="},
-    {"approx", kSignType, "~"},           {"simeq", kSignType, "~"},
-    {"mp", kCommandType, "pm"},           {"varnothing", kCommandType, "emptyset"},
-    {"degree", kCommandType, "circ"},     {"exponentialE", kCommandType, "e"},
-    {"imath", kNameType, "i"},            {"prime", kSignType, "'"},
-    {"arcsin", kCommandType, "asin"},     {"arccos", kCommandType, "acos"},
-    {"arctan", kCommandType, "atan"},     {"arccot", kCommandType, "acot"},
-    {"arcsec", kCommandType, "asec"},     {"arccsc", kCommandType, "acsc"},
-    {"arsinh", kCommandType, "asinh"},    {"arcsinh", kCommandType, "asinh"},
-    {"arcosh", kCommandType, "acosh"},    {"arccosh", kCommandType, "acosh"},
-    {"artanh", kCommandType, "atanh"},    {"arctanh", kCommandType, "atanh"},
-    {"N", kCommandType, "setN"},          {"R", kCommandType, "setR"}};
+constexpr Spelling kCommands[] = {{"dfrac", kCommandType, "frac"},
+                                  {"tfrac", kCommandType, "frac"},
+                                  {"cfrac", kCommandType, "frac"},
+                                  {"dbinom", kCommandType, "binom"},
+                                  {"tbinom", kCommandType, "binom"},
+                                  {"times", kSignType, "*"},
+                                  {"cdot", kSignType, "*"},
+                                  {"ast", kSignType, "*"},
+                                  {"div", kSignType, "/"},
+                                  {"over", kSignType, "/"},
+                                  {"colon", kSignType, ":"},
+                                  {"lbrace", kSignType, "\\{"},
+                                  {"rbrace", kSignType, "\\}"},
+                                  {"lbrack", kSignType, "["},
+                                  {"rbrack", kSignType, "]"},
+                                  {"lgroup", kSignType, "("},
+                                  {"rgroup", kSignType, ")"},
+                                  {"lvert", kSignType, "|"},
+                                  {"rvert", kSignType, "|"},
+                                  {"vert", kSignType, "|"},
+                                  {"mid", kSignType, "|"},
+                                  {"lt", kSignType, "<"},
+                                  {"gt", kSignType, ">"},
+                                  {"le", kSignType, "<="},
+                                  {"leq", kSignType, "<="},
+                                  {"leqslant", kSignType, "<="},
+                                  {"ge", kSignType, ">="},
+                                  {"geq", kSignType, ">="},
+                                  {"geqslant", kSignType, ">="},
+                                  {"ne", kSignType, "!="},
+                                  {"neq", kSignType, "!="},
+                                  {"equiv", kSignType, "="},
+                                  {"approx", kSignType, "~"},
+                                  {"simeq", kSignType, "~"},
+                                  {"mp", kCommandType, "pm"},
+                                  {"varnothing", kCommandType, "emptyset"},
+                                  {"degree", kCommandType, "circ"},
+                                  {"exponentialE", kCommandType, "e"},
+                                  {"imath", kNameType, "i"},
+                                  {"prime", kSignType, "'"},
+                                  {"arcsin", kCommandType, "asin"},
+                                  {"arccos", kCommandType, "acos"},
+                                  {"arctan", kCommandType, "atan"},
+                                  {"arccot", kCommandType, "acot"},
+                                  {"arcsec", kCommandType, "asec"},
+                                  {"arccsc", kCommandType, "acsc"},
+                                  {"arsinh", kCommandType, "asinh"},
+                                  {"arcsinh", kCommandType, "asinh"},
+                                  {"arcosh", kCommandType, "acosh"},
+                                  {"arccosh", kCommandType, "acosh"},
+                                  {"artanh", kCommandType, "atanh"},
+                                  {"arctanh", kCommandType, "atanh"},
+                                  {"N", kCommandType, "setN"},
+                                  {"R", kCommandType, "setR"}};
 
 // Commands of one meaning, as they are.
 constexpr string_view kMeaningful[] = {
-    "frac", "sqrt", "binom", "choose", "pi", "infty", "circ", "cup", "cap", "setminus", "in",
-    "notin", "pm", "emptyset", "sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh",
-    "log", "ln", "lg", "exp", "max", "min", "gcd", "lcm", "det", "lfloor", "rfloor", "lceil",
-    "rceil", "sum", "prod", "int", "lim", "begin", "end", "mod", "bmod"};
+    "frac",     "sqrt", "binom", "choose", "pi",       "infty",  "circ",   "cup",   "cap",
+    "setminus", "in",   "notin", "pm",     "emptyset", "sin",    "cos",    "tan",   "cot",
+    "sec",      "csc",  "sinh",  "cosh",   "tanh",     "log",    "ln",     "lg",    "exp",
+    "max",      "min",  "gcd",   "lcm",    "det",      "lfloor", "rfloor", "lceil", "rceil",
+    "sum",      "prod", "int",   "lim",    "begin",    "end",    "mod",    "bmod"};
 
 // Commands that only change the look.
 constexpr string_view kLook[] = {
-    "left", "right", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr", "big", "Big", "bigg", "Bigg",
-    "middle", "displaystyle", "textstyle", "scriptstyle", "quad", "qquad", "thinspace",
-    "medspace", "thickspace", "negthinspace", "limits", "nolimits", "rm", "bf", "it", "ldots",
-    "dots", "hfill", "nobreak", "phantom", "mleft", "mright", "boxed", "fbox"};
+    "left",      "right",        "bigl",       "bigr",         "Bigl",   "Bigr",
+    "biggl",     "biggr",        "big",        "Big",          "bigg",   "Bigg",
+    "middle",    "displaystyle", "textstyle",  "scriptstyle",  "quad",   "qquad",
+    "thinspace", "medspace",     "thickspace", "negthinspace", "limits", "nolimits",
+    "rm",        "bf",           "it",         "ldots",        "dots",   "hfill",
+    "nobreak",   "phantom",      "mleft",      "mright",       "boxed",  "fbox"};
 
 // Commands with one argument, whose content is a name by itself.
-constexpr string_view kText[] = {"text",   "textrm", "textbf", "textit", "textnormal",
-                                 "mathrm", "mathbf", "mathit", "mathsf", "mathtt", "mathnormal",
-                                 "mbox",   "hbox",   "bm",     "boldsymbol"};
+constexpr string_view kText[] = {"text",       "textrm", "textbf", "textit", "textnormal",
+                                 "mathrm",     "mathbf", "mathit", "mathsf", "mathtt",
+                                 "mathnormal", "mbox",   "hbox",   "bm",     "boldsymbol"};
 // The same, but the command belongs to the name: \vec{v} is not v.
-constexpr string_view kAccents[] = {"overline", "bar", "vec", "hat", "tilde", "widetilde", "widehat",
-                                    "overrightarrow", "underline", "dot", "ddot", "mathcal",
-                                    "mathscr", "mathfrak", "overset", "underset"};
+constexpr string_view kAccents[] = {
+    "overline",  "bar", "vec",  "hat",     "tilde",   "widetilde", "widehat", "overrightarrow",
+    "underline", "dot", "ddot", "mathcal", "mathscr", "mathfrak",  "overset", "underset"};
 
 // Commands of derivations, not of answers.
-constexpr string_view kSentences[] = {"to", "rightarrow", "Rightarrow", "implies", "iff",
-                                      "longrightarrow", "leftrightarrow", "Leftrightarrow"};
+constexpr string_view kSentences[] = {"to",  "rightarrow",     "Rightarrow",     "implies",
+                                      "iff", "longrightarrow", "leftrightarrow", "Leftrightarrow"};
 
 constexpr Spelling kCharacters[] = {
-    {"\u2212", kSignType, "-"},        {"\u2013", kSignType, "-"},
-    {"\u00d7", kSignType, "*"},        {"\u22c5", kSignType, "*"},
-    {"\u00b7", kSignType, "*"},        {"\u2217", kSignType, "*"},
-    {"\u00f7", kSignType, "/"},        {"\u2215", kSignType, "/"},
-    {"\u2264", kSignType, "<="},       {"\u2265", kSignType, ">="},
-    {"\u2260", kSignType, "!="},       {"\u2248", kSignType, "~"},
-    {"\u2261", kSignType, "="},        {"\u222a", kCommandType, "cup"},
-    {"\u2229", kCommandType, "cap"},   {"\u2216", kCommandType, "setminus"},
-    {"\u2208", kCommandType, "in"},    {"\u2209", kCommandType, "notin"},
-    {"\u00b1", kCommandType, "pm"},    {"\u2213", kCommandType, "pm"},
+    {"\u2212", kSignType, "-"},           {"\u2013", kSignType, "-"},
+    {"\u00d7", kSignType, "*"},           {"\u22c5", kSignType, "*"},
+    {"\u00b7", kSignType, "*"},           {"\u2217", kSignType, "*"},
+    {"\u00f7", kSignType, "/"},           {"\u2215", kSignType, "/"},
+    {"\u2264", kSignType, "<="},          {"\u2265", kSignType, ">="},
+    {"\u2260", kSignType, "!="},          {"\u2248", kSignType, "~"},
+    {"\u2261", kSignType, "="},           {"\u222a", kCommandType, "cup"},
+    {"\u2229", kCommandType, "cap"},      {"\u2216", kCommandType, "setminus"},
+    {"\u2208", kCommandType, "in"},       {"\u2209", kCommandType, "notin"},
+    {"\u00b1", kCommandType, "pm"},       {"\u2213", kCommandType, "pm"},
     {"\u2205", kCommandType, "emptyset"}, {"\u221e", kCommandType, "infty"},
-    {"\u221a", kCommandType, "sqrt"},  {"\u03c0", kCommandType, "pi"},
-    {"\u00b0", kCommandType, "circ"},  {"\u211d", kCommandType, "setR"},
-    {"\u2124", kCommandType, "setZ"},  {"\u2115", kCommandType, "setN"},
-    {"\u211a", kCommandType, "setQ"},  {"\u2102", kCommandType, "setC"}};
+    {"\u221a", kCommandType, "sqrt"},     {"\u03c0", kCommandType, "pi"},
+    {"\u00b0", kCommandType, "circ"},     {"\u211d", kCommandType, "setR"},
+    {"\u2124", kCommandType, "setZ"},     {"\u2115", kCommandType, "setN"},
+    {"\u211a", kCommandType, "setQ"},     {"\u2102", kCommandType, "setC"}};
 
 constexpr std::pair<string_view, char> kSuperscripts[] = {
     {"\u2070", '0'}, {"\u00b9", '1'}, {"\u00b2", '2'}, {"\u00b3", '3'}, {"\u2074", '4'},
@@ -102,21 +134,16 @@ constexpr string_view kBlankCharacters[] = {"\u00a0", "\u2009", "\u202f", "\u206
 
 // Words that need no backslash to be understood.
 constexpr Spelling kWords[] = {
-    {"sin", kCommandType, "sin"},     {"cos", kCommandType, "cos"},
-    {"tan", kCommandType, "tan"},     {"cot", kCommandType, "cot"},
-    {"arcsin", kCommandType, "asin"}, {"arccos", kCommandType, "acos"},
-    {"arctan", kCommandType, "atan"}, {"log", kCommandType, "log"},
-    {"ln", kCommandType, "ln"},       {"exp", kCommandType, "exp"},
-    {"sqrt", kCommandType, "sqrt"},   {"pi", kCommandType, "pi"},
+    {"sin", kCommandType, "sin"},        {"cos", kCommandType, "cos"},
+    {"tan", kCommandType, "tan"},        {"cot", kCommandType, "cot"},
+    {"arcsin", kCommandType, "asin"},    {"arccos", kCommandType, "acos"},
+    {"arctan", kCommandType, "atan"},    {"log", kCommandType, "log"},
+    {"ln", kCommandType, "ln"},          {"exp", kCommandType, "exp"},
+    {"sqrt", kCommandType, "sqrt"},      {"pi", kCommandType, "pi"},
     {"infinity", kCommandType, "infty"}, {"inf", kCommandType, "infty"},
-    {"oo", kCommandType, "infty"},    {"gcd", kCommandType, "gcd"},
-    {"lcm", kCommandType, "lcm"},     {"max", kCommandType, "max"},
+    {"oo", kCommandType, "infty"},       {"gcd", kCommandType, "gcd"},
+    {"lcm", kCommandType, "lcm"},        {"max", kCommandType, "max"},
     {"min", kCommandType, "min"}};
-
-template <size_t N>
-bool Contains(const string_view (&table)[N], string_view word) {
-  return std::find(std::begin(table), std::end(table), word) != std::end(table);
-}
 
 template <size_t N>
 const Spelling* Find(const Spelling (&table)[N], string_view word) {
@@ -124,15 +151,6 @@ const Spelling* Find(const Spelling (&table)[N], string_view word) {
     if (row.written == word) return &row;
   }
   return nullptr;
-}
-
-bool IsLetter(char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; }
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-
-std::string Lower(string_view text) {
-  std::string out(text);
-  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return out;
 }
 
 class Lexer {
@@ -150,7 +168,7 @@ class Lexer {
  private:
   bool Next() {
     const char c = rest_.front();
-    if (std::isspace(static_cast<unsigned char>(c)) != 0 || c == '~' || c == '$' || c == '"') {
+    if (IsBlank(c) || c == '~' || c == '$' || c == '"') {
       rest_.remove_prefix(1);
       spaced_ = true;
       return true;
@@ -279,7 +297,7 @@ class Lexer {
     } else if (Contains(kSentences, name)) {
       return false;
     } else {
-      Add(TokenType::kName, Lower(name), n);  // \alpha, \angle, \heartsuit: symbols
+      Add(TokenType::kName, Lowered(name), n);  // \alpha, \angle, \heartsuit: symbols
     }
     return true;
   }

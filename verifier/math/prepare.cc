@@ -3,9 +3,11 @@
 #include <re2/re2.h>
 
 #include <algorithm>
-#include <cctype>
 #include <optional>
 #include <vector>
+
+#include "verifier/ascii.h"
+#include "verifier/math/word_table.h"
 
 namespace tramontane::math {
 namespace {
@@ -17,43 +19,37 @@ constexpr size_t kConnectedBoxes = 70;  // so they do this close with a comma, "
 
 // Words behind a number that do not change it. Singular; s and es may follow.
 constexpr string_view kUnits[] = {
-    "mm", "cm", "dm", "m", "km", "millimeter", "centimeter", "meter", "kilometer", "millimetre",
-    "centimetre", "metre", "kilometre", "in", "inch", "ft", "foot", "feet", "yd", "yard", "mi",
-    "mile", "mg", "g", "gm", "gram", "kg", "kilogram", "lb", "pound", "oz", "ounce", "ton", "tonne",
-    "ml", "mL", "l", "L", "liter", "litre", "gal", "gallon", "quart", "pint", "cup", "s", "sec",
-    "second", "min", "minute", "h", "hr", "hour", "day", "week", "month", "yr", "year", "am", "pm",
-    "noon", "dollar", "USD", "cent", "euro", "rupee", "rs", "yuan", "deg", "degree", "rad", "radian",
-    "unit", "square", "sq", "cubic", "cube", "acre", "hectare", "mph", "kph", "kmph", "kmh", "per",
-    "ohm", "Hz", "person", "people", "man", "men", "woman", "women", "child", "children", "student",
-    "point", "digit", "integer", "number", "way", "time", "piece", "item", "apple", "coin", "ticket",
-    "tile", "edge", "mark", "meal", "page", "book", "car", "dog", "cat", "ball", "marble", "monkey",
-    "soldier", "toy", "round", "north", "south", "east", "west", "prime", "ratio", "profit", "loss",
-    "gain", "more", "less", "increase", "decrease", "t", "c", "d", "o", "th"};
+    "mm",       "cm",        "dm",         "m",          "km",     "millimeter", "centimeter",
+    "meter",    "kilometer", "millimetre", "centimetre", "metre",  "kilometre",  "in",
+    "inch",     "ft",        "foot",       "feet",       "yd",     "yard",       "mi",
+    "mile",     "mg",        "g",          "gm",         "gram",   "kg",         "kilogram",
+    "lb",       "pound",     "oz",         "ounce",      "ton",    "tonne",      "ml",
+    "mL",       "l",         "L",          "liter",      "litre",  "gal",        "gallon",
+    "quart",    "pint",      "cup",        "s",          "sec",    "second",     "min",
+    "minute",   "h",         "hr",         "hour",       "day",    "week",       "month",
+    "yr",       "year",      "am",         "pm",         "noon",   "dollar",     "USD",
+    "cent",     "euro",      "rupee",      "rs",         "yuan",   "deg",        "degree",
+    "rad",      "radian",    "unit",       "square",     "sq",     "cubic",      "cube",
+    "acre",     "hectare",   "mph",        "kph",        "kmph",   "kmh",        "per",
+    "ohm",      "Hz",        "person",     "people",     "man",    "men",        "woman",
+    "women",    "child",     "children",   "student",    "point",  "digit",      "integer",
+    "number",   "way",       "time",       "piece",      "item",   "apple",      "coin",
+    "ticket",   "tile",      "edge",       "mark",       "meal",   "page",       "book",
+    "car",      "dog",       "cat",        "ball",       "marble", "monkey",     "soldier",
+    "toy",      "round",     "north",      "south",      "east",   "west",       "prime",
+    "ratio",    "profit",    "loss",       "gain",       "more",   "less",       "increase",
+    "decrease", "t",         "c",          "d",          "o",      "th"};
 // Between the words of one unit.
 constexpr string_view kJoiners[] = {"per", "square", "sq", "cubic", "cu"};
 
-constexpr string_view kTextCommands[] = {"\\text", "\\textrm", "\\textbf", "\\textit",
-                                         "\\textnormal", "\\mathrm", "\\mbox", "\\hbox"};
-
-bool IsLetter(char c) { return std::isalpha(static_cast<unsigned char>(c)) != 0; }
-bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsBlank(char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; }
-
-string_view Trim(string_view text) {
-  while (!text.empty() && IsBlank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && IsBlank(text.back())) text.remove_suffix(1);
-  return text;
-}
-
-template <size_t N>
-bool Contains(const string_view (&table)[N], string_view word) {
-  return std::find(std::begin(table), std::end(table), word) != std::end(table);
-}
+constexpr string_view kTextCommands[] = {"\\text",       "\\textrm", "\\textbf", "\\textit",
+                                         "\\textnormal", "\\mathrm", "\\mbox",   "\\hbox"};
 
 bool IsUnit(string_view word) {
   if (Contains(kUnits, word)) return true;
   if (word.ends_with("es") && Contains(kUnits, word.substr(0, word.size() - 2))) return true;
-  return word.size() > 1 && word.ends_with('s') && Contains(kUnits, word.substr(0, word.size() - 1));
+  return word.size() > 1 && word.ends_with('s') &&
+         Contains(kUnits, word.substr(0, word.size() - 1));
 }
 
 void ReplaceAll(std::string& text, string_view from, string_view to) {
@@ -159,11 +155,11 @@ std::optional<size_t> TrailingText(string_view text) {
              text[text.size() - 4] == '^' && IsDigit(text[text.size() - 2])) {
     text.remove_suffix(4);
   }
-  text = Trim(text);
+  text = Trimmed(text);
   if (!text.ends_with('}')) return std::nullopt;
   const size_t open = text.rfind('{');
   if (open == text.npos || text.find('}', open) != text.size() - 1) return std::nullopt;
-  string_view before = Trim(text.substr(0, open));
+  string_view before = Trimmed(text.substr(0, open));
   for (string_view command : kTextCommands) {
     if (before.ends_with(command)) return before.size() - command.size();
   }
@@ -173,7 +169,7 @@ std::optional<size_t> TrailingText(string_view text) {
 // Unit words at the end, behind a digit, a brace or a blank.
 string_view WithoutUnits(string_view text) {
   for (int i = 0; i < 4; ++i) {
-    text = Trim(text);
+    text = Trimmed(text);
     string_view body = text;
     if (body.size() > 2 && body[body.size() - 2] == '^' && IsDigit(body.back()) &&
         IsLetter(body[body.size() - 3])) {
@@ -195,12 +191,13 @@ string_view WithoutUnits(string_view text) {
       continue;
     }
     if (!IsDigit(before) && before != '}' && !IsBlank(before)) break;
-    const string_view rest = Trim(body.substr(0, start));
+    const string_view rest = Trimmed(body.substr(0, start));
     // "x t" is a product; "5 t", "5 square cm" and "5 miles per hour" are quantities.
     size_t last = rest.size();
     while (last > 0 && IsLetter(rest[last - 1])) --last;
     const string_view neighbour = rest.substr(last);
-    if (rest.empty() || (!neighbour.empty() && !IsUnit(neighbour) && !Contains(kJoiners, neighbour))) {
+    if (rest.empty() ||
+        (!neighbour.empty() && !IsUnit(neighbour) && !Contains(kJoiners, neighbour))) {
       break;
     }
     text = rest;
@@ -218,9 +215,9 @@ std::string JoinedBoxes(string_view text) {
     if (last == 0) return std::string(text);
     string_view rest = text.substr(last - 1);
     rest.remove_prefix(rest.starts_with("\\boxed") ? 6 : 5);
-    rest = Trim(rest);
+    rest = Trimmed(rest);
     if (rest.starts_with('{')) rest.remove_prefix(1);
-    return std::string(Trim(rest.substr(0, rest.find('\n'))));
+    return std::string(Trimmed(rest.substr(0, rest.find('\n'))));
   }
   size_t first = boxes.size() - 1;
   while (first > 0) {
@@ -232,7 +229,7 @@ std::string JoinedBoxes(string_view text) {
   string_view previous;
   for (size_t i = first; i < boxes.size(); ++i) {
     const string_view content =
-        Trim(text.substr(boxes[i].content, boxes[i].content_end - boxes[i].content));
+        Trimmed(text.substr(boxes[i].content, boxes[i].content_end - boxes[i].content));
     if (i > first && content == previous) continue;
     if (i > first) joined += ',';
     joined += content;
@@ -242,17 +239,17 @@ std::string JoinedBoxes(string_view text) {
 }
 
 std::string Prepared(string_view text) {
-  std::string out = WithoutTextBraces(WithoutWords(Trim(text)));
+  std::string out = WithoutTextBraces(WithoutWords(Trimmed(text)));
   ReplaceAll(out, "{,}", ",");
   ReplaceAll(out, "\\!", "");
   ReplaceAll(out, "\\,", " ");
   for (string_view money : {"\\$", "€", "£", "¥", "₹"}) ReplaceAll(out, money, "");
   if (const std::optional<size_t> start = TrailingText(out); start && *start > 0) {
-    if (!Trim(string_view(out).substr(0, *start)).empty()) out.resize(*start);
+    if (!Trimmed(string_view(out).substr(0, *start)).empty()) out.resize(*start);
   }
   string_view rest = WithoutUnits(out);
   while (rest.ends_with('.') || rest.ends_with(',') || rest.ends_with(';')) rest.remove_suffix(1);
-  return std::string(Trim(rest));
+  return std::string(Trimmed(rest));
 }
 
 }  // namespace tramontane::math

@@ -38,15 +38,15 @@ bool CollectEnds(const Expr& set, Budget& budget, std::vector<End>& ends) {
     case Kind::kUnion:
     case Kind::kIntersect:
     case Kind::kDifference:
-      return std::all_of(set.args.begin(), set.args.end(), [&](const ExprPtr& part) {
-        return CollectEnds(*part, budget, ends);
-      });
-    default: return false;
+      return std::all_of(set.args.begin(), set.args.end(),
+                         [&](const ExprPtr& part) { return CollectEnds(*part, budget, ends); });
+    default:
+      return false;
   }
 }
 
 // CollectEnds() has accepted the set, so every end has a value.
-bool Contains(const Expr& set, double x, Budget& budget) {
+bool Includes(const Expr& set, double x, Budget& budget) {
   const auto value = [&](size_t i) { return RealValue(*set.args[i], budget).value_or(NAN); };
   switch (set.kind) {
     case Kind::kSet:
@@ -60,12 +60,14 @@ bool Contains(const Expr& set, double x, Budget& budget) {
       if (Near(upper, x)) return !set.right_open;
       return lower < x && x < upper;
     }
-    case Kind::kUnion: return Contains(*set.args[0], x, budget) || Contains(*set.args[1], x, budget);
+    case Kind::kUnion:
+      return Includes(*set.args[0], x, budget) || Includes(*set.args[1], x, budget);
     case Kind::kIntersect:
-      return Contains(*set.args[0], x, budget) && Contains(*set.args[1], x, budget);
+      return Includes(*set.args[0], x, budget) && Includes(*set.args[1], x, budget);
     case Kind::kDifference:
-      return Contains(*set.args[0], x, budget) && !Contains(*set.args[1], x, budget);
-    default: return false;
+      return Includes(*set.args[0], x, budget) && !Includes(*set.args[1], x, budget);
+    default:
+      return false;
   }
 }
 
@@ -97,8 +99,8 @@ std::optional<bool> Holds(const Expr& relation, const std::string& name, const E
     }
     return true;
   }
-  const ExprPtr difference = Difference(Substitute(relation.args[0], name, x),
-                                        Substitute(relation.args[1], name, x));
+  const ExprPtr difference =
+      Difference(Substitute(relation.args[0], name, x), Substitute(relation.args[1], name, x));
   const std::optional<int> sign = Sign(*difference, budget);
   if (!sign) return false;  // no real value: x is not in the domain
   if (relation.name == "<") return *sign < 0;
@@ -127,7 +129,7 @@ std::optional<bool> SameRegion(const Expr& a, const Expr& b, Budget& budget) {
   std::vector<End> ends;
   if (!CollectEnds(a, budget, ends) || !CollectEnds(b, budget, ends)) return std::nullopt;
   for (const End& point : TestPoints(std::move(ends))) {
-    if (Contains(a, point.value, budget) != Contains(b, point.value, budget)) return false;
+    if (Includes(a, point.value, budget) != Includes(b, point.value, budget)) return false;
   }
   if (budget.spent()) return std::nullopt;
   return true;
@@ -149,7 +151,7 @@ std::optional<bool> SameSolutions(const ExprPtr& relation, const Expr& set, Budg
   for (const End& point : points) {
     const std::optional<bool> holds = Holds(*plain, *symbols.begin(), point.exact, budget);
     if (!holds) return std::nullopt;
-    if (*holds != Contains(set, point.value, budget)) return false;
+    if (*holds != Includes(set, point.value, budget)) return false;
   }
   if (budget.spent()) return std::nullopt;
   return true;

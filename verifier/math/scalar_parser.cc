@@ -4,6 +4,8 @@
 #include <cctype>
 #include <utility>
 
+#include "verifier/math/word_table.h"
+
 namespace tramontane::math {
 namespace {
 
@@ -11,24 +13,19 @@ using std::string_view;
 
 constexpr size_t kMaxLiteralExponent = 4000;  // of 1.5E300: beyond it, text is compared
 
-constexpr string_view kFunctions[] = {"sin",  "cos",  "tan",   "cot",   "sec",   "csc",  "asin",
-                                      "acos", "atan", "acot",  "asec",  "acsc",  "sinh", "cosh",
-                                      "tanh", "asinh", "acosh", "atanh", "log",  "ln",   "lg",
-                                      "exp",  "det",  "floor", "ceil",  "sgn",   "tr",   "trace",
-                                      "rank", "arg"};
+constexpr string_view kFunctions[] = {
+    "sin",  "cos",  "tan",  "cot",   "sec",  "csc",   "asin",  "acos",  "atan", "acot",
+    "asec", "acsc", "sinh", "cosh",  "tanh", "asinh", "acosh", "atanh", "log",  "ln",
+    "lg",   "exp",  "det",  "floor", "ceil", "sgn",   "tr",    "trace", "rank", "arg"};
 constexpr string_view kManyArguments[] = {"max", "min", "gcd", "lcm"};
 // Letters that stand for functions when brackets follow them.
 constexpr string_view kFunctionLetters = "fgh";
 
-template <size_t N>
-bool Contains(const string_view (&table)[N], string_view word) {
-  return std::find(std::begin(table), std::end(table), word) != std::end(table);
-}
-
 bool IsFunction(const Token& token) {
   return token.type == TokenType::kCommand &&
          (Contains(kFunctions, token.text) || Contains(kManyArguments, token.text) ||
-          token.text == "sum" || token.text == "prod" || token.text == "int" || token.text == "lim");
+          token.text == "sum" || token.text == "prod" || token.text == "int" ||
+          token.text == "lim");
 }
 
 // Digits with at most one point and an exponent.
@@ -138,9 +135,10 @@ bool ScalarParser::StartsFactor(bool functions_too) const {
     return token->text == "(" || token->text == "{" || token->text == "[" || token->text == "\\{";
   }
   if (IsFunction(*token)) return functions_too;
-  static constexpr string_view kOthers[] = {"frac", "sqrt", "binom", "pi", "e", "i", "infty",
-                                            "lfloor", "lceil", "begin", "emptyset"};
-  return Contains(kOthers, token->text) || (token->text.size() == 4 && token->text.starts_with("set"));
+  static constexpr string_view kOthers[] = {"frac",  "sqrt",   "binom", "pi",    "e",       "i",
+                                            "infty", "lfloor", "lceil", "begin", "emptyset"};
+  return Contains(kOthers, token->text) ||
+         (token->text.size() == 4 && token->text.starts_with("set"));
 }
 
 ExprPtr ScalarParser::Juxtaposed(bool stop_at_functions) {
@@ -239,10 +237,14 @@ ExprPtr ScalarParser::Primary() {
   const Token* token = in_.Peek();
   if (token == nullptr) return nullptr;
   switch (token->type) {
-    case TokenType::kNumber: return NumberToken();
-    case TokenType::kName: return NameToken();
-    case TokenType::kCommand: return Command();
-    case TokenType::kSign: break;
+    case TokenType::kNumber:
+      return NumberToken();
+    case TokenType::kName:
+      return NameToken();
+    case TokenType::kCommand:
+      return Command();
+    case TokenType::kSign:
+      break;
   }
   if (token->text == "|") return AbsoluteValue();
   static constexpr string_view kOpening[] = {"(", "[", "{", "\\{"};
@@ -284,7 +286,8 @@ ExprPtr ScalarParser::NameToken() {
   if (in_.IsSign("_")) name += "_" + Subscript();
   if (!in_.IsSign("(")) return Named(Kind::kSymbol, std::move(name));
   const size_t before = in_.at();
-  const bool function = kFunctionLetters.find(name.front()) != string_view::npos && name.size() == 1;
+  const bool function =
+      kFunctionLetters.find(name.front()) != string_view::npos && name.size() == 1;
   ExprPtr arguments = Bracketed("(");
   if (!arguments) return nullptr;
   const bool list = arguments->kind == Kind::kInterval || arguments->kind == Kind::kTuple;
@@ -363,7 +366,7 @@ ExprPtr ScalarParser::Function(const std::string& name) {
   }
   ExprPtr argument = FunctionArgument();
   if (!argument || IsSetLike(*argument) || argument->kind == Kind::kTuple) return nullptr;
-  static constexpr string_view kInvertible[] = {"sin", "cos", "tan", "cot", "sec",
+  static constexpr string_view kInvertible[] = {"sin", "cos",  "tan",  "cot", "sec",
                                                 "csc", "sinh", "cosh", "tanh"};
   if (power && power->kind == Kind::kNumber && power->value == -1 && Contains(kInvertible, name)) {
     return Make(Kind::kCall, {std::move(argument)}, "a" + name);

@@ -10,6 +10,7 @@
 #include "verifier/format_gate.h"
 #include "verifier/math/answer.h"
 #include "verifier/rules/params.h"
+#include "verifier/rules/patterns.h"
 #include "verifier/rules/rule.h"
 #include "verifier/rules/text.h"
 
@@ -17,7 +18,6 @@ namespace tramontane {
 namespace {
 
 constexpr size_t kMaxPatternBytes = 4096;
-constexpr int64_t kPatternMemory = 4 << 20;
 
 Judgement Verdictly(bool correct, std::string extracted) {
   return {correct, correct ? 1.0 : 0.0, std::move(extracted),
@@ -69,7 +69,8 @@ char ChoiceLetter(std::string_view text) {
   static const re2::RE2 kLetter(
       R"(^\s*(?:\\(?:text|mathrm|textbf|mathbf)\s*\{)?[\s(\[*{]*([A-Za-z])(?:[\s)\]*}.:,]|$))");
   std::string letter;
-  if (!re2::RE2::PartialMatch(re2::StringPiece(text.data(), text.size()), kLetter, &letter)) return 0;
+  if (!re2::RE2::PartialMatch(re2::StringPiece(text.data(), text.size()), kLetter, &letter))
+    return 0;
   return static_cast<char>(std::toupper(static_cast<unsigned char>(letter[0])));
 }
 
@@ -101,17 +102,18 @@ absl::StatusOr<Judgement> JudgeChoice(const std::string& text, const std::string
     }
   }
   if (letter == 0 && !boxed) letter = ChoiceInProse(text);
-  return Verdictly(letter != 0 && letter == wanted,
-                   letter != 0 ? std::string(1, letter) : found);
+  return Verdictly(letter != 0 && letter == wanted, letter != 0 ? std::string(1, letter) : found);
 }
 
 absl::Status CheckChoice(const std::string& gold, const Json& params) {
   ASSIGN_OR_RETURN(const std::vector<std::string> choices, TextsParam(params, "choices"));
   const char letter = ChoiceLetter(gold);
-  if (letter == 0) return absl::InvalidArgumentError("the gold answer is not the letter of a choice");
+  if (letter == 0)
+    return absl::InvalidArgumentError("the gold answer is not the letter of a choice");
   if (!choices.empty() && static_cast<size_t>(letter - 'A') >= choices.size()) {
-    return absl::InvalidArgumentError("the gold answer " + std::string(1, letter) + " is not one of " +
-                                      std::to_string(choices.size()) + " choices");
+    return absl::InvalidArgumentError("the gold answer " + std::string(1, letter) +
+                                      " is not one of " + std::to_string(choices.size()) +
+                                      " choices");
   }
   return absl::OkStatus();
 }
@@ -122,10 +124,7 @@ absl::StatusOr<std::unique_ptr<re2::RE2>> Pattern(const std::string& gold, const
     return absl::InvalidArgumentError("the gold answer is a pattern of more than 4096 bytes");
   }
   ASSIGN_OR_RETURN(const bool ignore_case, FlagParam(params, "ignore_case", false));
-  re2::RE2::Options options(re2::RE2::Quiet);
-  options.set_max_mem(kPatternMemory);
-  options.set_case_sensitive(!ignore_case);
-  auto pattern = std::make_unique<re2::RE2>(gold, options);
+  auto pattern = std::make_unique<re2::RE2>(gold, PatternOptions(ignore_case));
   if (!pattern->ok()) {
     return absl::InvalidArgumentError("the gold answer is no RE2 pattern: " + pattern->error());
   }

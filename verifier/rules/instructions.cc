@@ -10,22 +10,18 @@
 
 #include "common/status.h"
 #include "verifier/rules/params.h"
+#include "verifier/rules/patterns.h"
 #include "verifier/rules/text.h"
 
 namespace tramontane {
 namespace {
 
 using Texts = std::vector<std::string>;
-using Check = std::function<absl::StatusOr<bool>(const std::string&, const Json&,
-                                                 const LanguageDetector&)>;
-
-constexpr int64_t kPatternMemory = 4 << 20;
+using Check =
+    std::function<absl::StatusOr<bool>(const std::string&, const Json&, const LanguageDetector&)>;
 
 absl::StatusOr<std::unique_ptr<re2::RE2>> Compile(const std::string& pattern, bool any_case) {
-  re2::RE2::Options options(re2::RE2::Quiet);
-  options.set_max_mem(kPatternMemory);
-  options.set_case_sensitive(!any_case);
-  auto compiled = std::make_unique<re2::RE2>(pattern, options);
+  auto compiled = std::make_unique<re2::RE2>(pattern, PatternOptions(any_case));
   if (!compiled->ok()) {
     return absl::InvalidArgumentError("kwargs: '" + pattern + "' is no RE2 pattern");
   }
@@ -102,7 +98,8 @@ int64_t CountSentences(const std::string& text) {
   if (trimmed.empty()) return 0;
   const int64_t ends = CountMatches(trimmed, kEnd);
   const size_t last = trimmed.find_last_not_of("\"')] ");
-  const bool closed = last != trimmed.npos && std::string_view(".!?").find(trimmed[last]) != std::string_view::npos;
+  const bool closed =
+      last != trimmed.npos && std::string_view(".!?").find(trimmed[last]) != std::string_view::npos;
   return std::max<int64_t>(1, ends + (closed ? 0 : 1));
 }
 
@@ -176,9 +173,8 @@ absl::StatusOr<bool> NthParagraph(const std::string& text, const Json& a, const 
   ASSIGN_OR_RETURN(const int64_t nth, NeedNumber(a, "nth_paragraph"));
   ASSIGN_OR_RETURN(const std::string first_word, NeedText(a, "first_word"));
   const Texts parts = Split(text, kSeparator);
-  const int64_t count = std::count_if(parts.begin(), parts.end(), [](const std::string& part) {
-    return !Trimmed(part).empty();
-  });
+  const int64_t count = std::count_if(
+      parts.begin(), parts.end(), [](const std::string& part) { return !Trimmed(part).empty(); });
   if (nth < 1 || nth > count) return false;
   std::string_view word = Trimmed(parts[static_cast<size_t>(nth) - 1]);
   word = word.substr(0, word.find_first_of(" \t\n"));
@@ -303,7 +299,8 @@ absl::StatusOr<bool> CapitalWords(const std::string& text, const Json& a, const 
 // All letters of one case, in English as far as the detector can tell.
 absl::StatusOr<bool> OneCase(const std::string& text, const char* forbidden, const char* needed,
                              const LanguageDetector& detector) {
-  if (re2::RE2::PartialMatch(text, forbidden) || !re2::RE2::PartialMatch(text, needed)) return false;
+  if (re2::RE2::PartialMatch(text, forbidden) || !re2::RE2::PartialMatch(text, needed))
+    return false;
   if (!detector.has_model()) return detector.Detect(text).value_or("latin") == "latin";
   return detector.Detect(Lowered(text)).value_or("en") == "en";
 }

@@ -15,6 +15,7 @@
 #include <valijson/validator.hpp>
 
 #include "common/status.h"
+#include "verifier/rules/patterns.h"
 #include "verifier/rules/rule.h"
 #include "verifier/rules/text.h"
 
@@ -27,7 +28,6 @@ constexpr size_t kMaxDocumentBytes = 1 << 18;
 constexpr int kMaxDocumentDepth = 64;
 constexpr int kMaxSchemaDepth = 64;
 constexpr size_t kMaxStrings = 4096;  // in a document, when the schema has patterns
-constexpr int64_t kPatternMemory = 4 << 20;
 
 const char* const kAnnotations[] = {"description", "title", "default", "examples", "const", "enum"};
 
@@ -36,12 +36,6 @@ bool IsAnnotation(const std::string& key) {
     if (key == annotation) return true;
   }
   return false;
-}
-
-re2::RE2::Options PatternOptions() {
-  re2::RE2::Options options(re2::RE2::Quiet);
-  options.set_max_mem(kPatternMemory);
-  return options;
 }
 
 // Keywords that cannot be followed, and patterns that RE2 does not know. `properties` maps names,

@@ -1,13 +1,11 @@
-// Small text helpers that the rules and terms share. Pure.
+// Where an answer lies in a text, for the rules and terms that share it. Pure.
 #pragma once
 
-#include <string>
 #include <string_view>
 
-namespace tramontane {
+#include "verifier/ascii.h"
 
-std::string_view Trimmed(std::string_view text);
-std::string Lowered(std::string_view text);  // ASCII letters
+namespace tramontane {
 
 // The inside of the last fenced block (```json … ```) when there is one, else `text`, trimmed.
 std::string_view WithoutFence(std::string_view text);

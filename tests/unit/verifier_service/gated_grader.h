@@ -31,9 +31,10 @@ class GatedGrader final : public Grader {
     verdict.verifier_digest = digest();
     return verdict;
   }
-  Verdict GradeAnswer(const std::string&, const std::string&) const override { return {}; }
-  absl::Status CheckAnswer(const std::string& answer) const override {
-    return answer.empty() ? absl::InvalidArgumentError("the gold answer is empty") : absl::OkStatus();
+  Verdict GradeBare(const GradeRequest&) const override { return {}; }
+  absl::Status CheckRow(const std::string& answer, const Json&) const override {
+    return answer.empty() ? absl::InvalidArgumentError("the gold answer is empty")
+                          : absl::OkStatus();
   }
   std::string name() const override { return "gated"; }
   std::string version() const override { return "1.0.0"; }

@@ -10,8 +10,8 @@ import sys
 import threading
 import unittest
 
-from tramontane_verifier import outcome
-from tramontane_verifier.adapters import (_answer, _http, math_verify, nemo_gym, openenv, piston,
+from tramontane_verifier import answers, outcome
+from tramontane_verifier.adapters import (_http, math_verify, nemo_gym, openenv, piston,
                                           reasoning_gym, remote_reward, sandbox_fusion)
 from tramontane_verifier.spec import BadInput
 
@@ -324,10 +324,10 @@ class PeersFunctionsTest(unittest.TestCase):
 
 class AnswerTest(unittest.TestCase):
     def test_boxes_and_code(self):
-        self.assertEqual(_answer.last_box("\\boxed{1} \\boxed{\\frac{1}{2}}"), "\\frac{1}{2}")
-        self.assertIsNone(_answer.last_box("\\boxed{1"))
-        self.assertEqual(_answer.last_code("```py\na\n```\n```python\nb\n```", ("python", "py")), "b\n")
-        self.assertIsNone(_answer.last_code("```cpp\na\n```", ("python",)))
+        self.assertEqual(answers.last_box("\\boxed{1} \\boxed{\\frac{1}{2}}"), "\\frac{1}{2}")
+        self.assertIsNone(answers.last_box("\\boxed{1"))
+        self.assertEqual(answers.last_code("```py\na\n```\n```python\nb\n```", ("python", "py")), "b\n")
+        self.assertIsNone(answers.last_code("```cpp\na\n```", ("python",)))
 
 
 if __name__ == "__main__":

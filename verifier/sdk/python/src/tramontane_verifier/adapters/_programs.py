@@ -2,7 +2,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tramontane_verifier.adapters._answer import behind_thoughts, last_code
+from tramontane_verifier.answers import behind_thoughts, last_code
 from tramontane_verifier.spec import BadInput
 
 ALIASES = {"python": ("python", "py", "python3"), "cpp": ("cpp", "c++", "cc"),

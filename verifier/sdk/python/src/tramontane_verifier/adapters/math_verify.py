@@ -5,7 +5,7 @@ they cannot stop, the worker's deadline kills. Gold first, answer second: `verif
 """
 from typing import Any
 
-from tramontane_verifier.adapters._answer import behind_thoughts
+from tramontane_verifier.answers import behind_thoughts
 from tramontane_verifier.spec import Spec, verifier
 
 

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from tramontane_verifier.adapters import _http
-from tramontane_verifier.adapters._answer import behind_thoughts
+from tramontane_verifier.answers import behind_thoughts
 from tramontane_verifier.spec import Spec, verifier
 
 

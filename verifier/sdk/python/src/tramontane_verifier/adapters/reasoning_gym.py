@@ -7,7 +7,7 @@ collect it: the final answer is taken out first, and only full marks count, unle
 import functools
 from typing import Any
 
-from tramontane_verifier.adapters._answer import behind_thoughts, last_box
+from tramontane_verifier.answers import behind_thoughts, last_box
 from tramontane_verifier.spec import Spec, verifier
 
 
