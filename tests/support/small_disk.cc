@@ -31,13 +31,20 @@ SmallDisk::~SmallDisk() { ::umount2(path().c_str(), MNT_DETACH); }
 void SmallDisk::Fill(size_t free_bytes) {
   const std::string filler = path() + kFiller;
   ::unlink(filler.c_str());
-  struct statvfs info {};
-  if (::statvfs(path().c_str(), &info) != 0) return;
-  const size_t room = info.f_bavail * info.f_frsize;
-  if (room <= free_bytes) return;
   const int fd = ::open(filler.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) return;
-  (void)!::posix_fallocate(fd, 0, static_cast<off_t>(room - free_bytes));
+  // Others may write meanwhile: then the room just counted is gone, and an allocation of all of it
+  // takes nothing at all.
+  size_t filled = 0;
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    struct statvfs info {};
+    if (::statvfs(path().c_str(), &info) != 0) break;
+    const size_t room = info.f_bavail * info.f_frsize;
+    if (room <= free_bytes) break;
+    const size_t more = room - free_bytes;
+    if (::posix_fallocate(fd, static_cast<off_t>(filled), static_cast<off_t>(more)) == 0)
+      filled += more;
+  }
   ::close(fd);
 }
 
