@@ -30,8 +30,8 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 
-constexpr uint32_t kMagic = 0x31575254;  // "TRW1"
-constexpr size_t kChunkBytes = size_t{4} << 20;
+constexpr uint32_t kHelloMagic = 0x31575254;  // "TRW1"
+constexpr size_t kSendBytes = size_t{4} << 20;
 constexpr int kWorkers = 8;
 constexpr int kBacklog = 64;
 constexpr auto kRequestTimeout = std::chrono::seconds(5);
@@ -40,7 +40,7 @@ constexpr auto kChunkTimeout = std::chrono::seconds(20);
 enum Outcome : uint32_t { kFound = 0, kReplaced = 1 };
 
 struct Request {
-  uint32_t magic = kMagic;
+  uint32_t magic = kHelloMagic;
   uint32_t reserved = 0;
   int64_t version = 0;
   int64_t trainer_epoch = 0;
@@ -48,7 +48,7 @@ struct Request {
 static_assert(sizeof(Request) == 24);
 
 struct Reply {
-  uint32_t magic = kMagic;
+  uint32_t magic = kHelloMagic;
   uint32_t outcome = kFound;
   uint64_t payload_bytes = 0;
   int64_t published_version = 0;  // for the message when the outcome is kReplaced
@@ -75,7 +75,8 @@ class TcpSource final : public WeightSource {
   ~TcpSource() override {
     // Never read, so it wakes every wait of every worker. Joined before the sockets close.
     const uint64_t one = 1;
-    if (::write(wake_.get(), &one, sizeof(one)) != sizeof(one)) LogError("weight_server_wake_failed");
+    if (::write(wake_.get(), &one, sizeof(one)) != sizeof(one))
+      LogError("weight_server_wake_failed");
     for (std::jthread& worker : workers_) worker.join();
   }
 
@@ -117,7 +118,7 @@ class TcpSource final : public WeightSource {
     Request request;
     RETURN_IF_ERROR(
         ReceiveAll(client, &request, sizeof(request), wake_.get(), In(kRequestTimeout)));
-    if (request.magic != kMagic) return absl::InvalidArgumentError("not a weight request");
+    if (request.magic != kHelloMagic) return absl::InvalidArgumentError("not a weight request");
     std::shared_ptr<const Published> current;
     {
       std::lock_guard lock(mutex_);
@@ -135,7 +136,7 @@ class TcpSource final : public WeightSource {
 
   absl::Status SendChunks(int client, const std::vector<char>& payload) {
     for (size_t sent = 0;;) {
-      const uint32_t size = static_cast<uint32_t>(std::min(payload.size() - sent, kChunkBytes));
+      const uint32_t size = static_cast<uint32_t>(std::min(payload.size() - sent, kSendBytes));
       RETURN_IF_ERROR(SendAll(client, &size, sizeof(size), wake_.get(), In(kChunkTimeout)));
       if (size == 0) return absl::OkStatus();
       RETURN_IF_ERROR(SendAll(client, payload.data() + sent, size, wake_.get(), In(kChunkTimeout)));
@@ -171,7 +172,7 @@ class TcpFetcher final : public WeightFetcher {
     RETURN_IF_ERROR(SendAll(fd.get(), &request, sizeof(request), -1, deadline));
     Reply reply;
     RETURN_IF_ERROR(ReceiveAll(fd.get(), &reply, sizeof(reply), -1, deadline));
-    if (reply.magic != kMagic) return absl::DataLossError("the peer is not a weight server");
+    if (reply.magic != kHelloMagic) return absl::DataLossError("the peer is not a weight server");
     if (reply.outcome != kFound) {
       return absl::NotFoundError("replaced by version " + std::to_string(reply.published_version));
     }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "tests/support/source_file.h"
 #include "tramontane/v1/verifier.grpc.pb.h"
 #include "verifier/math/answer.h"
 
@@ -25,7 +26,7 @@ struct Row {
 };
 
 std::vector<Row> ReadRows() {
-  std::ifstream in(std::string(TRAMONTANE_SOURCE_DIR) + "/tests/golden/verifier/agreement.jsonl");
+  std::ifstream in(SourceFile("tests/golden/verifier/agreement.jsonl"));
   std::vector<Row> rows;
   for (std::string line; std::getline(in, line);) {
     const nlohmann::json row = nlohmann::json::parse(line);
@@ -67,7 +68,8 @@ int TimeService(const std::string& address, const std::vector<Row>& rows, int re
       const Row& row = rows[static_cast<size_t>(i) % rows.size()];
       v1::VerifyRequest request;
       request.set_request_id("bench/" + std::to_string(i));
-      request.set_completion("<think>thoughts of some length, as they are</think>so \\boxed{" + row.answer + "}");
+      request.set_completion("<think>thoughts of some length, as they are</think>so \\boxed{" +
+                             row.answer + "}");
       request.set_answer(row.gold);
       if (!stream->Write(request)) break;
     }

@@ -25,6 +25,7 @@
 #include "services/runner.h"
 #include "services/trainer/publisher.h"
 #include "services/trainer/service.h"
+#include "tests/support/source_file.h"
 #include "trainer/learner/learner.h"
 
 namespace tramontane {
@@ -35,21 +36,28 @@ using namespace std::chrono_literals;
 constexpr int kVocab = 264;
 
 Json TinyConfig() {
-  return {{"model_type", "qwen3"},    {"vocab_size", kVocab},         {"hidden_size", 32},
-          {"intermediate_size", 64},  {"num_hidden_layers", 2},       {"num_attention_heads", 2},
-          {"num_key_value_heads", 1}, {"head_dim", 16},               {"max_position_embeddings", 4096},
-          {"rms_norm_eps", 1e-6},     {"tie_word_embeddings", true},  {"eos_token_id", 258},
+  return {{"model_type", "qwen3"},
+          {"vocab_size", kVocab},
+          {"hidden_size", 32},
+          {"intermediate_size", 64},
+          {"num_hidden_layers", 2},
+          {"num_attention_heads", 2},
+          {"num_key_value_heads", 1},
+          {"head_dim", 16},
+          {"max_position_embeddings", 4096},
+          {"rms_norm_eps", 1e-6},
+          {"tie_word_embeddings", true},
+          {"eos_token_id", 258},
           {"rope_theta", 10000.0}};
 }
 
 // Folder of a random model; one per seed, made once per test process.
 std::string ModelDir(uint64_t seed) {
-  const std::string dir = testing::TempDir() + "/tramontane-services-" + std::to_string(::getpid()) +
-                          "-" + std::to_string(seed);
+  const std::string dir = testing::TempDir() + "/tramontane-services-" +
+                          std::to_string(::getpid()) + "-" + std::to_string(seed);
   if (!std::filesystem::exists(dir)) {
     EXPECT_TRUE(MakeDirs(dir).ok());
-    const auto made = InitModel(
-        TinyConfig(), std::string(TRAMONTANE_SOURCE_DIR) + "/examples/demo/tokenizer", dir, seed);
+    const auto made = InitModel(TinyConfig(), SourceFile("examples/demo/tokenizer"), dir, seed);
     EXPECT_TRUE(made.ok()) << made.status();
   }
   return dir;
@@ -164,7 +172,8 @@ class ServicesTest : public testing::Test {
     return FromGrpc(generator_->CommitWeights(&context, request, &reply));
   }
 
-  v1::PrepareWeightsRequest FromSharedMemory(const Weights& weights, const std::string& name) const {
+  v1::PrepareWeightsRequest FromSharedMemory(const Weights& weights,
+                                             const std::string& name) const {
     v1::PrepareWeightsRequest request;
     *request.mutable_handshake() = MakeHandshake(identity_);
     *request.mutable_manifest() = ToProto(weights.manifest);
@@ -172,9 +181,7 @@ class ServicesTest : public testing::Test {
     return request;
   }
 
-  std::string Prefix() const {
-    return "tramontane-services-test." + std::to_string(::getpid());
-  }
+  std::string Prefix() const { return "tramontane-services-test." + std::to_string(::getpid()); }
 
   MetricsRegistry metrics_;
   TextTools text_;
@@ -240,7 +247,9 @@ TEST_F(ServicesTest, BadRequestsNameTheField) {
 class PublishTest : public ServicesTest, public testing::WithParamInterface<std::string> {
  protected:
   void StartTrainer() {
-    Publisher::Options options{.weights = {}, .identity = identity_, .shared_memory_prefix = Prefix(),
+    Publisher::Options options{.weights = {},
+                               .identity = identity_,
+                               .shared_memory_prefix = Prefix(),
                                .host_id = HostId()};
     options.weights.transport = GetParam();
     publisher_ = *Publisher::Create(options, trainer_metrics_);
@@ -255,7 +264,8 @@ class PublishTest : public ServicesTest, public testing::WithParamInterface<std:
                            .own_address = runner_->address(),
                            .host_id = HostId(),
                            .identity = identity_},
-        [this] { return engine_->stats().version; }, [](const absl::Status& skew) { ADD_FAILURE() << skew; });
+        [this] { return engine_->stats().version; },
+        [](const absl::Status& skew) { ADD_FAILURE() << skew; });
   }
   void TearDown() override {
     announcer_.reset();
@@ -422,8 +432,8 @@ TEST_F(ServicesTest, ARefusedDuplicateLeavesTheFirstAlone) {
 
 TEST_F(ServicesTest, HealthAnswersForTheProcessAndEachService) {
   const auto health = grpc::health::v1::Health::NewStub(MakeChannel(runner_->address()));
-  for (const std::string& service :
-       {std::string(), std::string("tramontane.v1.Generator"), std::string("tramontane.v1.Control")}) {
+  for (const std::string& service : {std::string(), std::string("tramontane.v1.Generator"),
+                                     std::string("tramontane.v1.Control")}) {
     grpc::ClientContext context;
     SetDeadline(context, 5);
     grpc::health::v1::HealthCheckRequest request;

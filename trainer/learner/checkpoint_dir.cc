@@ -24,7 +24,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kFormatVersion = 1;
+constexpr int kManifestFormat = 1;
 constexpr std::string_view kPrefix = "step_";
 constexpr size_t kMaxManifestBytes = size_t{1} << 30;
 
@@ -68,7 +68,8 @@ std::optional<int64_t> StepOf(const fs::path& dir) {
 std::map<int64_t, std::string, std::greater<>> StepDirs(const std::string& checkpoints_dir) {
   std::map<int64_t, std::string, std::greater<>> dirs;
   std::error_code error;
-  for (fs::directory_iterator it(checkpoints_dir, error), end; !error && it != end; it.increment(error)) {
+  for (fs::directory_iterator it(checkpoints_dir, error), end; !error && it != end;
+       it.increment(error)) {
     if (const std::optional<int64_t> step = StepOf(it->path())) dirs[*step] = it->path().string();
   }
   return dirs;
@@ -84,13 +85,15 @@ absl::Status RemoveAll(const std::string& path) {
 absl::StatusOr<Json> StampTree(const std::string& dir) {
   Json files = Json::object();
   std::error_code error;
-  for (fs::recursive_directory_iterator it(dir, error), end; !error && it != end; it.increment(error)) {
+  for (fs::recursive_directory_iterator it(dir, error), end; !error && it != end;
+       it.increment(error)) {
     if (it->is_directory()) {
       RETURN_IF_ERROR(FsyncDir(it->path().string()));
       continue;
     }
     ASSIGN_OR_RETURN(const FileStamp stamp, StampFile(it->path().string()));
-    files[it->path().lexically_relative(dir).generic_string()] = {{"bytes", stamp.bytes}, {"sha256", stamp.sha256}};
+    files[it->path().lexically_relative(dir).generic_string()] = {{"bytes", stamp.bytes},
+                                                                  {"sha256", stamp.sha256}};
   }
   if (error) return ErrnoStatus(error.value(), dir);
   return files;
@@ -104,13 +107,14 @@ bool StaysInside(const std::string& name) {
 }
 
 absl::Status VerifyFile(const std::string& dir, const std::string& name, const Json& expected) {
-  if (!StaysInside(name)) return absl::DataLossError(dir + "/manifest.json: bad file name '" + name + "'");
+  if (!StaysInside(name))
+    return absl::DataLossError(dir + "/manifest.json: bad file name '" + name + "'");
   const std::string path = dir + "/" + name;
   if (!fs::exists(path)) return absl::DataLossError(path + ": is missing");
   ASSIGN_OR_RETURN(const FileStamp stamp, StampFile(path));
   if (stamp.bytes != expected.at("bytes").get<uint64_t>()) {
-    return absl::DataLossError(path + ": has " + std::to_string(stamp.bytes) + " bytes, manifest says " +
-                               expected.at("bytes").dump());
+    return absl::DataLossError(path + ": has " + std::to_string(stamp.bytes) +
+                               " bytes, manifest says " + expected.at("bytes").dump());
   }
   if (stamp.sha256 != expected.at("sha256").get<std::string>()) {
     return absl::DataLossError(path + ": SHA-256 differs from the manifest");
@@ -122,7 +126,8 @@ absl::Status VerifyFile(const std::string& dir, const std::string& name, const J
 
 absl::StatusOr<std::string> BeginCheckpoint(const std::string& checkpoints_dir, int64_t step) {
   RETURN_IF_ERROR(MakeDirs(checkpoints_dir));
-  const std::string staging = checkpoints_dir + "/.saving_" + std::string(kPrefix) + std::to_string(step);
+  const std::string staging =
+      checkpoints_dir + "/.saving_" + std::string(kPrefix) + std::to_string(step);
   RETURN_IF_ERROR(RemoveAll(staging));
   RETURN_IF_ERROR(MakeDirs(staging));
   return staging;
@@ -131,13 +136,14 @@ absl::StatusOr<std::string> BeginCheckpoint(const std::string& checkpoints_dir, 
 absl::Status CommitCheckpoint(const std::string& staging_dir, const std::string& checkpoints_dir,
                               const CheckpointState& state) {
   ASSIGN_OR_RETURN(Json files, StampTree(staging_dir));
-  const Json manifest = {{"format_version", kFormatVersion},
+  const Json manifest = {{"format_version", kManifestFormat},
                          {"step", state.step},
                          {"trainer_epoch", state.trainer_epoch},
                          {"ledger", state.ledger},
                          {"files", std::move(files)}};
   RETURN_IF_ERROR(WriteFileAtomic(staging_dir + "/manifest.json", manifest.dump(1)));
-  const std::string target = checkpoints_dir + "/" + std::string(kPrefix) + std::to_string(state.step);
+  const std::string target =
+      checkpoints_dir + "/" + std::string(kPrefix) + std::to_string(state.step);
   // Exchanged, so that there is no moment without a step_N when one is written again.
   const unsigned flags = fs::exists(target) ? RENAME_EXCHANGE : 0;
   if (::renameat2(AT_FDCWD, staging_dir.c_str(), AT_FDCWD, target.c_str(), flags) != 0) {
@@ -152,7 +158,8 @@ absl::Status PruneCheckpoints(const std::string& checkpoints_dir, int keep_last)
   for (const auto& [step, dir] : StepDirs(checkpoints_dir)) {
     if (kept++ < keep_last) continue;
     // Renamed first: a half-removed folder must not look like a damaged checkpoint.
-    const std::string doomed = checkpoints_dir + "/.removing_" + std::string(kPrefix) + std::to_string(step);
+    const std::string doomed =
+        checkpoints_dir + "/.removing_" + std::string(kPrefix) + std::to_string(step);
     RETURN_IF_ERROR(RemoveAll(doomed));
     if (::rename(dir.c_str(), doomed.c_str()) != 0) return ErrnoStatus(errno, dir);
     RETURN_IF_ERROR(RemoveAll(doomed));
@@ -165,8 +172,9 @@ absl::StatusOr<CheckpointState> VerifyCheckpoint(const std::string& dir) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxManifestBytes));
   try {
     const Json manifest = Json::parse(text);
-    if (manifest.at("format_version").get<int>() != kFormatVersion) {
-      return absl::DataLossError(path + ": unknown format version " + manifest.at("format_version").dump());
+    if (manifest.at("format_version").get<int>() != kManifestFormat) {
+      return absl::DataLossError(path + ": unknown format version " +
+                                 manifest.at("format_version").dump());
     }
     for (const auto& [name, expected] : manifest.at("files").items()) {
       RETURN_IF_ERROR(VerifyFile(dir, name, expected));

@@ -10,14 +10,14 @@
 namespace tramontane {
 namespace {
 
-constexpr int kFormatVersion = 1;
+constexpr int kStateFormat = 1;
 const char* const kFile = "/learner.json";
 
 }  // namespace
 
 absl::Status SaveLearnerState(const std::string& dir, const LearnerState& state) {
   const double entropy = state.entropy.last_entropy;
-  const Json json = {{"format_version", kFormatVersion},
+  const Json json = {{"format_version", kStateFormat},
                      {"entropy_coefficient", state.entropy.coefficient},
                      {"last_entropy", std::isfinite(entropy) ? Json(entropy) : Json()},
                      {"reference_version", state.reference_version}};
@@ -31,7 +31,7 @@ absl::StatusOr<LearnerState> LoadLearnerState(const std::string& dir) {
   const auto field = [&](const char* name) -> const Json& {
     return json.is_object() && json.contains(name) ? json[name] : nothing;
   };
-  if (field("format_version") != kFormatVersion || !field("entropy_coefficient").is_number() ||
+  if (field("format_version") != kStateFormat || !field("entropy_coefficient").is_number() ||
       !field("reference_version").is_number_integer()) {
     return absl::DataLossError(dir + kFile + ": not a learner's state of format 1");
   }

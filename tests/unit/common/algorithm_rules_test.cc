@@ -7,6 +7,7 @@
 #include <string>
 
 #include "common/files.h"
+#include "tests/support/source_file.h"
 
 namespace tramontane {
 namespace {
@@ -71,8 +72,7 @@ TEST(AlgorithmRulesTest, EachRuleRefusesItsExampleByNameAndField) {
 }
 
 TEST(AlgorithmRulesTest, TheDocumentationQuotesEachRule) {
-  const std::string page =
-      ReadFile(std::string(TRAMONTANE_SOURCE_DIR) + "/docs/algorithm.md").value();
+  const std::string page = ReadFile(SourceFile("docs/algorithm.md")).value();
   for (const AlgorithmRule& rule : AlgorithmRules()) {
     const std::string row = "| `" + std::string(rule.name) + "` | `" +
                             std::string(rule.field).substr(std::string("algorithm.").size()) +

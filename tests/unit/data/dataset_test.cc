@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "data/json_lines.h"
+#include "tests/support/source_file.h"
 #include "tests/unit/text/golden.h"
 
 namespace tramontane {
@@ -14,7 +15,7 @@ using testing::HasSubstr;
 class DatasetTest : public testing::Test {
  protected:
   void SetUp() override {
-    const std::string folder = std::string(TRAMONTANE_SOURCE_DIR) + "/examples/demo/tokenizer";
+    const std::string folder = SourceFile("examples/demo/tokenizer");
     auto tokenizer = Tokenizer::Load(folder);
     auto chat_template = ChatTemplate::Load(folder);
     ASSERT_TRUE(tokenizer.ok() && chat_template.ok());
@@ -139,8 +140,7 @@ TEST_F(DatasetTest, BadRowsNameLineAndField) {
 }
 
 TEST_F(DatasetTest, APromptMustGiveTokens) {
-  const std::string demo =
-      std::string(TRAMONTANE_SOURCE_DIR) + "/examples/demo/tokenizer/tokenizer.json";
+  const std::string demo = SourceFile("examples/demo/tokenizer/tokenizer.json");
   std::ifstream file(demo);
   Json spec = Json::parse(file);
   spec["normalizer"] = {{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}};

@@ -7,6 +7,7 @@
 #include "common/files.h"
 #include "data/dataset.h"
 #include "data/json_lines.h"
+#include "tests/support/source_file.h"
 #include "tests/unit/text/golden.h"
 
 namespace tramontane {
@@ -35,7 +36,7 @@ TEST(MakeTaskFilesTest, WritesDatasetsThatLoad) {
   const ScratchFolder folder;
   const MakeTasksOptions options = Small(folder.path() + "/new/tasks");
   ASSERT_TRUE(MakeTaskFiles(options).ok());
-  const std::string tokenizer_dir = std::string(TRAMONTANE_SOURCE_DIR) + "/examples/demo/tokenizer";
+  const std::string tokenizer_dir = SourceFile("examples/demo/tokenizer");
   const auto tokenizer = Tokenizer::Load(tokenizer_dir);
   ASSERT_TRUE(tokenizer.ok());
   const auto train = LoadPrompts(options.out_dir + "/train.jsonl", {}, **tokenizer, nullptr);

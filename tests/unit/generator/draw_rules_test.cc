@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "tests/support/source_file.h"
+
 namespace tramontane {
 namespace {
 
@@ -13,8 +15,7 @@ constexpr int32_t kVocab = 264;
 class DrawRulesTest : public testing::Test {
  protected:
   void SetUp() override {
-    tokenizer_ =
-        *Tokenizer::Load(std::string(TRAMONTANE_SOURCE_DIR) + "/examples/demo/tokenizer");
+    tokenizer_ = *Tokenizer::Load(SourceFile("examples/demo/tokenizer"));
     end_ = tokenizer_->TokenId("<|im_end|>");
   }
 

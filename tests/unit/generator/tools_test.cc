@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "model/init.h"
+#include "tests/support/source_file.h"
 #include "text/tokenizer.h"
 
 namespace tramontane {
@@ -16,7 +17,7 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kTokenizer = std::string(TRAMONTANE_SOURCE_DIR) + "/examples/demo/tokenizer";
+const std::string kTokenizer = SourceFile("examples/demo/tokenizer");
 
 class ToolsTest : public testing::Test {
  protected:

@@ -4,13 +4,14 @@
 
 #include "services/generator/http/api_error.h"
 #include "services/generator/http/field_reader.h"
+#include "tests/support/source_file.h"
 
 namespace tramontane {
 namespace {
 
 const ServedModel& Model() {
   static const ServedModel model = [] {
-    const std::string folder = std::string(TRAMONTANE_SOURCE_DIR) + "/examples/demo/tokenizer";
+    const std::string folder = SourceFile("examples/demo/tokenizer");
     ServedModel made;
     made.name = "demo";
     made.tokenizer = *Tokenizer::Load(folder);
@@ -60,7 +61,8 @@ TEST(CompletionRequestTest, EveryMistakeNamesItsField) {
       {R"({"prompt": [[1], "a", [1.5]]})", 400, "prompt", ""},
       {"{\"prompt\": \"" + std::string(63, 'a') + "\"}", 400, "max_tokens",
        "context_length_exceeded"},
-      {"{\"prompt\": \"" + std::string(1000, 'a') + "\"}", 400, "prompt", "context_length_exceeded"},
+      {"{\"prompt\": \"" + std::string(1000, 'a') + "\"}", 400, "prompt",
+       "context_length_exceeded"},
       {"{\"prompt\": \"" + std::string(100000, 'a') + "\"}", 400, "prompt",
        "context_length_exceeded"},
       {p + R"("model": "gpt-9"})", 404, "model", "model_not_found"},
@@ -91,12 +93,14 @@ TEST(CompletionRequestTest, EveryMistakeNamesItsField) {
       {p + R"("response_format": {"type": "xml"}})", 400, "response_format", ""},
       {p + R"("response_format": {"type": "json_schema"}})", 400, "response_format", ""},
       {p + R"("response_format": {"type": "json_schema", "json_schema": {"schema":
-          {"type": "nonsense"}}}})", 400, "response_format", "invalid_grammar"},
+          {"type": "nonsense"}}}})",
+       400, "response_format", "invalid_grammar"},
       {p + R"("guided_regex": "("})", 400, "guided_regex", "invalid_grammar"},
       {p + R"("guided_regex": "a", "guided_json": {}})", 400, "guided_regex", ""},
       {p + R"("structured_outputs": {"choice": []}})", 400, "structured_outputs", ""},
   };
-  for (const Mistake& mistake : mistakes) ExpectRefused(mistake, ReadCompletion(mistake.body, Model()));
+  for (const Mistake& mistake : mistakes)
+    ExpectRefused(mistake, ReadCompletion(mistake.body, Model()));
 }
 
 TEST(CompletionRequestTest, EveryMistakeInAChatNamesItsField) {
@@ -119,7 +123,8 @@ TEST(CompletionRequestTest, EveryMistakeInAChatNamesItsField) {
   for (const Mistake& mistake : mistakes) ExpectRefused(mistake, ReadChat(mistake.body, Model()));
   ServedModel bare = Model();
   bare.chat_template = nullptr;
-  ExpectRefused({m + R"("n": 1})", 422, "messages", "unprocessable"}, ReadChat(m + R"("n": 1})", bare));
+  ExpectRefused({m + R"("n": 1})", 422, "messages", "unprocessable"},
+                ReadChat(m + R"("n": 1})", bare));
 }
 
 TEST(CompletionRequestTest, AllFourKindsOfPromptsAreRead) {
@@ -143,7 +148,8 @@ TEST(CompletionRequestTest, FieldsReachTheSampler) {
       R"({"model": "demo", "prompt": "a", "max_tokens": 5, "temperature": 0.5, "top_p": 0.9,
           "top_k": 7, "min_p": 0.1, "seed": -3, "stop": ["x", "y"], "stop_token_ids": [9], "n": 2,
           "logprobs": 3, "logit_bias": {"5": -100}, "timeout_s": 2.5, "ignore_eos": true,
-          "user": "me", "frequency_penalty": 0.0, "best_of": 2})", Model());
+          "user": "me", "frequency_penalty": 0.0, "best_of": 2})",
+      Model());
   ASSERT_TRUE(request.ok()) << request.status();
   const SamplingParams& sampling = request->sampling;
   EXPECT_EQ(sampling.max_new_tokens, 5);
@@ -175,7 +181,8 @@ TEST(CompletionRequestTest, UnsaidFieldsHaveTheApisDefaults) {
 TEST(CompletionRequestTest, ChatsAreWordedByTheModelsTemplate) {
   const auto chat = ReadChat(
       R"({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"},
-                                                    {"type": "text", "text": "b"}]}]})", Model());
+                                                    {"type": "text", "text": "b"}]}]})",
+      Model());
   ASSERT_TRUE(chat.ok()) << chat.status();
   const auto expected = Model().chat_template->Render(
       {{"messages", {{{"role", "user"}, {"content", "a\nb"}}}}, {"add_generation_prompt", true}});

@@ -11,6 +11,7 @@
 
 #include "model/weights/socket_io.h"
 #include "services/generator/http/field_reader.h"
+#include "tests/support/source_file.h"
 
 namespace tramontane {
 namespace {
@@ -117,7 +118,8 @@ class Client {
   OrderedJson Body() {
     ReadAll();
     const size_t head = read_.find("\r\n\r\n");
-    return OrderedJson::parse(head == std::string::npos ? "" : read_.substr(head + 4), nullptr, false);
+    return OrderedJson::parse(head == std::string::npos ? "" : read_.substr(head + 4), nullptr,
+                              false);
   }
   void Leave() { fd_.Reset(); }
 
@@ -129,7 +131,7 @@ class Client {
 class EndpointTest : public testing::Test {
  protected:
   void Start(const HttpServer::Options& server = {}) {
-    const std::string folder = std::string(TRAMONTANE_SOURCE_DIR) + "/examples/demo/tokenizer";
+    const std::string folder = SourceFile("examples/demo/tokenizer");
     ServedModel model;
     model.name = "demo";
     model.tokenizer = *Tokenizer::Load(folder);
@@ -163,7 +165,8 @@ TEST_F(EndpointTest, AStreamHasItsPiecesInOrderAndThenDone) {
   const SampleRequest request = engine_.Request(0);
   ScriptedEngine::Say(request, "<think>hm</thi");
   ASSERT_TRUE(client.Await("hm"));  // it comes while the rest is still to be sampled
-  for (int i = 0; i < 50; ++i) ScriptedEngine::Say(request, (i == 0 ? "nk>" : " ") + std::to_string(i));
+  for (int i = 0; i < 50; ++i)
+    ScriptedEngine::Say(request, (i == 0 ? "nk>" : " ") + std::to_string(i));
   ScriptedEngine::End(request);
   const std::string all = client.ReadAll();
   EXPECT_NE(all.find("text/event-stream"), std::string::npos);
@@ -197,7 +200,8 @@ TEST_F(EndpointTest, AWholeAnswerHoldsEveryChoice) {
   const SampleRequest first = engine_.Request(0), second = engine_.Request(1);
   for (const int32_t sample : {1, 0}) {
     for (const SampleRequest* request : {&second, &first}) {
-      ScriptedEngine::Say(*request, request->prompt_tokens == first.prompt_tokens ? "x" : "y", sample);
+      ScriptedEngine::Say(*request, request->prompt_tokens == first.prompt_tokens ? "x" : "y",
+                          sample);
       ScriptedEngine::End(*request, FinishReason::kLength, sample);
     }
   }

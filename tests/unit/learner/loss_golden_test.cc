@@ -1,11 +1,13 @@
-// Losses, advantages and gradients against tests/golden/learner: loss_golden.json holds the definitions
-// of verl 0.9.1, TRL 1.16.0 and Magistral, computed by make_golden.py on padded tensors with autograd;
-// peer_golden.json what the peers' own functions return, called by make_peer_golden.py.
+// Losses, advantages and gradients against tests/golden/learner: loss_golden.json holds the
+// definitions of verl 0.9.1, TRL 1.16.0 and Magistral, computed by make_golden.py on padded tensors
+// with autograd; peer_golden.json what the peers' own functions return, called by
+// make_peer_golden.py.
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "common/files.h"
+#include "tests/support/source_file.h"
 #include "trainer/learner/loss_tool.h"
 
 namespace tramontane {
@@ -17,14 +19,15 @@ double LargestDifference(const Json& actual, const Json& expected) {
   for (size_t i = 0; i < expected.size(); ++i) {
     EXPECT_EQ(actual[i].size(), expected[i].size()) << "row " << i;
     for (size_t t = 0; t < expected[i].size(); ++t) {
-      largest = std::max(largest, std::abs(actual[i][t].get<double>() - expected[i][t].get<double>()));
+      largest =
+          std::max(largest, std::abs(actual[i][t].get<double>() - expected[i][t].get<double>()));
     }
   }
   return largest;
 }
 
 Json Golden(const std::string& name) {
-  return Json::parse(ReadFile(std::string(TRAMONTANE_SOURCE_DIR) + "/tests/golden/learner/" + name).value());
+  return Json::parse(ReadFile(SourceFile("tests/golden/learner/" + name)).value());
 }
 
 TEST(LossGoldenTest, EveryCaseAgreesWithItsReference) {
@@ -53,8 +56,10 @@ TEST(LossGoldenTest, EveryCaseAgreesWithThePeersOwnCode) {
   ASSERT_GE(golden["cases"].size(), 100u);
   for (const Json& c : golden["cases"]) {
     SCOPED_TRACE(c["name"].get<std::string>() + ": " + c["source"].get<std::string>());
-    const absl::StatusOr<Json> result = LossTool(
-        {{"algorithm", c["algorithm"]}, {"batch", golden["batches"][c["batch"].get<std::string>()]}, {"dtype", "float64"}});
+    const absl::StatusOr<Json> result =
+        LossTool({{"algorithm", c["algorithm"]},
+                  {"batch", golden["batches"][c["batch"].get<std::string>()]},
+                  {"dtype", "float64"}});
     ASSERT_TRUE(result.ok()) << result.status();
     const double loss = c["loss"];
     EXPECT_NEAR((*result)["loss"].get<double>(), loss, kTolerance * std::max(1.0, std::abs(loss)));

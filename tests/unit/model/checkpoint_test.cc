@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "model/safetensors.h"
+#include "tests/support/source_file.h"
 
 namespace tramontane {
 namespace {
@@ -22,7 +23,7 @@ class Checkpoint : public ::testing::Test {
   }
   void TearDown() override { fs::remove_all(dir_); }
   std::string Golden(const std::string& name) const {
-    return std::string(TRAMONTANE_SOURCE_DIR) + "/tests/golden/model/" + name;
+    return SourceFile("tests/golden/model/" + name);
   }
   fs::path dir_;
 };

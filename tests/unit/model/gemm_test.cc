@@ -19,7 +19,7 @@ std::vector<const GemmTable*> Tables() {
   return {tables, tables + n};
 }
 
-std::vector<float> Random(int64_t n, uint32_t seed) {
+std::vector<float> RandomFloats(int64_t n, uint32_t seed) {
   std::mt19937 generator(seed);
   std::normal_distribution<float> normal;
   std::vector<float> x(n);
@@ -40,8 +40,8 @@ struct Packed {
   Packed(const GemmTable& table, WeightType type, int64_t outputs, int64_t inputs)
       : table(table), type(type), outputs(outputs), inputs(inputs) {
     padded = (outputs + table.lanes - 1) / table.lanes * table.lanes;
-    source = Random(outputs * inputs, 7);
-    bias = Random(outputs, 8);
+    source = RandomFloats(outputs * inputs, 7);
+    bias = RandomFloats(outputs, 8);
     bias.resize(padded, 0);
     std::vector<const float*> rows(padded, nullptr);
     for (int64_t o = 0; o < outputs; ++o) rows[o] = &source[o * inputs];
@@ -100,7 +100,7 @@ TEST(Gemm, EqualsTheSumsInDouble) {
                                     3 * table->lanes, 3 * table->panel + 5}) {
         const Packed matrix(*table, type, outputs, 37);
         for (int64_t rows = 1; rows <= 2 * table->tile_rows + 1; ++rows) {
-          const std::vector<float> x = Random(rows * 37, 5);
+          const std::vector<float> x = RandomFloats(rows * 37, 5);
           for (const Epilogue epilogue : {Epilogue::kStore, Epilogue::kAdd}) {
             std::vector<float> y(rows * matrix.padded, 0.5f);
             table->multiply(matrix.Call(x, y, epilogue));
@@ -124,7 +124,7 @@ TEST(Gemm, SwiGluTakesGatesFromTheFirstHalfOfEachPanel) {
   for (const GemmTable* table : Tables()) {
     const int64_t outputs = 2 * table->panel + table->panel / 2;  // the last panel is half as wide
     const Packed matrix(*table, WeightType::kFloat32, outputs, 21);
-    const std::vector<float> x = Random(5 * 21, 6);
+    const std::vector<float> x = RandomFloats(5 * 21, 6);
     std::vector<float> y(5 * matrix.padded);
     table->multiply(matrix.Call(x, y, Epilogue::kSwiGlu));
     for (int64_t r = 0; r < 5; ++r) {
@@ -146,7 +146,7 @@ TEST(Gemm, ARowIsTheSameBitForBitInEveryBatchAndSplit) {
     for (const WeightType type : kTypes) {
       const Packed matrix(*table, type, 2 * table->panel + 9, 130);
       const int64_t rows = 3 * table->tile_rows + 2;
-      const std::vector<float> x = Random(rows * 130, 3);
+      const std::vector<float> x = RandomFloats(rows * 130, 3);
       std::vector<float> together(rows * matrix.padded), alone(matrix.padded);
       table->multiply(matrix.Call(x, together, Epilogue::kStore));
       for (int64_t r = 0; r < rows; ++r) {

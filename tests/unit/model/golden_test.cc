@@ -9,13 +9,14 @@
 #include "model/ops/logprob.h"
 #include "model/packed_attention.h"
 #include "model/score_tool.h"
+#include "tests/support/source_file.h"
 
 namespace tramontane {
 namespace {
 
 using Json = nlohmann::json;
 
-std::string GoldenDir() { return std::string(TRAMONTANE_SOURCE_DIR) + "/tests/golden/model"; }
+std::string GoldenDir() { return SourceFile("tests/golden/model"); }
 
 class Golden : public ::testing::TestWithParam<const char*> {
  protected:

@@ -4,7 +4,7 @@
 namespace tramontane {
 namespace {
 
-constexpr char kPreamble[] =
+constexpr char kCxxPreamble[] =
     "#include <bits/stdc++.h>\n#include <unistd.h>\n#include <fcntl.h>\n#include <sys/mman.h>\n"
     "#include <sys/prctl.h>\n#include <sys/ioctl.h>\n#include <sys/resource.h>\n"
     "#include <sys/syscall.h>\nusing namespace std;\n"
@@ -13,7 +13,7 @@ constexpr char kPreamble[] =
 void AddRunning(std::vector<Attack>& attacks) {
   const auto add = [&attacks](const std::string& name, const std::string& body, bool dies = false) {
     attacks.push_back(
-        {"cxx/" + name, "cpp", kPreamble + ("int main() {\n" + body + "\n}\n"), dies});
+        {"cxx/" + name, "cpp", kCxxPreamble + ("int main() {\n" + body + "\n}\n"), dies});
   };
   // The 32-bit entry, where system calls have other numbers, and x32, where they have a bit more.
   add("int80_fork", "int r; asm volatile(\"int $0x80\" : \"=a\"(r) : \"a\"(2)); trespass();", true);

@@ -10,10 +10,12 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/source_file.h"
+
 namespace tramontane {
 
 inline std::string GoldenFolder(const std::string& name) {
-  return std::string(TRAMONTANE_SOURCE_DIR) + "/tests/golden/text/" + name;
+  return SourceFile("tests/golden/text/" + name);
 }
 
 inline nlohmann::ordered_json Expected(const std::string& folder) {

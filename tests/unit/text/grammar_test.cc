@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "tests/support/source_file.h"
+
 namespace tramontane {
 namespace {
 
@@ -18,8 +20,7 @@ constexpr char kPerson[] = R"({"type": "object", "properties": {
 class GrammarTest : public testing::Test {
  protected:
   void SetUp() override {
-    auto tokenizer =
-        Tokenizer::Load(std::string(TRAMONTANE_SOURCE_DIR) + "/examples/demo/tokenizer");
+    auto tokenizer = Tokenizer::Load(SourceFile("examples/demo/tokenizer"));
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
     tokenizer_ = *tokenizer;
     compiler_ = std::make_unique<GrammarCompiler>(tokenizer_, kVocab);
@@ -81,7 +82,8 @@ TEST_F(GrammarTest, WhateverIsDrawnFromASchemaIsSuchADocument) {
     const json drawn = json::parse(text, nullptr, false);
     ASSERT_TRUE(drawn.is_object()) << text;
     EXPECT_TRUE(drawn["name"].is_string()) << text;
-    EXPECT_TRUE(drawn["age"].is_number_integer() && drawn["age"] >= 0 && drawn["age"] <= 120) << text;
+    EXPECT_TRUE(drawn["age"].is_number_integer() && drawn["age"] >= 0 && drawn["age"] <= 120)
+        << text;
     for (const auto& [key, value] : drawn.items())
       EXPECT_TRUE(key == "name" || key == "age" || key == "tags") << text;
     texts.insert(text);
@@ -121,7 +123,8 @@ TEST_F(GrammarTest, SpecialTokensAreNoText) {
 TEST_F(GrammarTest, WhatCannotBeCompiledIsRefused) {
   for (const char* schema :
        {"{", R"({"type": "nonsense"})", R"({"$ref": "https://example.com/a.json"})",
-        R"({"type": "string", "pattern": "("})", R"({"minimum": 3, "maximum": 1, "type": "integer"})",
+        R"({"type": "string", "pattern": "("})",
+        R"({"minimum": 3, "maximum": 1, "type": "integer"})",
         R"({"if": {"type": "string"}, "then": {"minLength": 2}})"}) {
     const auto grammar = compiler_->Compile({false, schema});
     EXPECT_EQ(grammar.status().code(), absl::StatusCode::kInvalidArgument) << schema;

@@ -5,6 +5,7 @@
 
 #include <thread>
 
+#include "tests/support/source_file.h"
 #include "tests/unit/text/golden.h"
 
 namespace tramontane {
@@ -14,7 +15,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using Ids = std::vector<int32_t>;
 
-std::string DemoFolder() { return std::string(TRAMONTANE_SOURCE_DIR) + "/examples/demo/tokenizer"; }
+std::string DemoFolder() { return SourceFile("examples/demo/tokenizer"); }
 
 class GoldenTokenizer : public testing::TestWithParam<std::string> {
  protected:

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/source_file.h"
+
 namespace tramontane {
 namespace {
 
@@ -10,21 +12,21 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 using testing::HasSubstr;
 
-std::string DemoFolder() { return std::string(TRAMONTANE_SOURCE_DIR) + "/examples/demo/tokenizer"; }
+std::string ToolFolder() { return SourceFile("examples/demo/tokenizer"); }
 
 TEST(TokenizeToolTest, GoesBothWays) {
-  const auto ids = TokenizeTool(DemoFolder(), {{"texts", {"12<|im_end|>", ""}}});
+  const auto ids = TokenizeTool(ToolFolder(), {{"texts", {"12<|im_end|>", ""}}});
   ASSERT_TRUE(ids.ok()) << ids.status();
   EXPECT_EQ(*ids, json::parse(R"({"ids": [[16, 17, 258], []]})"));
   const auto texts =
-      TokenizeTool(DemoFolder(), {{"ids", {{16, 17, 258}}}, {"skip_special_tokens", true}});
+      TokenizeTool(ToolFolder(), {{"ids", {{16, 17, 258}}}, {"skip_special_tokens", true}});
   ASSERT_TRUE(texts.ok()) << texts.status();
   EXPECT_EQ(*texts, json::parse(R"({"texts": ["12"]})"));
 }
 
 TEST(TokenizeToolTest, NamesTheBadField) {
   const auto message = [](const ordered_json& in) {
-    return std::string(TokenizeTool(DemoFolder(), in).status().message());
+    return std::string(TokenizeTool(ToolFolder(), in).status().message());
   };
   EXPECT_THAT(message(ordered_json::object()), HasSubstr("\"texts\" or \"ids\""));
   EXPECT_THAT(message({{"texts", {"a"}}, {"typo", 1}}), HasSubstr("input.typo: unknown key"));
@@ -36,11 +38,11 @@ TEST(TokenizeToolTest, NamesTheBadField) {
 
 TEST(TemplateToolTest, RendersAConversation) {
   const auto out = TemplateTool(
-      DemoFolder(),
+      ToolFolder(),
       {{"messages", {{{"role", "user"}, {"content", "hi"}}}}, {"add_generation_prompt", true}});
   ASSERT_TRUE(out.ok()) << out.status();
   EXPECT_EQ((*out)["text"], "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n");
-  EXPECT_EQ(TemplateTool(DemoFolder(), ordered_json::object()).status().message(),
+  EXPECT_EQ(TemplateTool(ToolFolder(), ordered_json::object()).status().message(),
             "input.messages: missing");
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "tests/support/source_file.h"
 #include "verifier/math/answer.h"
 
 namespace tramontane {
@@ -19,7 +20,7 @@ namespace {
 using nlohmann::json;
 
 std::vector<json> ReadRows(const std::string& name) {
-  std::ifstream in(std::string(TRAMONTANE_SOURCE_DIR) + "/tests/golden/verifier/" + name);
+  std::ifstream in(SourceFile("tests/golden/verifier/" + name));
   EXPECT_TRUE(in.good()) << name;
   std::vector<json> rows;
   for (std::string line; std::getline(in, line);) rows.push_back(json::parse(line));
