@@ -37,30 +37,33 @@ Json RolloutLine(const Group& group, const Rollout& rollout, const std::string& 
 
 void JsonLines::Add(const Json& line) {
   // Model output may hold broken UTF-8; a log line must not.
-  buffer_ += line.dump(-1, ' ', false, Json::error_handler_t::replace);
-  buffer_ += '\n';
+  text_ += line.dump(-1, ' ', false, Json::error_handler_t::replace);
+  text_ += '\n';
 }
 
-absl::Status JsonLines::Flush() {
-  if (buffer_.empty()) return absl::OkStatus();
-  RETURN_IF_ERROR(MakeDirs(std::filesystem::path(path_).parent_path().string()));
-  const int fd = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (fd < 0) return ErrnoStatus(errno, path_);
+absl::Status JsonLines::Write(const std::string& path) const {
+  RETURN_IF_ERROR(MakeDirs(std::filesystem::path(path).parent_path().string()));
+  return WriteFileAtomic(path, text_);
+}
+
+absl::Status JsonLines::AppendTo(const std::string& path) const {
+  RETURN_IF_ERROR(MakeDirs(std::filesystem::path(path).parent_path().string()));
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (fd < 0) return ErrnoStatus(errno, path);
   const off_t before = ::lseek(fd, 0, SEEK_END);
   absl::Status status;
-  for (size_t done = 0; done < buffer_.size();) {
-    const ssize_t n = ::write(fd, buffer_.data() + done, buffer_.size() - done);
+  for (size_t done = 0; done < text_.size();) {
+    const ssize_t n = ::write(fd, text_.data() + done, text_.size() - done);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
-      status = ErrnoStatus(errno, path_);
+      status = ErrnoStatus(errno, path);
       // No half lines: take back what was written.
-      if (before >= 0 && ::ftruncate(fd, before) != 0) status = ErrnoStatus(errno, path_);
+      if (before >= 0 && ::ftruncate(fd, before) != 0) status = ErrnoStatus(errno, path);
       break;
     }
     done += static_cast<size_t>(n);
   }
-  if (::close(fd) != 0 && status.ok()) status = ErrnoStatus(errno, path_);
-  buffer_.clear();
+  if (::close(fd) != 0 && status.ok()) status = ErrnoStatus(errno, path);
   return status;
 }
 

@@ -1,6 +1,6 @@
 // What people read after a run: rollouts/step_N/{train,eval}.jsonl, one sample a line with its text,
-// tokens, verdict, versions and fate; and metrics.jsonl, one object a step. Not a source of truth:
-// appended without fsync. One thread.
+// tokens, verdict, versions and fate; and metrics.jsonl, one object a step. Not a source of truth. One
+// thread.
 #pragma once
 
 #include <string>
@@ -15,16 +15,17 @@ namespace tramontane {
 Json RolloutLine(const Group& group, const Rollout& rollout, const std::string& run_id, int64_t step,
                  const std::string& fate);
 
-// Appends lines to a file, making its folder; the file is closed in between.
+// Lines on their way to a file, whose folder is made. ResourceExhausted when the disk is full.
 class JsonLines {
  public:
-  explicit JsonLines(std::string path) : path_(std::move(path)) {}
   void Add(const Json& line);
-  absl::Status Flush();  // ResourceExhausted when the disk is full
+  // The file holds these lines and no others, and nobody ever sees a part of them.
+  absl::Status Write(const std::string& path) const;
+  // Behind what the file holds, without fsync; it is closed in between.
+  absl::Status AppendTo(const std::string& path) const;
 
  private:
-  std::string path_;
-  std::string buffer_;
+  std::string text_;
 };
 
 }  // namespace tramontane

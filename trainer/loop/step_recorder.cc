@@ -186,19 +186,19 @@ void StepRecorder::WriteRollouts(StepFacts facts) {
   auto shared = std::make_shared<StepFacts>(std::move(facts));
   writer_.Do("rollouts", [shared, run_dir = options_.run_dir, run_id = options_.run_id] {
     const int64_t step = shared->report.step;
-    JsonLines file(RolloutsPath(run_dir, step, "train"));
+    JsonLines lines;
     for (const ReadyGroup& ready : shared->batch) {
       for (const Rollout& rollout : ready.group.rollouts) {
-        file.Add(RolloutLine(ready.group, rollout, run_id, step, "trained"));
+        lines.Add(RolloutLine(ready.group, rollout, run_id, step, "trained"));
       }
     }
     for (const DroppedGroup& dropped : shared->dropped) {
       if (!dropped.group) continue;
       for (const Rollout& rollout : dropped.group->rollouts) {
-        file.Add(RolloutLine(*dropped.group, rollout, run_id, step, dropped.reason));
+        lines.Add(RolloutLine(*dropped.group, rollout, run_id, step, dropped.reason));
       }
     }
-    return file.Flush();
+    return lines.Write(RolloutsPath(run_dir, step, "train"));
   });
 }
 
@@ -221,21 +221,21 @@ void StepRecorder::RecordEval(EvalResult result) {
   events_.Emit(line);
   auto shared = std::make_shared<EvalResult>(std::move(result));
   writer_.Do("eval rollouts", [shared, run_dir = options_.run_dir, run_id = options_.run_id] {
-    JsonLines file(RolloutsPath(run_dir, shared->step, "eval"));
+    JsonLines lines;
     for (const Group& group : shared->groups) {
       for (const Rollout& rollout : group.rollouts) {
-        file.Add(RolloutLine(group, rollout, run_id, shared->step, "evaluated"));
+        lines.Add(RolloutLine(group, rollout, run_id, shared->step, "evaluated"));
       }
     }
-    return file.Flush();
+    return lines.Write(RolloutsPath(run_dir, shared->step, "eval"));
   });
 }
 
 void StepRecorder::Append(const Json& line) {
   writer_.Do("metrics.jsonl", [line, path = options_.run_dir + "/metrics.jsonl"] {
-    JsonLines file(path);
-    file.Add(line);
-    return file.Flush();
+    JsonLines lines;
+    lines.Add(line);
+    return lines.AppendTo(path);
   });
 }
 

@@ -28,9 +28,9 @@ TEST(RolloutLog, WritesOneReadableLineASampleEvenOfBrokenText) {
   rollout.verdict.score = 0.25;
   const std::string path = dir.path() + "/rollouts/step_4/train.jsonl";
   for (int i = 0; i < 2; ++i) {
-    JsonLines file(path);
-    file.Add(RolloutLine(group, rollout, "run", 4, "trained"));
-    ASSERT_TRUE(file.Flush().ok());
+    JsonLines lines;
+    lines.Add(RolloutLine(group, rollout, "run", 4, "trained"));
+    ASSERT_TRUE(lines.AppendTo(path).ok());
   }
   std::istringstream lines(ReadFile(path).value());
   int count = 0;
@@ -51,15 +51,27 @@ TEST(RolloutLog, AFullDiskIsNamedAndLeavesNoHalfLine) {
   if (!disk.ok()) GTEST_SKIP() << disk.status();
   const std::string path = (*disk)->path() + "/rollouts/step_4/train.jsonl";
   const Json line = {{"text", std::string(6000, 'x')}};
-  JsonLines file(path);
-  file.Add(line);
-  ASSERT_TRUE(file.Flush().ok());
+  JsonLines one, three;
+  one.Add(line);
+  ASSERT_TRUE(one.AppendTo(path).ok());
   (*disk)->Fill(8192);  // the first of these fits, the second does not
-  for (int i = 0; i < 3; ++i) file.Add(line);
-  const absl::Status status = file.Flush();
-  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(status.message(), path + ": disk full");
-  EXPECT_EQ(ReadFile(path).value(), line.dump() + "\n");
+  for (int i = 0; i < 3; ++i) three.Add(line);
+  for (const absl::Status& status : {three.AppendTo(path), three.Write(path)}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_THAT(std::string(status.message()), testing::HasSubstr("disk full"));
+    EXPECT_EQ(ReadFile(path).value(), line.dump() + "\n");
+  }
+}
+
+TEST(RolloutLog, AWholeFileTakesThePlaceOfAnother) {
+  TempDir dir;
+  const std::string path = dir.path() + "/rollouts/step_4/train.jsonl";
+  JsonLines first, second;
+  for (int i = 0; i < 2; ++i) first.Add({{"line", i}});
+  second.Add({{"line", 7}});
+  ASSERT_TRUE(first.Write(path).ok());
+  ASSERT_TRUE(second.Write(path).ok());
+  EXPECT_EQ(ReadFile(path).value(), "{\"line\":7}\n");
 }
 
 }  // namespace
