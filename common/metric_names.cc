@@ -44,6 +44,9 @@ const std::vector<MetricSpec>& AllMetrics() {
       {"tramontane_verifier_results_total", kCounter, "Verdicts, by verifier and status.", {}},
       {"tramontane_verifier_retries_total", kCounter, "Attempts repeated after an infrastructure failure.", {}},
       {"tramontane_verifier_in_flight", kGauge, "Requests that a verifier process holds.", {}},
+      {"tramontane_verifier_waiting", kGauge, "Requests that wait for a worker process of a Python verifier.", {}},
+      {"tramontane_verifier_workers", kGauge, "Worker processes of a Python verifier.", {}},
+      {"tramontane_verifier_worker_restarts_total", kCounter, "Worker processes replaced: killed, dead or worn.", {}},
       // --- sandbox
       {"tramontane_sandbox_runs_total", kCounter, "Programs run, by language and end.", {}},
       {"tramontane_sandbox_run_seconds", kHistogram, "Wall time of one program run, by language.", kSeconds},

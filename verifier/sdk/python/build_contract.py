@@ -1,4 +1,4 @@
-"""Compiles proto/tramontane/v1/verifier.proto into src/tramontane_verifier/contract.binpb.
+"""Compiles what a verifier serves of proto/tramontane/v1 into src/tramontane_verifier/contract.binpb.
 
 A descriptor set instead of generated modules: nothing ties the package to the protobuf version it
 was built with. Run by the build; run it by hand after a change of the contract in a checkout that
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+FILES = ("tramontane/v1/verifier.proto", "tramontane/v1/control.proto")
 OUT = HERE / "src" / "tramontane_verifier" / "contract.binpb"
 
 
@@ -40,7 +41,7 @@ def build() -> None:
         f"-I{root}",
         "--include_imports",
         f"--descriptor_set_out={OUT}",
-        "tramontane/v1/verifier.proto",
+        *FILES,
     ]
     subprocess.run(command, check=True)
 

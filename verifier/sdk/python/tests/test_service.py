@@ -19,6 +19,14 @@ HERE = Path(__file__).resolve().parent
 NAUGHTY = str(HERE / "naughty.py")
 
 
+def await_true(condition, what, limit_s=60):
+    end = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {limit_s} s: {what}")
+        time.sleep(0.01)
+
+
 class Server:
     """`tramontane-verifier serve` on a port of its own choice."""
 
@@ -33,9 +41,9 @@ class Server:
         if self.listening:
             self.channel = grpc.insecure_channel(self.listening["address"])
 
-    def method(self, name, request, reply):
+    def method(self, name, request, reply, service=contract.SERVICE):
         return self.channel.unary_unary(
-            f"/{contract.SERVICE}/{name}",
+            f"/{service}/{name}",
             request_serializer=lambda m: m.SerializeToString(),
             response_deserializer=reply.FromString,
         )
@@ -54,6 +62,16 @@ class Server:
             response_deserializer=contract.VerifyResult.FromString,
         )
         return call(iter(requests), timeout=60)
+
+    def state(self):
+        call = self.method("GetProcessState", contract.GetProcessStateRequest,
+                           contract.ProcessState, contract.CONTROL)
+        return call(contract.GetProcessStateRequest(), timeout=20)
+
+    def await_running(self, requests):
+        """Until workers have taken so many, and no more wait."""
+        await_true(lambda: (self.state().detail["in_flight"], self.state().detail["waiting"])
+                   == (requests, 0), f"{requests} running")
 
     def stop(self):
         if self.listening:
@@ -121,22 +139,21 @@ class ServiceTest(unittest.TestCase):
         self.assertTrue(result.extracted.startswith("42/"), result.extracted)
         self.assertTrue(result.extracted.endswith("/9/sweet"), result.extracted)
 
-    def test_a_hanging_function_is_killed_and_the_rest_go_on(self):
+    def test_a_hanging_function_does_not_hold_up_the_rest_and_is_killed(self):
         results = {}
-
-        def ask(name, timeout_s):
-            results[name] = self.server.verify(name, timeout_s=timeout_s)
-
-        hang = threading.Thread(target=ask, args=("hang", 1.0))
-        start = time.monotonic()
+        hang = threading.Thread(target=lambda: results.update(
+            hang=self.server.verify("hang", request_id="hangs", timeout_s=30)))
         hang.start()
-        time.sleep(0.1)
+        self.server.await_running(1)
         for _ in range(5):
             self.check("true", "SCORED", 1.0, correct=True)
-        self.assertLess(time.monotonic() - start, 1.0, "the other worker waited")
+        self.assertEqual(results, {}, "the other worker waited")
+        cancel = self.server.method("Cancel", contract.CancelRequest, contract.CancelReply)
+        cancel(contract.CancelRequest(request_id="hangs"), timeout=20)
         hang.join()
-        self.assertEqual(status_name(results["hang"]), "TIMEOUT")
-        self.assertFalse(results["hang"].HasField("reward"))
+        result = self.server.verify("hang", timeout_s=0.5)
+        self.assertEqual(status_name(result), "TIMEOUT")
+        self.assertFalse(result.HasField("reward"))
         for _ in range(4):
             self.check("true", "SCORED", 1.0, correct=True)
 
@@ -161,19 +178,19 @@ class ServiceTest(unittest.TestCase):
         self.check("alarm", "SCORED", 0.75)
 
     def test_the_execution_clock_leaves_waiting_out(self):
-        # Eight of 0.3 s on two workers: the last waits 0.9 s and more, with 0.8 s allowed for each.
+        # Twenty of 0.3 s on two workers: the last waits 2.7 s and more, with 2 s allowed for each.
         results = []
         threads = [
-            threading.Thread(target=lambda: results.append(self.server.verify("sleep", timeout_s=0.8)))
-            for _ in range(8)
+            threading.Thread(target=lambda: results.append(self.server.verify("sleep", timeout_s=2)))
+            for _ in range(20)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        self.assertEqual([status_name(r) for r in results], ["SCORED"] * 8)
-        self.assertGreater(max(r.queue_seconds for r in results), 0.8)
-        self.assertLess(max(r.exec_seconds for r in results), 0.8)
+        self.assertEqual([status_name(r) for r in results], ["SCORED"] * 20)
+        self.assertGreater(max(r.queue_seconds for r in results), 2)
+        self.assertLess(max(r.exec_seconds for r in results), 2)
 
     def test_a_repeat_gets_the_first_verdict(self):
         first = self.server.verify("pid", request_id="g/1")
@@ -188,15 +205,20 @@ class ServiceTest(unittest.TestCase):
         self.assertNotEqual(ids[0], "slow")
 
     def test_cancel_ends_a_waiting_request(self):
-        result = {}
-        thread = threading.Thread(
-            target=lambda: result.update(r=self.server.verify("sleep", request_id="to cancel")))
-        thread.start()
-        time.sleep(0.1)
+        results = {}
+        threads = [threading.Thread(target=lambda name=name, completion=completion: results.update(
+            {name: self.server.verify(completion, request_id=name, timeout_s=60)}))
+            for name, completion in (("a", "hang"), ("b", "hang"), ("waits", "true"))]
+        for thread in threads[:2]:
+            thread.start()
+        self.server.await_running(2)
+        threads[2].start()
+        await_true(lambda: self.server.state().detail["waiting"] == 1, "the third request waits")
         cancel = self.server.method("Cancel", contract.CancelRequest, contract.CancelReply)
-        cancel(contract.CancelRequest(request_id="to cancel"), timeout=10)
-        thread.join()
-        self.assertEqual(status_name(result["r"]), "CANCELLED")
+        for name in ("waits", "a", "b"):
+            cancel(contract.CancelRequest(request_id=name), timeout=20)
+            threads[("a", "b", "waits").index(name)].join()
+            self.assertEqual(status_name(results[name]), "CANCELLED")
 
     def test_cancel_kills_what_runs_and_nothing_else(self):
         for way in ("unary", "stream"):
@@ -204,7 +226,7 @@ class ServiceTest(unittest.TestCase):
             hang = threading.Thread(target=lambda: results.update(
                 hang=self.server.verify("hang", request_id=f"hang {way}", timeout_s=60)))
             hang.start()
-            time.sleep(0.3)
+            self.server.await_running(1)
             if way == "unary":
                 cancel = self.server.method("Cancel", contract.CancelRequest, contract.CancelReply)
                 cancel(contract.CancelRequest(request_id=f"hang {way}"), timeout=10)
@@ -212,13 +234,13 @@ class ServiceTest(unittest.TestCase):
                 messages = [contract.VerifyRequest(request_id=f"hang {way}", cancel=True),
                             contract.VerifyRequest(request_id="after", completion="true")]
                 self.assertEqual([r.request_id for r in self.server.stream(messages)], ["after"])
-            hang.join(timeout=10)
+            hang.join()
             self.assertEqual(status_name(results["hang"]), "CANCELLED")
         # Both workers are free again: the timeout of a minute has not been waited for.
         start = time.monotonic()
         for _ in range(4):
             self.check("true", "SCORED", 1.0, correct=True)
-        self.assertLess(time.monotonic() - start, 5)
+        self.assertLess(time.monotonic() - start, 50)
 
     def test_a_repeat_on_another_stream_joins_the_first(self):
         answers = []
@@ -259,7 +281,7 @@ class ServiceTest(unittest.TestCase):
 
     def test_health_answers(self):
         stub = health_pb2_grpc.HealthStub(self.server.channel)
-        for name in ("", contract.SERVICE):
+        for name in ("", contract.SERVICE, contract.CONTROL):
             reply = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
             self.assertEqual(reply.status, health_pb2.HealthCheckResponse.SERVING)
 
@@ -366,11 +388,7 @@ class LifecycleTest(unittest.TestCase):
         pid = int(server.verify("pid").extracted)
         server.process.kill()
         server.stop()
-        for _ in range(100):
-            if not Path(f"/proc/{pid}").exists():
-                return
-            time.sleep(0.05)
-        self.fail("the worker outlived its service")
+        await_true(lambda: not Path(f"/proc/{pid}").exists(), "the worker ends with its service")
 
     def test_a_taken_port_is_said_clearly(self):
         server = Server("--workers", "1")

@@ -1,5 +1,7 @@
 """The command line but for `serve`, and the pieces below the service."""
 import contextlib
+import datetime
+import decimal
 import hashlib
 import io
 import json
@@ -102,19 +104,41 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertIn("not deterministic", out)
 
-    def test_parquet_becomes_one_object_a_row(self):
+    def write_parquet(self, columns):
         try:
             import pyarrow
             import pyarrow.parquet
         except ImportError:
             self.skipTest("pyarrow is not installed")
-        rows = [{"prompt": [{"role": "user", "content": "1+1=é"}], "n": 1, "none": None},
-                {"prompt": [{"role": "user", "content": "2+2="}], "n": 2, "none": None}]
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), self.path / "in.parquet")
-        code, out, _ = run("convert", self.path / "in.parquet", self.path / "out.jsonl")
+        table = pyarrow.table(columns)
+        pyarrow.parquet.write_table(table, self.path / "in.parquet", row_group_size=2)
+        return self.path / "in.parquet"
+
+    def test_parquet_becomes_one_object_a_row(self):
+        when = datetime.datetime(2026, 1, 2, 3, 4, 5)
+        source = self.write_parquet({
+            "prompt": [[{"role": "user", "content": f"{i}+1=é"}] for i in range(5)],
+            "n": list(range(5)), "none": [None] * 5, "when": [when] * 5,
+            "exact": [decimal.Decimal("1.10")] * 5})
+        code, out, _ = run("convert", source, self.path / "out.jsonl")
         self.assertEqual(code, 0, out)
+        self.assertIn("5 rows", out)
         lines = (self.path / "out.jsonl").read_text(encoding="utf-8").splitlines()
-        self.assertEqual([json.loads(line) for line in lines], rows)
+        self.assertEqual([json.loads(line) for line in lines],
+                         [{"prompt": [{"role": "user", "content": f"{i}+1=é"}], "n": i, "none": None,
+                           "when": "2026-01-02T03:04:05", "exact": "1.10"} for i in range(5)])
+
+    def test_what_json_cannot_hold_is_named_by_row_and_column(self):
+        for bad, reason in (([0.5, 1.0, 2.0, math.nan], "not JSON compliant"),
+                            ([0.5, 1.0, 2.0, math.inf], "not JSON compliant"),
+                            ([None, None, None, b"\x00"], "binary values"),
+                            ([[], [], [], [{"deep": b"x"}]], "binary values")):
+            source = self.write_parquet({"fine": ["a", "b", "c", "d"], "bad": bad})
+            code, _, err = run("convert", source, self.path / "out.jsonl")
+            self.assertEqual(code, 1, bad)
+            self.assertIn(f"{source}: row 4, column 'bad': ", err)
+            self.assertIn(reason, err)
+            self.assertEqual([p.name for p in self.path.iterdir()], ["in.parquet"])
 
     def test_a_failed_conversion_leaves_nothing_behind(self):
         self.write("in.parquet", "this is not parquet")

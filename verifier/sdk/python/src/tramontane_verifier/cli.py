@@ -13,7 +13,7 @@ from tramontane_verifier.pool import Pool, StartFailed
 from tramontane_verifier.spec import digest, files_of, load
 
 # What the C++ program of the same name takes, and this one does not.
-_OTHERS_OPTIONS = {"--config", "--ready-file", "--exit-with-parent", "--metrics-bind"}
+_OTHERS_OPTIONS = {"--config", "--ready-file", "--exit-with-parent"}
 _TARGET = "FILE.py, FILE.py:FUNCTION, MODULE:FUNCTION or PACKAGE.zip"
 
 
@@ -51,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = add("serve", "serve the function over gRPC")
     serve.add_argument("--bind", default="127.0.0.1:0", help="host:port; port 0 picks a free one")
+    serve.add_argument("--metrics-bind", default="127.0.0.1:0",
+                       help="host:port of /metrics; port 0 picks a free one, '' switches it off")
     serve.add_argument("--max-waiting", type=int, default=4096,
                        help="requests that may wait; beyond it: overloaded")
     serve.add_argument("--recycle-after", type=int, default=1000,
@@ -97,7 +99,7 @@ def _serve(args) -> int:
     spec = _load(args)
     pool = _pool(args, spec, args.max_waiting, args.recycle_after)
     try:
-        asyncio.run(service.serve(spec, digest(args.target, spec), pool, args.bind,
+        asyncio.run(service.serve(spec, digest(args.target, spec), pool, args.bind, args.metrics_bind,
                                   int(args.max_request_mb * (1 << 20))))
     finally:
         pool.stop()

@@ -4,7 +4,9 @@ from importlib import resources
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 PROTOCOL_VERSION = 1  # must equal kProtocolVersion of the other side; raised with every change
+BUILD = "python-sdk 0.1.0"
 SERVICE = "tramontane.v1.Verifier"
+CONTROL = "tramontane.v1.Control"
 
 _PACKAGE = "tramontane.v1."
 
@@ -18,11 +20,11 @@ def _load() -> descriptor_pool.DescriptorPool:
     return pool
 
 
-_pool = _load()
+POOL = _load()
 
 
 def _message(name: str):
-    return message_factory.GetMessageClass(_pool.FindMessageTypeByName(_PACKAGE + name))
+    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(_PACKAGE + name))
 
 
 DescribeRequest = _message("DescribeRequest")
@@ -31,16 +33,36 @@ VerifyRequest = _message("VerifyRequest")
 VerifyResult = _message("VerifyResult")
 CancelRequest = _message("CancelRequest")
 CancelReply = _message("CancelReply")
+HelloRequest = _message("HelloRequest")
+HelloReply = _message("HelloReply")
+GetProcessStateRequest = _message("GetProcessStateRequest")
+ProcessState = _message("ProcessState")
+DrainRequest = _message("DrainRequest")
+DrainReply = _message("DrainReply")
 
 Status = {
     value.name.removeprefix("VERIFY_STATUS_"): value.number
-    for value in _pool.FindEnumTypeByName(_PACKAGE + "VerifyStatus").values
+    for value in POOL.FindEnumTypeByName(_PACKAGE + "VerifyStatus").values
 }
 FINISH_REASONS = {
     value.number: value.name.removeprefix("FINISH_REASON_").lower()
-    for value in _pool.FindEnumTypeByName(_PACKAGE + "FinishReason").values
+    for value in POOL.FindEnumTypeByName(_PACKAGE + "FinishReason").values
 }
 DETERMINISM = {
     value.name.removeprefix("DETERMINISM_").lower(): value.number
-    for value in _pool.FindEnumTypeByName(_PACKAGE + "Determinism").values
+    for value in POOL.FindEnumTypeByName(_PACKAGE + "Determinism").values
 }
+
+
+def skew(handshake) -> str:
+    """What is wrong with a peer's handshake; "" if nothing is. A verifier serves any run and has no
+    tokenizer: only the protocol can differ."""
+    if handshake.protocol_version == PROTOCOL_VERSION:
+        return ""
+    return (f"handshake: protocol_version differs: theirs {handshake.protocol_version} (build "
+            f"'{handshake.build}'), ours {PROTOCOL_VERSION} (build '{BUILD}')")
+
+
+def set_handshake(handshake) -> None:
+    handshake.protocol_version = PROTOCOL_VERSION
+    handshake.build = BUILD

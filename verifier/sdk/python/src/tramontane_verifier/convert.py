@@ -12,13 +12,31 @@ def _plain(value: Any) -> Any:
     if isinstance(value, decimal.Decimal):
         return str(value)
     if isinstance(value, bytes):
-        raise TypeError("binary columns cannot be written as JSON")
+        raise TypeError("binary values cannot be written as JSON")
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+
+
+def _line(source: str, number: int, row: dict[str, Any]) -> str:
+    """The row as JSON; ValueError says where it cannot be."""
+    try:
+        return _json(row)
+    except (TypeError, ValueError):
+        pass
+    for column, value in row.items():
+        try:
+            _json(value)
+        except (TypeError, ValueError) as e:
+            raise ValueError(f"{source}: row {number}, column '{column}': {e}") from None
+    raise ValueError(f"{source}: row {number} cannot be written as JSON")
 
 
 def parquet_to_jsonl(source: str, target: str) -> int:
     """Writes one object a row, all columns kept; returns the number of rows. The target appears
-    only when it is complete."""
+    only when it is complete. ValueError names row (from 1) and column of what JSON cannot hold."""
     try:
         import pyarrow.parquet
     except ImportError:
@@ -29,9 +47,8 @@ def parquet_to_jsonl(source: str, target: str) -> int:
         with open(partial, "w", encoding="utf-8") as out:
             for batch in pyarrow.parquet.ParquetFile(source).iter_batches():
                 for row in batch.to_pylist():
-                    out.write(json.dumps(row, ensure_ascii=False, allow_nan=False, default=_plain))
-                    out.write("\n")
                     rows += 1
+                    out.write(_line(source, rows, row) + "\n")
             out.flush()
             os.fsync(out.fileno())
         os.replace(partial, target)

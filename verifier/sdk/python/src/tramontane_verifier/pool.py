@@ -102,10 +102,16 @@ class Pool:
             threading.Thread(target=self._work, args=(i,), daemon=True) for i in range(workers)
         ]
         self.kills = 0  # timeouts and crashes so far
+        self.restarts = 0  # processes replaced so far, for whatever reason
 
     @property
     def workers(self) -> int:
         return len(self._children)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that no worker has taken; of those cancelled, some may be counted still."""
+        return self._queue.qsize()
 
     def start(self) -> None:
         # One after another: if the file cannot be loaded, once is enough to say so.
@@ -216,6 +222,7 @@ class Pool:
         if child is None:
             child = _Child(self._target, self._memory_mb)
             with self._lock:
+                self.restarts += 1
                 self._children[index] = child
                 if self._stopping:
                     child.kill()

@@ -13,14 +13,17 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
 from tramontane_verifier import contract, outcome
+from tramontane_verifier.control import ControlServicer, add_reflection, unary_handlers
+from tramontane_verifier.metrics import Metrics
 from tramontane_verifier.pool import Job, Overloaded, Pool
 from tramontane_verifier.spec import Spec
 
 log = logging.getLogger("tramontane_verifier")
 
-_BUILD = "python-sdk 0.1.0"
 _MAX_MESSAGE_BYTES = 64 << 20
 _MAX_REMEMBERED = 16384
+_DRAIN_S = 2.0  # for what runs when the service is told to stop, unless Drain says otherwise
+_LAST_CALLS_S = 2.0  # for answers on their way
 # Requests of one stream in progress before it is not read any more: the sender feels it.
 _STREAM_ROOM_PER_WORKER, _LEAST_STREAM_ROOM = 16, 64
 _RETRYABLE = {"VERIFIER_ERROR", "SANDBOX_ERROR", "OVERLOADED", "CANCELLED"}
@@ -49,22 +52,21 @@ def request_to_dict(request) -> dict[str, Any]:
 class VerifierServicer:
     """All members run on one event loop."""
 
-    def __init__(self, spec: Spec, digest: str, pool: Pool, max_request_bytes: int):
+    def __init__(self, spec: Spec, digest: str, pool: Pool, metrics: Metrics,
+                 max_request_bytes: int):
         self._spec = spec
         self._digest = digest
         self._pool = pool
+        self._metrics = metrics
+        self._finished = 0
+        self._draining = False
         self._max_request_bytes = max_request_bytes
         self._known: collections.OrderedDict[tuple, asyncio.Future] = collections.OrderedDict()
         self._jobs: dict[tuple, Job] = {}  # of those in _known that are not done
 
     async def describe(self, request, context):
-        theirs = request.handshake.protocol_version
-        if theirs != contract.PROTOCOL_VERSION:
-            await context.abort(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"handshake: protocol_version differs: theirs {theirs} (build "
-                f"'{request.handshake.build}'), ours {contract.PROTOCOL_VERSION} (build '{_BUILD}')",
-            )
+        if problem := contract.skew(request.handshake):
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, problem)
         reply = contract.VerifierDescription(
             name=self._spec.name,
             version=self._spec.version,
@@ -80,8 +82,7 @@ class VerifierServicer:
             capacity=self._pool.workers,
             suggested_exec_timeout_s=self._spec.timeout_s,
         )
-        reply.handshake.protocol_version = contract.PROTOCOL_VERSION
-        reply.handshake.build = _BUILD
+        contract.set_handshake(reply.handshake)
         return reply
 
     async def verify(self, request, context):
@@ -136,9 +137,11 @@ class VerifierServicer:
     async def _score(self, request):
         """Remembers verdicts by id and content; a repeat joins the first."""
         if request.ByteSize() > self._max_request_bytes:
-            return self._result(request.request_id, outcome.error(
+            refused = self._result(request.request_id, outcome.error(
                 "BAD_INPUT", f"the request has {request.ByteSize()} bytes, "
                 f"{self._max_request_bytes} are taken"))
+            self._count(refused, {})
+            return refused
         bare = contract.VerifyRequest()
         bare.CopyFrom(request)
         bare.exec_timeout_s = 0
@@ -151,6 +154,8 @@ class VerifierServicer:
         future = asyncio.get_running_loop().create_future()
         self._known[key] = future
         try:
+            if self._draining:
+                raise Overloaded("stopping")
             job = self._pool.submit(
                 request_to_dict(request), request.exec_timeout_s, request.queue_deadline_s
             )
@@ -158,6 +163,7 @@ class VerifierServicer:
             self._settle(key, future, outcome.error("OVERLOADED", str(e)))
         else:
             self._jobs[key] = job
+            self._metrics.in_flight.set(len(self._jobs))
             loop = asyncio.get_running_loop()
             job.future.add_done_callback(
                 lambda done: loop.call_soon_threadsafe(self._settle_from, key, future, done)
@@ -170,8 +176,10 @@ class VerifierServicer:
 
     def _settle(self, key, future, result: dict[str, Any]) -> None:
         self._jobs.pop(key, None)
+        self._metrics.in_flight.set(len(self._jobs))
         if not future.done():
             future.set_result(self._result(key[0], result))
+            self._count(future.result(), result)
         # What was not judged may be tried again; what was is kept for repeats, up to a bound.
         if future.result().retryable or not key[0]:
             self._known.pop(key, None)
@@ -180,6 +188,27 @@ class VerifierServicer:
             if not self._known[oldest].done():
                 break
             self._known.pop(oldest)
+
+    def _count(self, proto, result: dict[str, Any]) -> None:
+        self._finished += 1
+        self._metrics.finished(proto, started="queue_seconds" in result)
+
+    def state(self) -> dict[str, Any]:
+        """For Control.GetProcessState; what the C++ verifiers tell, and the pool's numbers."""
+        return {
+            "phase": "draining" if self._draining else "serving",
+            "detail": {"verifier": self._spec.name, "version": self._spec.version,
+                       "digest": self._digest, "in_flight": len(self._jobs),
+                       "waiting": self._pool.waiting, "finished": self._finished, "workers": self._pool.workers,
+                       "worker_restarts": self._pool.restarts},
+        }
+
+    async def drain(self, deadline_s: float) -> None:
+        """Takes no more, and returns when all it holds is settled or the deadline is over."""
+        self._draining = True
+        pending = [self._known[key] for key in self._jobs]
+        if pending:
+            await asyncio.wait(pending, timeout=deadline_s)
 
     def _result(self, request_id: str, result: dict[str, Any]):
         proto = contract.VerifyResult(
@@ -203,32 +232,23 @@ class VerifierServicer:
         return proto
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        def unary(method, request):
-            return grpc.unary_unary_rpc_method_handler(
-                method, request.FromString, lambda reply: reply.SerializeToString()
-            )
-
-        return grpc.method_handlers_generic_handler(
+        return unary_handlers(
             contract.SERVICE,
             {
-                "Describe": unary(self.describe, contract.DescribeRequest),
-                "Verify": unary(self.verify, contract.VerifyRequest),
-                "Cancel": unary(self.cancel, contract.CancelRequest),
-                "VerifyStream": grpc.stream_stream_rpc_method_handler(
-                    self.verify_stream,
-                    contract.VerifyRequest.FromString,
-                    lambda reply: reply.SerializeToString(),
-                ),
+                "Describe": (self.describe, contract.DescribeRequest),
+                "Verify": (self.verify, contract.VerifyRequest),
+                "Cancel": (self.cancel, contract.CancelRequest),
             },
+            VerifyStream=grpc.stream_stream_rpc_method_handler(
+                self.verify_stream,
+                contract.VerifyRequest.FromString,
+                lambda reply: reply.SerializeToString(),
+            ),
         )
 
 
-async def serve(spec: Spec, digest: str, pool: Pool, bind: str, max_request_bytes: int) -> None:
-    """Until SIGTERM or SIGINT. Prints one line of JSON when it listens."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    server = grpc.aio.server(
+def _server() -> grpc.aio.Server:
+    return grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
@@ -237,23 +257,47 @@ async def serve(spec: Spec, digest: str, pool: Pool, bind: str, max_request_byte
             ("grpc.keepalive_permit_without_calls", 1),
         ]
     )
-    servicer = VerifierServicer(spec, digest, pool, max_request_bytes)
-    server.add_generic_rpc_handlers((servicer.handlers(),))
-    health = HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+
+
+def _listen(server: grpc.aio.Server, bind: str) -> str:
+    """The address; gRPC raises or answers 0 when it is taken."""
     port = server.add_insecure_port(bind)
     if port == 0:
         raise OSError(f"cannot listen on {bind}: address in use")
+    return f"{bind.rsplit(':', 1)[0]}:{port}"
+
+
+async def serve(spec: Spec, digest: str, pool: Pool, bind: str, metrics_bind: str,
+                max_request_bytes: int) -> None:
+    """Until SIGTERM, SIGINT or Control.Drain. Prints one line of JSON when it listens. An empty
+    `metrics_bind` switches /metrics off."""
+    stop: asyncio.Future[float] = asyncio.get_running_loop().create_future()  # seconds to drain for
+
+    def request_stop(deadline_s: float) -> None:
+        if not stop.done():
+            stop.set_result(deadline_s or _DRAIN_S)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, request_stop, 0.0)
+    process = f"verifier-{spec.name}"
+    server = _server()
+    address = _listen(server, bind)
+    metrics = Metrics(spec.name, pool)
+    metrics_address = metrics.serve(metrics_bind) if metrics_bind else ""
+    servicer = VerifierServicer(spec, digest, pool, metrics, max_request_bytes)
+    control = ControlServicer(process, metrics_address, servicer.state, request_stop)
+    server.add_generic_rpc_handlers((servicer.handlers(), control.handlers()))
+    health = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    add_reflection(server)
     await server.start()
-    for name in ("", contract.SERVICE):
+    for name in ("", contract.SERVICE, contract.CONTROL):
         await health.set(name, health_pb2.HealthCheckResponse.SERVING)
-    host = bind.rsplit(":", 1)[0]
-    print(
-        json.dumps({"event": "listening", "process": f"verifier-{spec.name}",
-                    "address": f"{host}:{port}", "metrics_address": ""}),
-        flush=True,
-    )
-    await stop.wait()
+    print(json.dumps({"event": "listening", "process": process, "address": address,
+                      "metrics_address": metrics_address}), flush=True)
+    deadline_s = await stop
     log.info("stopping")
     await health.enter_graceful_shutdown()
-    await server.stop(grace=2)
+    await servicer.drain(deadline_s)
+    await server.stop(grace=_LAST_CALLS_S)
+    metrics.stop()
