@@ -19,6 +19,8 @@ def naughty(completion, answer, params, seed, flavour="plain"):
     if completion == "sleep":
         time.sleep(0.3)
         return 0.25
+    if completion == "nap":
+        time.sleep(240)
     if completion == "fork and hang":
         if os.fork() == 0:
             time.sleep(600)

@@ -8,12 +8,15 @@ import tempfile
 import threading
 import time
 import unittest
+import unittest.mock
 from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tramontane_verifier import contract
+from tramontane_verifier import contract, processes
+from tramontane_verifier import pool as pool_module
+from tramontane_verifier.pool import Pool
 
 HERE = Path(__file__).resolve().parent
 NAUGHTY = str(HERE / "naughty.py")
@@ -94,7 +97,7 @@ def status_name(result):
 class ServiceTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server("--workers", "2")
+        cls.server = Server("--workers", "2", "--max-workers", "2")
 
     @classmethod
     def tearDownClass(cls):
@@ -343,6 +346,59 @@ class GroupTest(unittest.TestCase):
         self.assertGreater(description.max_request_bytes, 0)
 
 
+class ElasticTest(unittest.TestCase):
+    """One worker, and room for more while it is blocked."""
+
+    def serve(self, most):
+        server = Server("--workers", "1", "--max-workers", str(most))
+        self.addCleanup(server.stop)
+        return server
+
+    def ask_later(self, server, completion, timeout_s):
+        call = server.method("Verify", contract.VerifyRequest, contract.VerifyResult)
+        return call.future(contract.VerifyRequest(completion=completion, exec_timeout_s=timeout_s),
+                           timeout=300)
+
+    def test_requests_pass_those_that_sleep(self):
+        server = self.serve(5)
+        naps = [self.ask_later(server, "nap", 290) for _ in range(4)]
+        self.assertEqual(status_name(server.verify("true")), "SCORED")
+        self.assertFalse(any(nap.done() for nap in naps))
+        server.process.kill()  # nobody waits for the naps to end
+
+    def test_capacity_is_what_there_may_be(self):
+        describe = self.serve(5).method("Describe", contract.DescribeRequest,
+                                        contract.VerifierDescription)
+        request = contract.DescribeRequest()
+        request.handshake.protocol_version = contract.PROTOCOL_VERSION
+        self.assertEqual(describe(request, timeout=10).capacity, 5)
+
+    def test_a_worker_that_computes_is_not_joined_by_others(self):
+        server = self.serve(5)
+        busy = self.ask_later(server, "hang", 3)
+        while not self.computes(server):
+            time.sleep(0.02)
+        self.assertGreater(server.verify("true").queue_seconds, 1)
+        self.assertEqual(status_name(busy.result()), "TIMEOUT")
+
+    def computes(self, server):
+        workers = {pid for pid, _, parent in _processes() if parent == server.process.pid}
+        return processes.sessions_at_work(workers)
+
+    def test_further_workers_end_when_they_idle(self):
+        pool = Pool(NAUGHTY, 1, 16, 60, most_workers=3)
+        with unittest.mock.patch.object(pool_module, "_IDLE_S", 0.1):
+            pool.start()
+            self.addCleanup(pool.stop)
+            for job in [pool.submit({"completion": "sleep", "answer": "", "params": {}})
+                        for _ in range(6)]:
+                self.assertEqual(job.future.result(60)["status"], "SCORED")
+            deadline = time.monotonic() + 60
+            while pool.running_workers > 1 and time.monotonic() < deadline:
+                time.sleep(0.02)
+        self.assertEqual(pool.running_workers, 1)
+
+
 class LifecycleTest(unittest.TestCase):
     def test_requests_that_are_too_large_are_bad_input(self):
         server = Server("--workers", "1", "--max-request-mb", "0.001")
@@ -355,7 +411,7 @@ class LifecycleTest(unittest.TestCase):
             server.stop()
 
     def test_a_full_queue_is_resource_exhausted(self):
-        server = Server("--workers", "1", "--max-waiting", "1")
+        server = Server("--workers", "1", "--max-workers", "1", "--max-waiting", "1")
         try:
             codes = []
 

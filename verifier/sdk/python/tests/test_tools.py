@@ -57,6 +57,47 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertIn("is there already", err)
 
+    def test_every_row_of_a_data_set_is_put_before_the_verifier(self):
+        boxed = self.write("boxed.py", """
+from tramontane_verifier import verifier
+from tramontane_verifier.answers import last_box
+
+@verifier(name="boxed", version="1.0.0")
+def boxed(completion, answer):
+    if not answer:
+        return None
+    return 1.0 if last_box(completion) == answer else 0.0
+""")
+        rows = [{"prompt": f"{n}+1=", "answer": str(n + 1)} for n in range(20)]
+        data = self.write("rows.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        code, out, err = run("validate", boxed, "--workers", "1", "--data", data)
+        self.assertEqual(code, 0, out + err)
+        self.assertIn("20 of 20 right, said as <think></think>\\boxed{$answer}", out)
+        rows[7]["answer"] = "{8"  # in a box it never closes
+        del rows[9]["answer"]
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        code, out, err = run("validate", boxed, "--workers", "1", "--data", data)
+        self.assertEqual(code, 1, out + err)
+        for said in ("18 of 20 right", "rows.jsonl:8: scored, reward 0.0", "19 of 20",
+                     "rows.jsonl:10: bad_input"):
+            self.assertIn(said, out)
+        code, out, _ = run("validate", boxed, "--workers", "1", "--data", data, "--gold", "$answer",
+                           "--limit", "5")
+        self.assertEqual(code, 1)
+        self.assertIn("0 of 5 right", out)
+
+    def test_a_verifier_that_takes_anything_does_not_pass(self):
+        anything = self.write("anything.py", GOOD.replace("1.0 if completion.strip() == answer else 0.0", "1.0"))
+        data = self.write("rows.jsonl", "".join(
+            json.dumps({"question": f"{n}+1=", "solution": str(n + 1), "kind": "sum"}) + "\n"
+            for n in range(6)))
+        code, out, err = run("validate", anything, "--workers", "1", "--data", data)
+        self.assertEqual(code, 1, out + err)
+        for said in ("gold answers: 6 of 6 right", "other rows' answers: 6 of 6 right",
+                     "empty completions: 6 of 6 right"):
+            self.assertIn(said, out)
+        self.assertIn("2 failed", out)
+
     def test_what_the_author_got_wrong_is_said(self):
         file = self.write("good.py", GOOD)
         for arguments, reason in (

@@ -8,7 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from tramontane_verifier import contract, convert, package, replay, scaffold, selftest, styles
+from tramontane_verifier import (contract, convert, dataset_check, package, replay, scaffold, selftest,
+                                 styles)
 from tramontane_verifier.pool import Pool, StartFailed
 from tramontane_verifier.spec import digest, files_of, load
 
@@ -48,11 +49,21 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--cases", help='JSONL: {"completion", "answer", …, "expect": {"reward": '
                              '1.0}}; default: NAME_cases.jsonl beside NAME.py')
         command.add_argument("--timeout-s", type=float, help="for one execution; default: the verifier's")
+        if name == "validate":
+            command.add_argument("--data", nargs="+", default=[], metavar="FILE",
+                                 help="JSONL rows: every gold answer must be right, nothing must not")
+            command.add_argument("--gold", default="", metavar="TEMPLATE",
+                                 help="how a completion says it, e.g. '<answer>$answer</answer>'; it may "
+                                 "name any column")
+            command.add_argument("--limit", type=int, default=0, help="rows of each file; 0: all")
 
     serve = add("serve", "serve the function over gRPC")
     serve.add_argument("--bind", default="127.0.0.1:0", help="host:port; port 0 picks a free one")
     serve.add_argument("--metrics-bind", default="127.0.0.1:0",
                        help="host:port of /metrics; port 0 picks a free one, '' switches it off")
+    serve.add_argument("--max-workers", type=int, default=16,
+                       help="workers there may be while all are blocked (they sleep, or wait for a "
+                       "service) and requests wait")
     serve.add_argument("--max-waiting", type=int, default=4096,
                        help="requests that may wait; beyond it: overloaded")
     serve.add_argument("--recycle-after", type=int, default=1000,
@@ -79,9 +90,9 @@ def _load(args):
     return load(args.target, args.name, args.version)
 
 
-def _pool(args, spec, max_waiting=256, recycle_after=1000) -> Pool:
+def _pool(args, spec, max_waiting=256, recycle_after=1000, most_workers=0) -> Pool:
     pool = Pool(args.target, args.workers, max_waiting, spec.timeout_s, recycle_after, args.memory_mb,
-                args.name, args.version)
+                args.name, args.version, most_workers)
     pool.start()
     return pool
 
@@ -97,7 +108,7 @@ def _serve(args) -> int:
     from tramontane_verifier import service
 
     spec = _load(args)
-    pool = _pool(args, spec, args.max_waiting, args.recycle_after)
+    pool = _pool(args, spec, args.max_waiting, args.recycle_after, args.max_workers)
     try:
         asyncio.run(service.serve(spec, digest(args.target, spec), pool, args.bind, args.metrics_bind,
                                   int(args.max_request_mb * (1 << 20))))
@@ -133,13 +144,19 @@ def _validate(args) -> int:
           f"params that rows must have: {', '.join(needed) or 'none'}")
     cases = Path(args.cases) if args.cases else scaffold.cases_path(args.target)
     example = {}
-    if args.cases or cases.is_file():
+    if args.data:
+        example = next((row.request for row in dataset_check.read_rows(args.data[0], 1)), {})
+    elif args.cases or cases.is_file():
         example = next((case for _, case in selftest.read_cases(cases)), {})
         example = {k: v for k, v in example.items() if k not in ("completion", "expect")}
     pool = _pool(args, spec)
     try:
-        examiner = selftest.Examiner(spec, pool, args.timeout_s or spec.timeout_s)
-        return _tell(spec, examiner.run_adversarial(example))
+        timeout_s = args.timeout_s or spec.timeout_s
+        findings = selftest.Examiner(spec, pool, timeout_s).run_adversarial(example)
+        check = dataset_check.DatasetCheck(spec, pool, timeout_s)
+        for path in args.data:
+            findings += check.run(path, args.gold, args.limit)
+        return _tell(spec, findings)
     finally:
         pool.stop()
 

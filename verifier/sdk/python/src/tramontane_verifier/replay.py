@@ -1,6 +1,7 @@
 """Scores a run's stored rollouts again, with the function as it is now: what would have been
 different? Nothing in the run is changed."""
 import collections
+import hashlib
 import json
 from concurrent.futures import Future
 from pathlib import Path
@@ -34,19 +35,35 @@ def read_rollouts(run: str, verifier: str = "", kind: str = "train") -> Iterator
 
 
 def request_of(rollout: dict[str, Any]) -> dict[str, Any]:
+    """What the run asked, id and seed included (services/verifier/verify_request.cc)."""
+    request_id = f"{rollout['gid']}/{rollout['sample_index']}/{_hash(rollout['text'])}"
     return {
-        "request_id": f"{rollout['gid']}/{rollout['sample_index']}",
+        "request_id": request_id,
         "prompt": rollout["prompt"],
         "completion": rollout["text"],
         "answer": rollout["answer"],
         "params": rollout.get("params") or {},
-        "messages": [],
+        "messages": rollout.get("messages") or [],
         "completion_tokens": len(rollout.get("tokens") or ()),
         "finish_reason": rollout["finish_reason"],
         "group_id": rollout["gid"],
         "policy_version": rollout.get("version_min", 0),
-        "seed": 0,
+        "seed": int(_hash(request_id), 16),
     }
+
+
+def group_request_of(rollouts: list[dict[str, Any]]) -> dict[str, Any]:
+    samples = [request_of(rollout) for rollout in rollouts]
+    ids = "".join(sample["request_id"] + "\n" for sample in samples)
+    request_id = f"{rollouts[0]['gid']}/group/{_hash(ids)}"
+    return {**samples[0], "request_id": request_id, "seed": int(_hash(request_id), 16),
+            "policy_version": min(sample["policy_version"] for sample in samples),
+            "group": [{key: sample[key] for key in ("completion", "finish_reason", "completion_tokens")}
+                      for sample in samples]}
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Report:
@@ -124,10 +141,7 @@ def replay(spec: Spec, pool: Pool, run: str, verifier: str = "", kind: str = "tr
             report.add(rollout, one)
 
     def ask(rollouts: list[dict[str, Any]]) -> None:
-        request = request_of(rollouts[0])
-        if spec.group:
-            request["group"] = [{"completion": r["text"], "finish_reason": r["finish_reason"],
-                                 "completion_tokens": len(r.get("tokens") or ())} for r in rollouts]
+        request = group_request_of(rollouts) if spec.group else request_of(rollouts[0])
         waiting.append((_submit(pool, request, waiting).future, rollouts))
         while len(waiting) >= 4 * pool.workers:
             settle()

@@ -66,7 +66,7 @@ def detect(function: Callable[..., Any]) -> str:
     return "tramontane"
 
 
-def _plain(completion: str) -> str:
+def without_end_token(completion: str) -> str:
     while match := _END_TOKEN.search(completion):
         completion = completion[: match.start()]
     return completion
@@ -115,7 +115,7 @@ def _as_list(value: Any, count: int) -> list[Any]:
 def call_trl(function, request: dict[str, Any], group: bool) -> list[Any]:
     samples = _samples(request)
     count, chat = len(samples), request.get("messages") or []
-    texts = [_plain(sample.get("completion", "")) for sample in samples]
+    texts = [without_end_token(sample.get("completion", "")) for sample in samples]
     metrics: dict[str, float] = {}
     gold = request.get("answer")
     columns = {"answer": gold, "solution": gold, "ground_truth": gold, **(request.get("params") or {})}
@@ -136,7 +136,7 @@ def call_verl(function, request: dict[str, Any], group: bool) -> list[Any]:
     params = request.get("params") or {}
     offered = {
         "data_source": params.get("data_source", ""),
-        "solution_str": _plain(request.get("completion", "")),
+        "solution_str": without_end_token(request.get("completion", "")),
         "ground_truth": params.get("reward_model", {}).get("ground_truth", request.get("answer")),
         "extra_info": params.get("extra_info", {}),
     }
@@ -163,7 +163,7 @@ def _verifiers_offer(request: dict[str, Any]) -> dict[str, Any]:
     """What a rubric function may name. Completions are message lists, as in verifiers' default."""
     params = request.get("params") or {}
     prompt = request.get("messages") or [{"role": "user", "content": request.get("prompt", "")}]
-    completion = [{"role": "assistant", "content": _plain(request.get("completion", ""))}]
+    completion = [{"role": "assistant", "content": without_end_token(request.get("completion", ""))}]
     info = params.get("info", {})
     offered = {"prompt": prompt, "completion": completion, "answer": request.get("answer", ""),
                "info": info, "task": params.get("task", "default")}

@@ -13,9 +13,23 @@ from tramontane_verifier.spec import Spec, verifier
 
 @functools.cache
 def _scorer(source_dataset: str):
+    """Making one reads the task's word lists and the like: once a process is enough."""
     import reasoning_gym
 
     return reasoning_gym.get_score_answer_fn(source_dataset)
+
+
+def mark(answer: str, entry: dict[str, Any]) -> tuple[float, str] | None:
+    """The task's own marks for an answer, 0 to 1, and a word about them; None when the entry has no
+    gold answer and cannot be judged."""
+    if entry.get("answer") is None:
+        return None
+    try:
+        marks = float(_scorer(entry["metadata"]["source_dataset"])(answer=answer, entry=entry))
+    except (ValueError, TypeError, IndexError, KeyError, ZeroDivisionError) as e:
+        # Some tasks raise on an answer of the wrong kind, e.g. letters for numbers.
+        return 0.0, f"{type(e).__name__} while scoring"
+    return marks, f"score_answer gave {marks:g}"
 
 
 def make(name: str = "reasoning_gym", version: str = "1.0.0", timeout_s: float = 10.0,
@@ -25,15 +39,12 @@ def make(name: str = "reasoning_gym", version: str = "1.0.0", timeout_s: float =
         answer = last_box(text) if boxed else text
         if answer is None:
             return {"reward": 0.0, "feedback": "no boxed answer"}
-        if entry.get("answer") is None:
-            return None  # a task without a gold answer cannot be judged
-        try:
-            marks = float(_scorer(entry["metadata"]["source_dataset"])(answer=answer, entry=entry))
-        except (ValueError, TypeError, IndexError, KeyError, ZeroDivisionError) as e:
-            # Some tasks raise on an answer of the wrong kind, e.g. letters for numbers.
-            return {"reward": 0.0, "extracted": answer, "feedback": f"{type(e).__name__} while scoring"}
+        marked = mark(answer, entry)
+        if marked is None:
+            return None
+        marks, feedback = marked
         right = marks == 1.0
         return {"reward": marks if partial else float(right), "correct": right, "extracted": answer,
-                "metrics": {"score_answer": marks}}
+                "feedback": feedback, "metrics": {"score_answer": marks}}
 
     return verifier(name=name, version=version, timeout_s=timeout_s)(judge)
