@@ -2,12 +2,15 @@
 """Tramontane and TRL's GRPOTrainer side by side: same checkpoint, task, batch and machine.
 
     python tests/bench/versus_trl.py --checkpoint DIR [--steps 40] [--seed 0] [--only ours|trl]
+    python tests/bench/versus_trl.py --checkpoint DIR --until 0.9 [--max-seconds 900]
 
 DIR is a Hugging Face folder of a model that was cold-started on the demo's additions, whose answers
 read `<think>…</think>\\boxed{n}` (`tramontane sft` on the demo's configuration makes one). Each
 system trains for --steps steps of --prompts × --samples samples with both cores, one after the
 other. Printed for each: generated tokens per second of wall time (training included, the first two
-steps left out), seconds a step, and the mean sampled reward of the last ten steps. TRL needs a
+steps left out), seconds a step, and the mean sampled reward of the last ten steps. With --until both
+train until that mean reaches a reward, and the seconds until then are printed, too; each may have its
+own learning rate, for each is to be at its best. TRL needs a
 Python with `trl`, `transformers` and `datasets`; where it is missing only ours is measured.
 """
 import argparse
@@ -37,16 +40,20 @@ def make_data(folder, seed):
                     "--eval", "256", "--sft", "64", "--seed", str(seed)], check=True)
 
 
-def rates(steps, tokens, seconds, rewards):
-    steps, tokens, seconds = steps[WARM_STEPS:], tokens[WARM_STEPS:], seconds[WARM_STEPS:]
-    return {"steps": len(steps), "tokens_per_second_of_wall": sum(tokens) / sum(seconds),
+def rates(tokens, seconds, rewards, until):
+    """`seconds_until`: of training, until the 10-step mean of the reward first reached `until`."""
+    seconds_until = next((sum(seconds[:i]) for i in range(10, len(rewards) + 1)
+                          if until and sum(rewards[i - 10:i]) / 10 >= until), None)
+    tokens, seconds = tokens[WARM_STEPS:], seconds[WARM_STEPS:]
+    return {"steps": len(seconds), "tokens_per_second_of_wall": sum(tokens) / sum(seconds),
             "seconds_per_step": sum(seconds) / len(seconds),
-            "reward_last_10": sum(rewards[-10:]) / len(rewards[-10:])}
+            "reward_last_10": sum(rewards[-10:]) / len(rewards[-10:]), "seconds_until": seconds_until}
 
 
 def measure_ours(args, folder):
     config = {
-        "run": {"name": "bench", "output_dir": str(folder / "runs"), "max_steps": args.steps, "seed": args.seed},
+        "run": {"name": "bench", "output_dir": str(folder / "runs"), "max_steps": args.steps, "seed": args.seed,
+                "stop_reward": args.until, "stop_seconds": args.max_seconds},
         "model": {"path": str(args.checkpoint)},
         "data": {"train": str(folder / "train.jsonl")},
         "rollout": {"samples_per_group": args.samples, "max_new_tokens": 64},
@@ -61,8 +68,8 @@ def measure_ours(args, folder):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     steps = [line for line in lines if line["event"] == "step"]
     made = [line["generated_tokens"] for line in steps]
-    result = rates(steps, [b - a for a, b in zip([0, *made], made)], [line["seconds"] for line in steps],
-                   [line["reward_mean"] for line in steps])
+    result = rates([b - a for a, b in zip([0, *made], made)], [line["seconds"] for line in steps],
+                   [line["reward_mean"] for line in steps], args.until)
     summary = next(line for line in lines if line["event"] == "summary")
     for key in ("staleness_mean", "logprob_gap_max", "trainer_busy_share", "generator_busy_share"):
         result[key] = summary.get(key)
@@ -89,16 +96,20 @@ def measure_trl(args, folder):
         def on_step_begin(self, *_, **__):
             self.begin = time.perf_counter()
 
-        def on_step_end(self, *_, **__):
+        def on_step_end(self, _, __, control, **___):
             seconds.append(time.perf_counter() - self.begin)
             tokens.append(0)
+            reached = args.until and len(rewards) >= 10 and sum(rewards[-10:]) / 10 >= args.until
+            if reached or (args.max_seconds and sum(seconds) >= args.max_seconds):
+                control.should_training_stop = True
 
     samples = args.prompts * args.samples
     config = GRPOConfig(
         output_dir=str(folder / "trl"), use_cpu=True, bf16=False, seed=args.seed, max_steps=args.steps,
         per_device_train_batch_size=samples, num_generations=args.samples, max_completion_length=64,
         temperature=1.0, beta=0.0, epsilon=0.2, epsilon_high=0.28, loss_type="dapo", scale_rewards="batch",
-        learning_rate=args.learning_rate, lr_scheduler_type="constant", warmup_steps=0, max_grad_norm=1.0,
+        learning_rate=args.trl_learning_rate or args.learning_rate, lr_scheduler_type="constant",
+        warmup_steps=args.trl_warmup_steps, max_grad_norm=1.0,
         gradient_checkpointing=False, save_strategy="no", report_to="none", logging_steps=10**6, disable_tqdm=True,
         dataloader_pin_memory=False)
     trainer = GRPOTrainer(
@@ -106,21 +117,26 @@ def measure_trl(args, folder):
         args=config, train_dataset=Dataset.from_list([{"prompt": r["prompt"], "answer": r["answer"]} for r in rows]),
         processing_class=AutoTokenizer.from_pretrained(args.checkpoint, padding_side="left"), callbacks=[Clock()])
     trainer.train()
-    return rates(seconds, tokens[:len(seconds)], seconds, rewards)
+    return rates(tokens[:len(seconds)], seconds, rewards, args.until)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=pathlib.Path, required=True)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, help="default: 40, or with --until as many as it takes")
+    parser.add_argument("--until", type=float, default=0, metavar="REWARD")
+    parser.add_argument("--max-seconds", type=float, default=0, help="of training, for each; 0: no bound")
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--trl-learning-rate", type=float, help="default: the same")
+    parser.add_argument("--trl-warmup-steps", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", choices=["ours", "trl"])
     parser.add_argument("--set", action="append", default=[], metavar="a.b=c", help="override of our configuration")
     args = parser.parse_args()
+    args.steps = args.steps or (100000 if args.until else 40)
     results = {}
     with tempfile.TemporaryDirectory(prefix="tramontane-bench-") as scratch:
         folder = pathlib.Path(scratch)
@@ -137,6 +153,9 @@ def main():
     if len(results) == 2:
         ours, theirs = (results[name]["tokens_per_second_of_wall"] for name in ("tramontane", "trl"))
         print(json.dumps({"ratio": ours / theirs}))
+        ours, theirs = (results[name]["seconds_until"] for name in ("tramontane", "trl"))
+        if ours and theirs:
+            print(json.dumps({"ratio_of_seconds_until": theirs / ours}))
 
 
 if __name__ == "__main__":
