@@ -1,14 +1,11 @@
-"""reasoning-gym tasks scored by their own score_answer, as a Tramontane verifier.
+"""reasoning-gym tasks scored by their own score_answer, behind a format gate.
 
 score_answer gives partial credit to text that merely contains the answer, and for some tasks to
 answers that are near. A policy learns to collect such credit. So the final answer is taken out
 first, and only full marks (1.0) count as correct.
 """
-import functools
-
-import reasoning_gym
-
 from tramontane_verifier import verifier
+from tramontane_verifier.adapters import reasoning_gym
 from tramontane_verifier.answers import last_box
 
 FORMAT, ACCURACY = 0.1, 0.9
@@ -24,31 +21,20 @@ def final_answer(completion):
     return last_box(completion.split(_CLOSE)[1])
 
 
-@functools.cache
-def grader(source_dataset):
-    """Making one reads the task's word lists and the like: once a process is enough."""
-    return reasoning_gym.get_score_answer_fn(source_dataset)
-
-
-@verifier(name="reasoning_gym", version="1.0.0", timeout_s=10, components=("format", "accuracy"))
+@verifier(name="reasoning_gym", version="1.1.0", timeout_s=10, components=("format", "accuracy"))
 def score(completion, entry):
     answer = final_answer(completion)
     if answer is None:
         return {"reward": 0.0, "feedback": "format"}
-    if not entry.get("answer"):
-        return None  # a task without a gold answer cannot be judged
-    try:
-        marks = grader(entry["metadata"]["source_dataset"])(answer=answer, entry=entry)
-    except (ValueError, TypeError, IndexError, KeyError) as e:
-        marks = 0.0  # some tasks raise on an answer of the wrong kind, e.g. letters for numbers
-        feedback = f"{type(e).__name__} while scoring"
-    else:
-        feedback = f"score_answer gave {marks:g}"
+    marked = reasoning_gym.mark(answer, entry)
+    if marked is None:
+        return None
+    marks, feedback = marked
     right = marks == 1.0
     return {
         "components": {"format": FORMAT, "accuracy": ACCURACY if right else 0.0},
         "correct": right,
         "extracted": answer,
         "feedback": feedback,
-        "metrics": {"score_answer": float(marks)},
+        "metrics": {"score_answer": marks},
     }
