@@ -215,10 +215,15 @@ TEST_F(Thinking, AWeightSwapMidThoughtKeepsWhatIsLeftOfTheBudget) {
   WeightManifest manifest = FlattenWeights(*TinyModel(8, 0.12), 1, bytes);
   manifest.trainer_epoch = 1;
   ASSERT_TRUE(engine->StageWeights(std::move(manifest), std::move(bytes)).ok());
-  auto commit =
-      std::async(std::launch::async, [&] { return engine->CommitWeights(1, 1).status(); });
+  // The engine looks for a commit between two tokens, so one token is enough once it is asked for.
+  std::promise<void> asking;
+  auto commit = std::async(std::launch::async, [&] {
+    asking.set_value();
+    return engine->CommitWeights(1, 1).status();
+  });
+  asking.get_future().wait();
   for (size_t held = 11;
-       commit.wait_for(std::chrono::milliseconds(5)) != std::future_status::ready;)
+       commit.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready;)
     collector.AllowStreamed(held++);
   ASSERT_TRUE(commit.get().ok());
   collector.AllowStreamed(SIZE_MAX);

@@ -75,9 +75,15 @@ class WeightSwap : public ::testing::TestWithParam<const char*> {
     const absl::Status staged =
         engine_->StageWeights(std::move(payload.manifest), std::move(payload.bytes));
     if (!staged.ok()) return staged;
-    auto result =
-        std::async(std::launch::async, [&] { return engine_->CommitWeights(version, epoch); });
-    while (result.wait_for(std::chrono::milliseconds(5)) != std::future_status::ready)
+    // The engine looks for a commit between two tokens, so one token is enough once it is asked
+    // for.
+    std::promise<void> asking;
+    auto result = std::async(std::launch::async, [&] {
+      asking.set_value();
+      return engine_->CommitWeights(version, epoch);
+    });
+    asking.get_future().wait();
+    while (result.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready)
       collector_.AllowStreamed(++held);
     return result.get();
   }
@@ -231,7 +237,8 @@ TEST(RoundedWeights, PassAProbeThatAllowsForTheirRoundingAndFailAnothersProbe) {
     MetricsRegistry metrics;
     EngineOptions options;
     options.weights_dtype = dtype;
-    const auto model = TinyModel(20, 0.05), second = TinyModel(21, 0.05), other = TinyModel(22, 0.2);
+    const auto model = TinyModel(20, 0.05), second = TinyModel(21, 0.05),
+               other = TinyModel(22, 0.2);
     auto engine = Engine::Create(options, model, nullptr, metrics);
     ASSERT_TRUE(engine.ok()) << engine.status();
     Payload good = Version(*second, 1);

@@ -234,9 +234,9 @@ TEST_F(EndpointTest, WhoLeavesHasHisSamplesCancelled) {
 TEST_F(EndpointTest, ADeadlineThatPassesIsAnswered) {
   Start();
   Client whole = Connect(), stream = Connect();
-  whole.Post(kText, R"({"prompt": "a", "timeout_s": 0.2})");
+  whole.Post(kText, R"({"prompt": "a", "timeout_s": 1})");
   const SampleRequest first = engine_.Request(0);
-  stream.Post(kText, R"({"prompt": "a", "timeout_s": 0.2, "stream": true})");
+  stream.Post(kText, R"({"prompt": "a", "timeout_s": 2, "stream": true})");
   const SampleRequest second = engine_.Request(1);
   ScriptedEngine::Say(second, "begun");
   EXPECT_EQ(whole.Status(), 504);

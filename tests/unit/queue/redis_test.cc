@@ -47,24 +47,28 @@ TEST(Redis, IsUnavailableWhileTheServerIsAwayAndDialsAgainByItself) {
 
 TEST(Redis, GivesUpOnASilentServerAfterItsTimeout) {
   std::unique_ptr<RedisServer> server = RedisServer::Start().value();
-  std::unique_ptr<RedisConnection> redis = RedisConnection::Create(server->config().url, 0.2).value();
+  std::unique_ptr<RedisConnection> redis =
+      RedisConnection::Create(server->config().url, 1.5).value();
   ASSERT_TRUE(redis->Command({"PING"}).ok());
   server->Pause();
   const auto start = std::chrono::steady_clock::now();
   EXPECT_EQ(redis->Command({"PING"}).status().code(), absl::StatusCode::kUnavailable);
-  EXPECT_LT(SecondsSince(start), 2);
+  EXPECT_GT(SecondsSince(start), 1.4);
+  EXPECT_LT(SecondsSince(start), 20);
   server->Resume();
   EXPECT_TRUE(redis->Command({"PING"}).ok());
 }
 
 TEST(Redis, ABlockingCommandMayOutlastTheOrdinaryTimeout) {
   std::unique_ptr<RedisServer> server = RedisServer::Start().value();
-  std::unique_ptr<RedisConnection> redis = RedisConnection::Create(server->config().url, 0.1).value();
+  std::unique_ptr<RedisConnection> redis =
+      RedisConnection::Create(server->config().url, 0.1).value();
   EXPECT_EQ(redis->Command({"BLPOP", "list", "0.3"}, 1.0).value().kind, RedisReply::Kind::kNil);
 }
 
 TEST(Redis, AnUnreachableServerIsNamed) {
-  std::unique_ptr<RedisConnection> redis = RedisConnection::Create("redis://127.0.0.1:1", 1).value();
+  std::unique_ptr<RedisConnection> redis =
+      RedisConnection::Create("redis://127.0.0.1:1", 1).value();
   const absl::Status status = redis->Command({"PING"}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()), testing::HasSubstr("127.0.0.1:1"));

@@ -58,7 +58,8 @@ class VerifierPoolTest : public testing::Test {
   }
   std::vector<Verdict> WaitFor(size_t count, int seconds = 30) {
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, std::chrono::seconds(seconds), [&] { return verdicts_.size() >= count; });
+    changed_.wait_for(lock, std::chrono::seconds(seconds),
+                      [&] { return verdicts_.size() >= count; });
     EXPECT_EQ(verdicts_.size(), count);
     return verdicts_;
   }
@@ -117,14 +118,43 @@ struct Lie {
 
 TEST_F(VerifierPoolTest, EveryLieIsTriedAgainAndThenAnInfrastructureFailure) {
   const Lie lies[] = {
-      {"NaN", [](auto* r) { r->set_reward(std::nan("")); return grpc::Status::OK; }},
-      {"infinite", [](auto* r) { r->set_reward(HUGE_VAL); return grpc::Status::OK; }},
-      {"out of range", [](auto* r) { r->set_reward(17); return grpc::Status::OK; }},
-      {"missing reward", [](auto* r) { r->clear_reward(); return grpc::Status::OK; }},
-      {"wrong id", [](auto* r) { r->set_request_id("gid/99"); return grpc::Status::OK; }},
-      {"no id", [](auto* r) { r->clear_request_id(); return grpc::Status::OK; }},
-      {"no status", [](auto* r) { r->clear_status(); return grpc::Status::OK; }},
-      {"verifier error", [](auto* r) {
+      {"NaN",
+       [](auto* r) {
+         r->set_reward(std::nan(""));
+         return grpc::Status::OK;
+       }},
+      {"infinite",
+       [](auto* r) {
+         r->set_reward(HUGE_VAL);
+         return grpc::Status::OK;
+       }},
+      {"out of range",
+       [](auto* r) {
+         r->set_reward(17);
+         return grpc::Status::OK;
+       }},
+      {"missing reward",
+       [](auto* r) {
+         r->clear_reward();
+         return grpc::Status::OK;
+       }},
+      {"wrong id",
+       [](auto* r) {
+         r->set_request_id("gid/99");
+         return grpc::Status::OK;
+       }},
+      {"no id",
+       [](auto* r) {
+         r->clear_request_id();
+         return grpc::Status::OK;
+       }},
+      {"no status",
+       [](auto* r) {
+         r->clear_status();
+         return grpc::Status::OK;
+       }},
+      {"verifier error",
+       [](auto* r) {
          r->clear_reward();
          r->set_status(v1::VERIFY_STATUS_VERIFIER_ERROR);
          return grpc::Status::OK;
@@ -137,14 +167,16 @@ TEST_F(VerifierPoolTest, EveryLieIsTriedAgainAndThenAnInfrastructureFailure) {
     verdicts_.clear();
     port_ = 0;
     StartServer([&](const v1::VerifyRequest&, int, v1::VerifyResult* r) { return lie.tell(r); });
-    MakePool(/*max_attempts=*/3, 5, {.failures_to_open = 8, .first_pause_ms = 20, .max_pause_ms = 50});
+    MakePool(/*max_attempts=*/3, 5,
+             {.failures_to_open = 8, .first_pause_ms = 20, .max_pause_ms = 50});
     Verify(0);
     const Verdict verdict = One();
     EXPECT_EQ(verdict.status, VerdictStatus::kInfraFailure) << lie.name;
     const Json dead = pool_->State()["v"]["dead_letters"];
     EXPECT_EQ(dead["total"], 1) << lie.name;
     EXPECT_EQ(dead["newest"][0]["tries"], 3) << lie.name;
-    EXPECT_THAT(metrics_.Render(), HasSubstr("tramontane_verifier_client_dead_letters_total{verifier=\"v\"}"));
+    EXPECT_THAT(metrics_.Render(),
+                HasSubstr("tramontane_verifier_client_dead_letters_total{verifier=\"v\"}"));
     EXPECT_FALSE(verdict.score) << lie.name;
     EXPECT_FALSE(verdict.correct) << lie.name;
     EXPECT_FALSE(verdict.feedback.empty()) << lie.name;
@@ -214,7 +246,8 @@ TEST_F(VerifierPoolTest, AnExecutionTimeoutIsAVerdictWithoutScore) {
 
 TEST_F(VerifierPoolTest, AHangingVerifierIsGivenUpAtTheDeadline) {
   StartServer([this](const v1::VerifyRequest&, int, v1::VerifyResult*) {
-    for (int i = 0; i < 2000 && !over_; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    for (int i = 0; i < 2000 && !over_; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     return grpc::Status::OK;
   });
   MakePool(/*max_attempts=*/1, /*timeout_s=*/0.05);
@@ -298,7 +331,8 @@ TEST_F(VerifierPoolTest, AConstantLiarIsLeftAloneInsteadOfBurningRequests) {
     r->set_reward(std::nan(""));
     return grpc::Status::OK;
   });
-  MakePool(/*max_attempts=*/2, 5, {.failures_to_open = 4, .first_pause_ms = 200, .max_pause_ms = 10'000});
+  MakePool(/*max_attempts=*/2, 5,
+           {.failures_to_open = 4, .first_pause_ms = 200, .max_pause_ms = 10'000});
   for (int i = 0; i < 200; ++i) Verify(i);
   std::this_thread::sleep_for(std::chrono::milliseconds(1500));
   // Eight may be in flight when the circuit opens; then one trial at 0.2, 0.6 and 1.4 s.
@@ -383,7 +417,8 @@ TEST_F(VerifierPoolTest, ARequestThatBreaksTheStreamIsFoundAndTakesNobodyAlong) 
     std::this_thread::sleep_for(std::chrono::milliseconds(poison ? 1 : 5));
     return poison ? grpc::Status(grpc::StatusCode::INTERNAL, "boom") : grpc::Status::OK;
   });
-  MakePool(/*max_attempts=*/2, 5, {.failures_to_open = 8, .first_pause_ms = 10, .max_pause_ms = 20});
+  MakePool(/*max_attempts=*/2, 5,
+           {.failures_to_open = 8, .first_pause_ms = 10, .max_pause_ms = 20});
   for (int i = 0; i < 40; ++i) Verify(i);
   int failed = 0;
   for (const Verdict& verdict : WaitFor(40)) failed += verdict.status != VerdictStatus::kScored;
@@ -441,20 +476,23 @@ TEST_F(VerifierPoolTest, AGroupReplyOfTheWrongSizeIsTriedAgainForTheWholeGroup) 
 TEST_F(VerifierPoolTest, ACancelledGroupIsAnsweredAtOnceAndTheServiceIsTold) {
   StartServer([this](const v1::VerifyRequest& request, int, v1::VerifyResult*) {
     const bool slow = request.request_id().starts_with("gid/0/");
-    for (int i = 0; slow && i < 500 && !over_; ++i) {
+    for (int i = 0; slow && i < 10000 && !over_; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     return grpc::Status::OK;
   });
   MakePool();
-  ASSERT_TRUE(pool_->WaitUntilReady(10).ok());
+  ASSERT_TRUE(pool_->WaitUntilReady(30).ok());
   Verify(0, 1, "old#1");
-  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  for (int i = 0; i < 3000 && service_->calls == 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  ASSERT_EQ(service_->calls, 1);
   pool_->Cancel("old#1");
-  EXPECT_EQ(One(5).status, VerdictStatus::kInfraFailure);
+  EXPECT_EQ(One(30).status, VerdictStatus::kInfraFailure);
   Verify(1, 1, "new#1");
-  EXPECT_EQ(WaitFor(2, 5).back().status, VerdictStatus::kScored);
-  for (int i = 0; i < 100 && service_->cancels == 0; ++i) {
+  EXPECT_EQ(WaitFor(2, 30).back().status, VerdictStatus::kScored);
+  for (int i = 0; i < 3000 && service_->cancels == 0; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   EXPECT_EQ(service_->cancels, 1);
@@ -524,7 +562,8 @@ TEST_F(VerifierPoolTest, AShadowIsComparedAndItsScoresAreNeverUsed) {
 
 TEST_F(VerifierPoolTest, DestructionAnswersEverybodyOnce) {
   StartServer([this](const v1::VerifyRequest&, int, v1::VerifyResult*) {
-    for (int i = 0; i < 500 && !over_; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    for (int i = 0; i < 500 && !over_; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     return grpc::Status::OK;
   });
   MakePool();

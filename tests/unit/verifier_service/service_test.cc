@@ -288,9 +288,11 @@ TEST_F(VerifierServiceTest, ARepeatGetsTheFirstVerdictAndOtherContentDoesNot) {
 TEST_F(VerifierServiceTest, ARepeatOfARunningRequestJoinsIt) {
   StartGated({.threads = 2});
   v1::VerifyResult a, b;
-  auto first = std::async(std::launch::async, [&] { return Verify(Request("g/0", "wait: x"), &a); });
+  auto first =
+      std::async(std::launch::async, [&] { return Verify(Request("g/0", "wait: x"), &a); });
   gate_->WaitForCalls(1);
-  auto second = std::async(std::launch::async, [&] { return Verify(Request("g/0", "wait: x"), &b); });
+  auto second =
+      std::async(std::launch::async, [&] { return Verify(Request("g/0", "wait: x"), &b); });
   std::this_thread::sleep_for(std::chrono::milliseconds(100));
   gate_->Release();
   EXPECT_TRUE(first.get().ok());
@@ -312,7 +314,8 @@ TEST_F(VerifierServiceTest, RemembersABoundedNumberOfVerdicts) {
 TEST_F(VerifierServiceTest, WaitingTooLongIsOverloadAndNotATimeout) {
   StartGated({.threads = 1});
   v1::VerifyResult running, late;
-  auto first = std::async(std::launch::async, [&] { return Verify(Request("a", "wait: x"), &running); });
+  auto first =
+      std::async(std::launch::async, [&] { return Verify(Request("a", "wait: x"), &running); });
   gate_->WaitForCalls(1);
   v1::VerifyRequest request = Request("b", "y");
   request.set_queue_deadline_s(0.01);
@@ -331,21 +334,23 @@ TEST_F(VerifierServiceTest, WaitingTooLongIsOverloadAndNotATimeout) {
 TEST_F(VerifierServiceTest, TheExecutionClockLeavesWaitingOut) {
   StartGated({.threads = 1});
   v1::VerifyResult running, queued;
-  auto first = std::async(std::launch::async, [&] { return Verify(Request("a", "wait: x"), &running); });
+  auto first =
+      std::async(std::launch::async, [&] { return Verify(Request("a", "wait: x"), &running); });
   gate_->WaitForCalls(1);
   v1::VerifyRequest request = Request("b", "y");
-  request.set_exec_timeout_s(0.1);
+  request.set_exec_timeout_s(1);
   auto second = std::async(std::launch::async, [&] { return Verify(request, &queued); });
   for (int i = 0; i < 500 && desk_->waiting() < 1; ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
-  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  std::this_thread::sleep_for(
+      std::chrono::milliseconds(1100));  // longer than the execution may take
   gate_->Release();
   EXPECT_TRUE(first.get().ok());
   EXPECT_TRUE(second.get().ok());
   EXPECT_EQ(queued.status(), v1::VERIFY_STATUS_SCORED);
-  EXPECT_GE(queued.queue_seconds(), 0.2);
-  EXPECT_LT(queued.exec_seconds(), 0.1);
+  EXPECT_GE(queued.queue_seconds(), 1.1);
+  EXPECT_LT(queued.exec_seconds(), 1);
 }
 
 TEST_F(VerifierServiceTest, SlowExecutionIsATimeoutWithoutReward) {
@@ -365,13 +370,15 @@ TEST_F(VerifierServiceTest, SlowExecutionIsATimeoutWithoutReward) {
 TEST_F(VerifierServiceTest, DrainFinishesWhatIsHeldAndRefusesTheRest) {
   StartGated({.threads = 1});
   v1::VerifyResult result, refused;
-  auto call = std::async(std::launch::async, [&] { return Verify(Request("a", "wait: x"), &result); });
+  auto call =
+      std::async(std::launch::async, [&] { return Verify(Request("a", "wait: x"), &result); });
   gate_->WaitForCalls(1);
   auto drain = std::async(std::launch::async, [&] { desk_->Drain(); });
   grpc::Status status;
   for (int i = 0; i < 200 && status.ok(); ++i) {  // until the drain has begun
     auto late = std::async(std::launch::async, [&] { return Verify(Request("", "y"), &refused); });
-    if (late.wait_for(std::chrono::milliseconds(50)) == std::future_status::timeout) gate_->Release();
+    if (late.wait_for(std::chrono::milliseconds(50)) == std::future_status::timeout)
+      gate_->Release();
     status = late.get();
   }
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
@@ -387,8 +394,8 @@ TEST_F(VerifierServiceTest, CountsResultsByStatus) {
   ASSERT_TRUE(Verify(Request("a", "x"), &result).ok());
   ASSERT_TRUE(Verify(Request("b", "y"), &result).ok());
   const std::string text = metrics_.Render();
-  EXPECT_THAT(text, HasSubstr(
-                        "tramontane_verifier_results_total{status=\"scored\",verifier=\"math\"} 2"));
+  EXPECT_THAT(
+      text, HasSubstr("tramontane_verifier_results_total{status=\"scored\",verifier=\"math\"} 2"));
   EXPECT_THAT(text, HasSubstr("tramontane_verifier_in_flight{verifier=\"math\"} 0"));
 }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <thread>
 
 #include "tests/support/redis_server.h"
@@ -24,7 +25,13 @@ class PatientQueueTest : public testing::Test {
     server_->Kill();
     absl::Status status;
     std::jthread caller([&] { status = Stats(); });
-    while (waits_.Seconds().count("redis") == 0) std::this_thread::yield();
+    for (int i = 0; i < 6000 && waits_.Seconds().count("redis") == 0; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    if (waits_.Seconds().count("redis") == 0) {
+      ADD_FAILURE() << "nobody says that Redis is away";
+      give_up_ = true;
+    }
     act();
     caller.join();
     return status;
