@@ -1,6 +1,10 @@
 #include "trainer/learner_trainable.h"
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
+
+#include "common/status.h"
 
 namespace tramontane {
 
@@ -19,8 +23,16 @@ WeightManifest LearnerTrainable::Snapshot(int64_t version, std::vector<char>& pa
   return learner_.Snapshot(version, payload);
 }
 
-absl::Status LearnerTrainable::SaveCheckpoint(const CheckpointState& state) {
-  return tramontane::SaveCheckpoint(checkpoints_dir_, learner_, tokenizer_source_dir_, state, keep_last_);
+absl::StatusOr<int64_t> LearnerTrainable::SaveCheckpoint(const CheckpointState& state) {
+  RETURN_IF_ERROR(tramontane::SaveCheckpoint(checkpoints_dir_, learner_, tokenizer_source_dir_,
+                                             state, keep_last_));
+  int64_t bytes = 0;
+  std::error_code error;  // a file that cannot be looked at is left out of the count
+  const std::string folder = checkpoints_dir_ + "/step_" + std::to_string(state.step);
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder, error)) {
+    if (entry.is_regular_file(error)) bytes += static_cast<int64_t>(entry.file_size(error));
+  }
+  return bytes;
 }
 
 }  // namespace tramontane

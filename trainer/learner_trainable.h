@@ -9,13 +9,14 @@ namespace tramontane {
 
 class LearnerTrainable final : public Trainable {
  public:
-  // `learner` outlives it. `tokenizer_source_dir`: where the checkpoint's tokenizer files come from.
+  // `learner` outlives it. `tokenizer_source_dir`: where the checkpoint's tokenizer files come
+  // from.
   LearnerTrainable(Learner& learner, std::string checkpoints_dir, std::string tokenizer_source_dir,
                    int keep_last);
 
   absl::StatusOr<StepReport> Step(const std::vector<Group>& groups, int64_t step) override;
   WeightManifest Snapshot(int64_t version, std::vector<char>& payload) const override;
-  absl::Status SaveCheckpoint(const CheckpointState& state) override;
+  absl::StatusOr<int64_t> SaveCheckpoint(const CheckpointState& state) override;
 
  private:
   Learner& learner_;

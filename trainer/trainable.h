@@ -1,6 +1,6 @@
 // What the run loop needs of a learner: step, snapshot, save. LearnerTrainable
-// (trainer/learner_trainable.h) is the real one; tests use a fake, so that the loop, its journal and
-// its recovery are tested without tensors. The loop's thread alone calls it.
+// (trainer/learner_trainable.h) is the real one; tests use a fake, so that the loop, its journal
+// and its recovery are tested without tensors. The loop's thread alone calls it.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,9 @@ class Trainable {
   // step give the same weights, which is what makes replaying the journal an exact recovery.
   virtual absl::StatusOr<StepReport> Step(const std::vector<Group>& groups, int64_t step) = 0;
   virtual WeightManifest Snapshot(int64_t version, std::vector<char>& payload) const = 0;
-  // On return the checkpoint is durable. ResourceExhausted: disk full, nothing half-written.
-  virtual absl::Status SaveCheckpoint(const CheckpointState& state) = 0;
+  // On return the checkpoint is durable; its size in bytes. ResourceExhausted: disk full, nothing
+  // half-written.
+  virtual absl::StatusOr<int64_t> SaveCheckpoint(const CheckpointState& state) = 0;
 };
 
 }  // namespace tramontane

@@ -77,6 +77,9 @@ ScoringDesk::ScoringDesk(std::shared_ptr<const Grader> grader, ScoringOptions op
                                           {{"verifier", grader_->name()}})),
       in_flight_(
           metrics.MakeGauge("tramontane_verifier_in_flight", {{"verifier", grader_->name()}})),
+      waited_for_requests_(
+          metrics.MakeCounter("tramontane_verifier_wait_seconds_total",
+                              {{"verifier", grader_->name()}, {"reason", "requests"}})),
       queue_(static_cast<size_t>(options.max_waiting)) {
   for (int status = v1::VERIFY_STATUS_SCORED; status <= v1::VerifyStatus_MAX; ++status) {
     results_[status] =
@@ -150,7 +153,9 @@ void ScoringDesk::Cancel(const std::string& request_id) {
 
 void ScoringDesk::Work() {
   while (true) {
+    const auto idle_since = std::chrono::steady_clock::now();
     auto item = queue_.Pop(kIdleWait);
+    waited_for_requests_.Add(SecondsSince(idle_since));
     if (!item) {
       if (queue_.closed()) return;
       continue;

@@ -77,10 +77,11 @@ class ScoringDesk {
   const ScoringOptions options_;
   Histogram queue_seconds_, exec_seconds_;
   Gauge in_flight_;
+  Counter waited_for_requests_;
   std::map<int, Counter> results_;  // by v1::VerifyStatus; complete once constructed
 
   mutable std::mutex mutex_;
-  std::unordered_map<std::string, EntryPtr> entries_;            // by id and content
+  std::unordered_map<std::string, EntryPtr> entries_;             // by id and content
   std::unordered_map<std::string, std::string> unfinished_keys_;  // by id, the latest
   std::deque<std::string> remembered_;                            // keys of done ones, oldest first
 

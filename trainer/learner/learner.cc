@@ -79,7 +79,8 @@ AlgorithmConfig SftAlgorithm() {
 // Names and tensors in the optimiser's order (that of Module::parameters()).
 NamedParameters NamesOf(const Transformer& model) {
   NamedParameters parameters;
-  for (const auto& item : model.named_parameters()) parameters.emplace_back(item.key(), item.value());
+  for (const auto& item : model.named_parameters())
+    parameters.emplace_back(item.key(), item.value());
   return parameters;
 }
 
@@ -111,12 +112,14 @@ class Learner::Impl {
       : config_(config),
         model_(std::move(model)),
         parameters_(ParametersOf(*model_)),
-        optimiser_(parameters_, {config.trainer.adam_beta1, config.trainer.adam_beta2, config.trainer.adam_epsilon}),
+        optimiser_(parameters_, {config.trainer.adam_beta1, config.trainer.adam_beta2,
+                                 config.trainer.adam_epsilon}),
         // One ATen thread per worker: parallelism is across microbatches.
         workers_(config.trainer.threads, [] { at::set_num_threads(1); }),
         metrics_(metrics) {
     state_.entropy = EntropyControl::Start(config.algorithm.entropy);
-    if (NeedsReferenceModel(config.algorithm)) reference_ = std::make_unique<ReferenceModel>(*model_);
+    if (NeedsReferenceModel(config.algorithm))
+      reference_ = std::make_unique<ReferenceModel>(*model_);
     metrics_.SetReferenceBytes(reference_ != nullptr ? reference_->bytes() : 0);
     for (int i = 0; i < workers_.size(); ++i) gradients_.push_back(MakeFlatLike(parameters_));
   }
@@ -138,8 +141,8 @@ class Learner::Impl {
   }
 
   absl::Status StartAnew(const RunConfig& now, int64_t step);
-  absl::Status ShapeRewardsByKl(const StepRows& rows, const StepMath& math, std::vector<double>& reward,
-                                StepReport& report);
+  absl::Status ShapeRewardsByKl(const StepRows& rows, const StepMath& math,
+                                std::vector<double>& reward, StepReport& report);
   absl::Status Update(const StepRows& rows, const std::vector<uint8_t>& kept, const StepMath& math,
                       const UpdateRule& rule, PhaseTimer& timer, StepReport& report);
   absl::Status ForwardBackward(const StepRows& rows, const PackPlan& plan, const StepMath& math,
@@ -159,8 +162,8 @@ class Learner::Impl {
 
 // Every worker goes through its microbatches in order; the sums are then added in worker order, so
 // the result depends on the plan alone, not on timing.
-absl::Status Learner::Impl::ForwardBackward(const StepRows& rows, const PackPlan& plan, const StepMath& math,
-                                            MicrobatchOutput& total) {
+absl::Status Learner::Impl::ForwardBackward(const StepRows& rows, const PackPlan& plan,
+                                            const StepMath& math, MicrobatchOutput& total) {
   std::vector<MicrobatchOutput> outputs(plan.microbatches.size());
   std::vector<absl::Status> statuses(plan.workers.size());
   workers_.Run([&](int worker) {
@@ -168,8 +171,8 @@ absl::Status Learner::Impl::ForwardBackward(const StepRows& rows, const PackPlan
     statuses[w] = GuardTorch([&] { gradients_[w].flat.zero_(); });
     for (int32_t m : plan.workers[w]) {
       if (!statuses[w].ok()) return;
-      statuses[w] = ComputeMicrobatch(*model_, parameters_, rows, plan.microbatches[m], math, gradients_[w].views,
-                                      outputs[m]);
+      statuses[w] = ComputeMicrobatch(*model_, parameters_, rows, plan.microbatches[m], math,
+                                      gradients_[w].views, outputs[m]);
     }
   });
   for (const absl::Status& status : statuses) RETURN_IF_ERROR(status);
@@ -178,6 +181,7 @@ absl::Status Learner::Impl::ForwardBackward(const StepRows& rows, const PackPlan
     total.sums.Add(output.sums);
     total.gap.Add(output.gap);
     total.gap_stale_kv.Add(output.gap_stale_kv);
+    total.mismatch.Add(output.mismatch);
     total.forward_seconds += output.forward_seconds;
     total.backward_seconds += output.backward_seconds;
   }
@@ -185,15 +189,18 @@ absl::Status Learner::Impl::ForwardBackward(const StepRows& rows, const PackPlan
 }
 
 // Sums, checks, clips and applies. A non-finite loss or norm leaves weights and moments alone.
-absl::Status Learner::Impl::ApplyGradient(const UpdateRule& rule, PhaseTimer& timer, StepReport& report) {
+absl::Status Learner::Impl::ApplyGradient(const UpdateRule& rule, PhaseTimer& timer,
+                                          StepReport& report) {
   return GuardTorch([&] {
     const at::NoGradGuard no_grad;
     at::Tensor& gradient = gradients_[0].flat;
     for (size_t w = 1; w < gradients_.size(); ++w) gradient.add_(gradients_[w].flat);
-    report.grad_norm = at::linalg_vector_norm(gradient, 2, std::nullopt, false, at::kDouble).item<double>();
+    report.grad_norm =
+        at::linalg_vector_norm(gradient, 2, std::nullopt, false, at::kDouble).item<double>();
     if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
       report.skipped = report.nonfinite = true;
-      report.skip_reason = std::isfinite(report.loss) ? "gradient norm is not finite" : "loss is not finite";
+      report.skip_reason =
+          std::isfinite(report.loss) ? "gradient norm is not finite" : "loss is not finite";
       timer.Next("reduce");
       return;
     }
@@ -202,16 +209,19 @@ absl::Status Learner::Impl::ApplyGradient(const UpdateRule& rule, PhaseTimer& ti
     timer.Next("reduce");
     optimiser_.Step(gradients_[0].views, rule.learning_rate, rule.weight_decay);
     for (const at::Tensor& parameter : parameters_) {
-      TORCH_CHECK(std::isfinite(parameter.sum().item<double>()), "weights are not finite after step ", report.step);
+      TORCH_CHECK(std::isfinite(parameter.sum().item<double>()),
+                  "weights are not finite after step ", report.step);
     }
     timer.Next("optimiser");
   });
 }
 
-absl::Status Learner::Impl::Update(const StepRows& rows, const std::vector<uint8_t>& kept, const StepMath& math,
-                                   const UpdateRule& rule, PhaseTimer& timer, StepReport& report) {
+absl::Status Learner::Impl::Update(const StepRows& rows, const std::vector<uint8_t>& kept,
+                                   const StepMath& math, const UpdateRule& rule, PhaseTimer& timer,
+                                   StepReport& report) {
   std::vector<int64_t> lengths;
-  for (size_t i = 0; i < rows.rows.size(); ++i) lengths.push_back(kept[i] ? rows.rows[i].input_tokens() : 0);
+  for (size_t i = 0; i < rows.rows.size(); ++i)
+    lengths.push_back(kept[i] ? rows.rows[i].input_tokens() : 0);
   const PackPlan plan = PackSequences(lengths, config_.trainer.microbatch_tokens, workers_.size());
   report.learning_rate = rule.learning_rate;
   report.packed_tokens = plan.tokens;
@@ -222,7 +232,8 @@ absl::Status Learner::Impl::Update(const StepRows& rows, const std::vector<uint8
   timer.Next("pack");
   if (plan.microbatches.empty()) {
     report.skipped = true;
-    report.skip_reason = "no tokens to train on: every group was filtered, without a score, or empty";
+    report.skip_reason =
+        "no tokens to train on: every group was filtered, without a score, or empty";
     return absl::OkStatus();
   }
   MicrobatchOutput total;
@@ -235,10 +246,12 @@ absl::Status Learner::Impl::Update(const StepRows& rows, const std::vector<uint8
   return absl::OkStatus();
 }
 
-// What an interval of steps ends: moments, and the policy that KL is measured from. Before the step,
-// so that a run that is resumed at a checkpoint does the same.
+// What an interval of steps ends: moments, and the policy that KL is measured from. Before the
+// step, so that a run that is resumed at a checkpoint does the same.
 absl::Status Learner::Impl::StartAnew(const RunConfig& now, int64_t step) {
-  const auto due = [&](int64_t interval) { return interval > 0 && step > 1 && (step - 1) % interval == 0; };
+  const auto due = [&](int64_t interval) {
+    return interval > 0 && step > 1 && (step - 1) % interval == 0;
+  };
   return GuardTorch([&] {
     if (due(now.trainer.optimiser_reset_interval_steps)) optimiser_.Reset();
     const KlConfig& kl = now.algorithm.kl;
@@ -252,7 +265,8 @@ absl::Status Learner::Impl::StartAnew(const RunConfig& now, int64_t step) {
 // kl.where reward: r −= β·Σ_t k_t, before any statistic is taken.
 absl::Status Learner::Impl::ShapeRewardsByKl(const StepRows& rows, const StepMath& math,
                                              std::vector<double>& reward, StepReport& report) {
-  if (math.algorithm.kl.kind == "none" || math.algorithm.kl.where != "reward") return absl::OkStatus();
+  if (math.algorithm.kl.kind == "none" || math.algorithm.kl.where != "reward")
+    return absl::OkStatus();
   std::vector<int64_t> lengths;
   double tokens = 0, sum = 0;
   for (const TrainRow& row : rows.rows) {
@@ -295,14 +309,14 @@ absl::StatusOr<StepReport> Learner::Impl::Step(const std::vector<Group>& groups,
   ASSIGN_OR_RETURN(AdvantageResult advantages, ComputeAdvantages(input, algorithm));
   ReportAdvantages(collected, advantages, report);
   if (algorithm.objective.kind == "nll") KeepPositive(advantages);
-  rows.token_weight =
-      TokenWeights(input.group, input.tokens, advantages.kept, algorithm.aggregation, algorithm.conventions);
+  rows.token_weight = TokenWeights(input.group, input.tokens, advantages.kept,
+                                   algorithm.aggregation, algorithm.conventions);
   if (algorithm.auxiliary.positive_nll != 0) {
     rows.positive_weight = PositiveTokenWeights(input.reward, input.tokens, advantages.kept);
   }
   rows.advantage = std::move(advantages.advantage);
-  const UpdateRule rule = {RlLearningRate(now.trainer, config_.run.max_steps, step), now.trainer.weight_decay,
-                           now.trainer.max_grad_norm};
+  const UpdateRule rule = {RlLearningRate(now.trainer, config_.run.max_steps, step),
+                           now.trainer.weight_decay, now.trainer.max_grad_norm};
   RETURN_IF_ERROR(Update(rows, advantages.kept, math, rule, timer, report));
   ReportState(algorithm, state_, reference_ != nullptr, report);
   if (!report.skipped && algorithm.entropy.kind != "none") {
@@ -313,7 +327,8 @@ absl::StatusOr<StepReport> Learner::Impl::Step(const std::vector<Group>& groups,
   return report;
 }
 
-absl::StatusOr<StepReport> Learner::Impl::SftStep(const std::vector<SftExample>& examples, int64_t step) {
+absl::StatusOr<StepReport> Learner::Impl::SftStep(const std::vector<SftExample>& examples,
+                                                  int64_t step) {
   StepReport report;
   report.step = step;
   PhaseTimer timer(report);
@@ -325,7 +340,8 @@ absl::StatusOr<StepReport> Learner::Impl::SftStep(const std::vector<SftExample>&
   rows.advantage.assign(kept.size(), 1.0);
   rows.token_weight = TokenWeights(GroupsOf(collected.rows), SampledTokens(collected.rows), kept,
                                    algorithm.aggregation, algorithm.conventions);
-  const UpdateRule rule = {SftLearningRate(config_.sft, step), config_.sft.weight_decay, config_.sft.max_grad_norm};
+  const UpdateRule rule = {SftLearningRate(config_.sft, step), config_.sft.weight_decay,
+                           config_.sft.max_grad_norm};
   RETURN_IF_ERROR(Update(rows, kept, StepMath{algorithm, nullptr, -1}, rule, timer, report));
   timer.Finish();
   metrics_.Record(report);
@@ -366,7 +382,8 @@ absl::Status Learner::Impl::LoadState(const std::string& dir) {
   RETURN_IF_ERROR(LoadOptimiserState(dir, NamesOf(*model_), optimiser_));
   if (reference_ != nullptr) RETURN_IF_ERROR(reference_->Load(dir));
   absl::StatusOr<LearnerState> state = LoadLearnerState(dir);
-  if (absl::IsNotFound(state.status())) return absl::OkStatus();  // saved before there was such a state
+  if (absl::IsNotFound(state.status()))
+    return absl::OkStatus();  // saved before there was such a state
   if (state.ok()) state_ = *state;
   return state.status();
 }

@@ -5,13 +5,15 @@
 
 namespace tramontane {
 
-void ReportSums(const MicrobatchOutput& total, const AlgorithmConfig& algorithm, StepReport& report) {
+void ReportSums(const MicrobatchOutput& total, const AlgorithmConfig& algorithm,
+                StepReport& report) {
   const LossSums& sums = total.sums;
   const double tokens = std::max(sums.tokens, 1.0);
   std::map<std::string, double>& metrics = report.metrics;
   metrics["neg_logprob"] = sums.negative_logprob / tokens;
   if (algorithm.kl.kind != "none" && algorithm.kl.where == "loss") metrics["kl"] = sums.kl / tokens;
-  if (algorithm.objective.kind != "nll" && algorithm.objective.kind != "opmd" && algorithm.objective.ratio != "none") {
+  if (algorithm.objective.kind != "nll" && algorithm.objective.kind != "opmd" &&
+      algorithm.objective.ratio != "none") {
     metrics["ratio_mean"] = sums.ratio / tokens;
     metrics["ratio_max"] = sums.ratio_max;
     metrics["clip_low"] = sums.clipped_low / tokens;
@@ -27,15 +29,22 @@ void ReportSums(const MicrobatchOutput& total, const AlgorithmConfig& algorithm,
   metrics["backward_core_seconds"] = total.backward_seconds;
 
   report.logprob_gap_tokens = total.gap.tokens;
-  report.logprob_gap_mean = total.gap.sum / std::max<double>(static_cast<double>(total.gap.tokens), 1);
+  report.logprob_gap_mean =
+      total.gap.sum / std::max<double>(static_cast<double>(total.gap.tokens), 1);
   report.logprob_gap_max = total.gap.max;
   const double stale_tokens = static_cast<double>(total.gap_stale_kv.tokens);
   metrics["logprob_gap_stale_kv_tokens"] = stale_tokens;
   metrics["logprob_gap_stale_kv_mean"] = total.gap_stale_kv.sum / std::max(stale_tokens, 1.0);
   metrics["logprob_gap_stale_kv_max"] = total.gap_stale_kv.max;
+  if (total.mismatch.tokens() > 0) {
+    metrics["mismatch_kl"] = total.mismatch.kl();
+    metrics["importance_ess_ratio"] = total.mismatch.effective_sample_ratio();
+    metrics["importance_chi2"] = total.mismatch.chi_squared();
+  }
 }
 
-void ReportAdvantages(const CollectedRows& collected, const AdvantageResult& advantages, StepReport& report) {
+void ReportAdvantages(const CollectedRows& collected, const AdvantageResult& advantages,
+                      StepReport& report) {
   double rewards = 0, count = 0, sum = 0, absolute = 0, squares = 0;
   for (size_t i = 0; i < collected.rows.size(); ++i) {
     rewards += collected.rows[i].reward;
@@ -59,9 +68,12 @@ void ReportAdvantages(const CollectedRows& collected, const AdvantageResult& adv
   metrics["nonfinite_logprobs"] = static_cast<double>(collected.nonfinite_logprobs);
 }
 
-void ReportState(const AlgorithmConfig& applied, const LearnerState& state, bool has_reference, StepReport& report) {
-  if (applied.entropy.kind != "none") report.metrics["entropy_coefficient"] = applied.entropy.coefficient;
-  if (has_reference) report.metrics["reference_version"] = static_cast<double>(state.reference_version);
+void ReportState(const AlgorithmConfig& applied, const LearnerState& state, bool has_reference,
+                 StepReport& report) {
+  if (applied.entropy.kind != "none")
+    report.metrics["entropy_coefficient"] = applied.entropy.coefficient;
+  if (has_reference)
+    report.metrics["reference_version"] = static_cast<double>(state.reference_version);
 }
 
 LearnerMetrics::LearnerMetrics(MetricsRegistry& registry)
@@ -71,7 +83,8 @@ LearnerMetrics::LearnerMetrics(MetricsRegistry& registry)
       learning_rate_(registry.MakeGauge("tramontane_trainer_learning_rate")),
       clip_low_(registry.MakeGauge("tramontane_trainer_clip_ratio", {{"side", "low"}})),
       clip_high_(registry.MakeGauge("tramontane_trainer_clip_ratio", {{"side", "high"}})),
-      ratio_mean_(registry.MakeGauge("tramontane_trainer_importance_ratio", {{"statistic", "mean"}})),
+      ratio_mean_(
+          registry.MakeGauge("tramontane_trainer_importance_ratio", {{"statistic", "mean"}})),
       ratio_max_(registry.MakeGauge("tramontane_trainer_importance_ratio", {{"statistic", "max"}})),
       entropy_estimate_(registry.MakeGauge("tramontane_trainer_entropy")),
       kl_(registry.MakeGauge("tramontane_trainer_kl")),
@@ -81,11 +94,14 @@ LearnerMetrics::LearnerMetrics(MetricsRegistry& registry)
       gap_mean_(registry.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "mean"}})),
       gap_max_(registry.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "max"}})),
       nonfinite_steps_(registry.MakeCounter("tramontane_trainer_nonfinite_steps_total")),
-      response_tokens_(registry.MakeCounter("tramontane_trainer_tokens_total", {{"kind", "response"}})),
+      response_tokens_(
+          registry.MakeCounter("tramontane_trainer_tokens_total", {{"kind", "response"}})),
       packed_tokens_(registry.MakeCounter("tramontane_trainer_tokens_total", {{"kind", "packed"}})),
       sequences_(registry.MakeCounter("tramontane_trainer_sequences_total")) {}
 
-void LearnerMetrics::SetReferenceBytes(int64_t bytes) { reference_bytes_.Set(static_cast<double>(bytes)); }
+void LearnerMetrics::SetReferenceBytes(int64_t bytes) {
+  reference_bytes_.Set(static_cast<double>(bytes));
+}
 
 void LearnerMetrics::Set(Gauge& gauge, const StepReport& report, const std::string& name) {
   const auto found = report.metrics.find(name);
@@ -95,7 +111,8 @@ void LearnerMetrics::Set(Gauge& gauge, const StepReport& report, const std::stri
 void LearnerMetrics::Record(const StepReport& report) {
   for (const auto& [phase, seconds] : report.phase_seconds) {
     if (!phases_.contains(phase)) {
-      phases_[phase] = registry_.MakeHistogram("tramontane_trainer_step_seconds", {{"phase", phase}});
+      phases_[phase] =
+          registry_.MakeHistogram("tramontane_trainer_step_seconds", {{"phase", phase}});
     }
     phases_[phase].Observe(seconds);
   }

@@ -16,16 +16,21 @@ namespace tramontane {
 // metrics: clip_low, clip_high (shares of tokens), ratio_mean, ratio_max, anchor_kl,
 // neg_logprob (−mean log π of the sampled tokens: a sampled estimate of the entropy), entropy (only
 // if computed), kl, corrected, correction_mean, forward_core_seconds, backward_core_seconds,
-// logprob_gap_stale_kv_{mean,max,tokens}; and the gap fields.
-void ReportSums(const MicrobatchOutput& total, const AlgorithmConfig& algorithm, StepReport& report);
+// logprob_gap_stale_kv_{mean,max,tokens}; mismatch_kl, importance_ess_ratio, importance_chi2
+// (trainer/learner/mismatch.h; only when a generator sampled tokens of the batch); and the gap
+// fields.
+void ReportSums(const MicrobatchOutput& total, const AlgorithmConfig& algorithm,
+                StepReport& report);
 
 // metrics: reward_mean, advantage_{mean,std,abs_mean} over kept rows, groups, zero_variance_groups,
 // truncated_sequences, without_score, nonfinite_logprobs.
-void ReportAdvantages(const CollectedRows& collected, const AdvantageResult& advantages, StepReport& report);
+void ReportAdvantages(const CollectedRows& collected, const AdvantageResult& advantages,
+                      StepReport& report);
 
-// metrics: entropy_coefficient (as applied, only with an entropy bonus), reference_version (only with
-// a reference model).
-void ReportState(const AlgorithmConfig& applied, const LearnerState& state, bool has_reference, StepReport& report);
+// metrics: entropy_coefficient (as applied, only with an entropy bonus), reference_version (only
+// with a reference model).
+void ReportState(const AlgorithmConfig& applied, const LearnerState& state, bool has_reference,
+                 StepReport& report);
 
 class LearnerMetrics {
  public:
@@ -38,7 +43,8 @@ class LearnerMetrics {
 
   MetricsRegistry& registry_;
   std::map<std::string, Histogram> phases_;
-  Gauge loss_, grad_norm_, learning_rate_, clip_low_, clip_high_, ratio_mean_, ratio_max_, entropy_estimate_;
+  Gauge loss_, grad_norm_, learning_rate_, clip_low_, clip_high_, ratio_mean_, ratio_max_,
+      entropy_estimate_;
   Gauge kl_, entropy_coefficient_, reference_bytes_, reference_version_;
   Gauge gap_mean_, gap_max_;
   Counter nonfinite_steps_, response_tokens_, packed_tokens_, sequences_;

@@ -20,10 +20,10 @@ namespace {
 
 // T input tokens, R response tokens (rows of the LM head), S sequences.
 struct PackedTensors {
-  at::Tensor tokens_T, positions_T;   // int64
-  at::Tensor hidden_rows_R;           // int64: the position that predicts each response token
-  at::Tensor targets_R, sequence_R;   // int64
-  std::vector<int64_t> offsets;       // S + 1
+  at::Tensor tokens_T, positions_T;  // int64
+  at::Tensor hidden_rows_R;          // int64: the position that predicts each response token
+  at::Tensor targets_R, sequence_R;  // int64
+  std::vector<int64_t> offsets;      // S + 1
 };
 
 PackedTensors Pack(const StepRows& step, const std::vector<int32_t>& members) {
@@ -51,7 +51,8 @@ PackedTensors Pack(const StepRows& step, const std::vector<int32_t>& members) {
     token = std::copy(row.response.begin(), row.response.end() - 1, token);
     for (int64_t t = 0; t < row.input_tokens(); ++t) *position++ = t;
     const int64_t first = packed.offsets[s] + static_cast<int64_t>(row.prompt.size()) - 1;
-    for (size_t t = 0; t < row.response.size(); ++t) *hidden_row++ = first + static_cast<int64_t>(t);
+    for (size_t t = 0; t < row.response.size(); ++t)
+      *hidden_row++ = first + static_cast<int64_t>(t);
     target = std::copy(row.response.begin(), row.response.end(), target);
     sequence = std::fill_n(sequence, row.response.size(), static_cast<int64_t>(s));
   }
@@ -59,18 +60,20 @@ PackedTensors Pack(const StepRows& step, const std::vector<int32_t>& members) {
 }
 
 // Per-row numbers spread over the row's response tokens.
-at::Tensor Spread(const StepRows& step, const std::vector<int32_t>& members, const std::vector<double>& values,
-                  const at::Tensor& like_R) {
+at::Tensor Spread(const StepRows& step, const std::vector<int32_t>& members,
+                  const std::vector<double>& values, const at::Tensor& like_R) {
   at::Tensor spread_R = at::empty({like_R.numel()}, at::kDouble);
   double* out = spread_R.data_ptr<double>();
   for (int32_t i : members) out = std::fill_n(out, step.rows[i].response.size(), values[i]);
   return spread_R.to(like_R.scalar_type());
 }
 
-at::Tensor Behaviour(const StepRows& step, const std::vector<int32_t>& members, const at::Tensor& like_R) {
+at::Tensor Behaviour(const StepRows& step, const std::vector<int32_t>& members,
+                     const at::Tensor& like_R) {
   at::Tensor behaviour_R = at::empty({like_R.numel()}, at::kFloat);
   float* out = behaviour_R.data_ptr<float>();
-  for (int32_t i : members) out = std::copy(step.rows[i].behaviour.begin(), step.rows[i].behaviour.end(), out);
+  for (int32_t i : members)
+    out = std::copy(step.rows[i].behaviour.begin(), step.rows[i].behaviour.end(), out);
   return behaviour_R.to(like_R.scalar_type());
 }
 
@@ -81,14 +84,15 @@ at::Tensor Masked(const StepRows& step, const std::vector<int32_t>& members, int
   at::Tensor masked_R = at::zeros({responses}, at::kBool);
   bool* out = masked_R.data_ptr<bool>();
   for (int32_t i : members) {
-    for (const TokenSpan& span : step.rows[i].injected) std::fill_n(out + span.begin, span.count, true);
+    for (const TokenSpan& span : step.rows[i].injected)
+      std::fill_n(out + span.begin, span.count, true);
     out += step.rows[i].response.size();
   }
   return masked_R;
 }
 
-void MeasureGaps(const StepRows& step, const std::vector<int32_t>& members, const at::Tensor& logprob_R,
-                 int64_t version, MicrobatchOutput& output) {
+void MeasureGaps(const StepRows& step, const std::vector<int32_t>& members,
+                 const at::Tensor& logprob_R, int64_t version, MicrobatchOutput& output) {
   const at::Tensor trainer_R = logprob_R.detach().to(at::kFloat).contiguous();
   const float* trainer = trainer_R.data_ptr<float>();
   for (int32_t i : members) {
@@ -98,9 +102,12 @@ void MeasureGaps(const StepRows& step, const std::vector<int32_t>& members, cons
     for (size_t s = 0; s < row.versions.size(); ++s) {
       GapSums& gap = s == 0 ? output.gap : output.gap_stale_kv;
       for (int32_t n = 0; n < row.versions[s].count; ++n, ++t) {
-        while (injected != row.injected.end() && t >= size_t(injected->begin + injected->count)) ++injected;
+        while (injected != row.injected.end() && t >= size_t(injected->begin + injected->count))
+          ++injected;
         const bool sampled = injected == row.injected.end() || t < size_t(injected->begin);
-        if (sampled && row.versions[s].version == version) gap.Add(std::abs(double{trainer[t]} - row.behaviour[t]));
+        if (sampled) output.mismatch.Add(trainer[t], row.behaviour[t]);
+        if (sampled && row.versions[s].version == version)
+          gap.Add(std::abs(double{trainer[t]} - row.behaviour[t]));
       }
     }
     trainer += row.response.size();
@@ -120,13 +127,15 @@ double Responses(Transformer& model, const StepRows& step, const std::vector<int
   if (std::all_of(members.begin(), members.end(), same)) return first;
   std::vector<double> temperature;
   for (const TrainRow& row : step.rows) temperature.push_back(row.temperature);
-  head.hidden_RD = head.hidden_RD / Spread(step, members, temperature, head.hidden_RD.select(1, 0)).unsqueeze(1);
+  head.hidden_RD =
+      head.hidden_RD / Spread(step, members, temperature, head.hidden_RD.select(1, 0)).unsqueeze(1);
   return 1;
 }
 
 // π_ref's side of the batch.
 void AddReference(const StepRows& step, const std::vector<int32_t>& members, const StepMath& math,
-                  const PackedTensors& packed, const HeadInput& policy, double temperature, TokenBatch& batch) {
+                  const PackedTensors& packed, const HeadInput& policy, double temperature,
+                  TokenBatch& batch) {
   const KlConfig& kl = math.algorithm.kl;
   if (kl.reference == "iterate") batch.reference_T = batch.behaviour_T;
   if (kl.kind == "none" || math.reference == nullptr) return;
@@ -135,19 +144,23 @@ void AddReference(const StepRows& step, const std::vector<int32_t>& members, con
     const at::NoGradGuard no_grad;
     Responses(*math.reference, step, members, packed, reference);
     if (kl.kind != "full") {
-      batch.reference_T =
-          ChunkedLogprob(reference.hidden_RD, reference.weight_VD, packed.targets_R, temperature, false).logprob;
+      batch.reference_T = ChunkedLogprob(reference.hidden_RD, reference.weight_VD, packed.targets_R,
+                                         temperature, false)
+                              .logprob;
     }
   }
-  if (kl.kind == "full") batch.full_kl_T = VocabKl(policy, reference, temperature, KlDirection::kReverse);
+  if (kl.kind == "full")
+    batch.full_kl_T = VocabKl(policy, reference, temperature, KlDirection::kReverse);
 }
 
-TokenBatch MakeBatch(const StepRows& step, const std::vector<int32_t>& members, const StepMath& math,
-                     const PackedTensors& packed, const LogprobResult& result) {
+TokenBatch MakeBatch(const StepRows& step, const std::vector<int32_t>& members,
+                     const StepMath& math, const PackedTensors& packed,
+                     const LogprobResult& result) {
   TokenBatch batch;
   batch.logprob_T = result.logprob;
   if (math.algorithm.entropy.kind != "none") batch.entropy_T = result.entropy;
-  if (!step.rows[members[0]].behaviour.empty()) batch.behaviour_T = Behaviour(step, members, result.logprob);
+  if (!step.rows[members[0]].behaviour.empty())
+    batch.behaviour_T = Behaviour(step, members, result.logprob);
   // One update per batch: the policy before the update is the policy that this forward computes.
   if (math.algorithm.correction.anchor == "recomputed") batch.proximal_T = result.logprob.detach();
   batch.advantage_T = Spread(step, members, step.advantage, result.logprob);
@@ -178,18 +191,20 @@ void GapSums::Add(const GapSums& other) {
 }
 
 absl::Status ComputeMicrobatch(Transformer& model, const std::vector<at::Tensor>& parameters,
-                               const StepRows& step, const std::vector<int32_t>& members, const StepMath& math,
-                               const std::vector<at::Tensor>& gradients, MicrobatchOutput& output) {
+                               const StepRows& step, const std::vector<int32_t>& members,
+                               const StepMath& math, const std::vector<at::Tensor>& gradients,
+                               MicrobatchOutput& output) {
   absl::Status loss_status;
   const absl::Status tensor_status = GuardTorch([&] {
     const auto start = std::chrono::steady_clock::now();
     const PackedTensors packed = Pack(step, members);
     HeadInput head;
     const double temperature = Responses(model, step, members, packed, head);
-    const LogprobResult result = ChunkedLogprob(head.hidden_RD, head.weight_VD, packed.targets_R, temperature,
-                                                math.algorithm.entropy.kind != "none");
+    const LogprobResult result = ChunkedLogprob(head.hidden_RD, head.weight_VD, packed.targets_R,
+                                                temperature, math.algorithm.entropy.kind != "none");
     TokenBatch batch = MakeBatch(step, members, math, packed, result);
-    if (math.algorithm.kl.where == "loss") AddReference(step, members, math, packed, head, temperature, batch);
+    if (math.algorithm.kl.where == "loss")
+      AddReference(step, members, math, packed, head, temperature, batch);
     absl::StatusOr<PolicyLossOutput> loss = PolicyLoss(batch, math.algorithm);
     if (!loss.ok()) {
       loss_status = loss.status();
@@ -222,19 +237,22 @@ absl::Status SumRowKl(Transformer& model, const StepRows& step, const std::vecto
     const PackedTensors packed = Pack(step, members);
     HeadInput head;
     const double temperature = Responses(model, step, members, packed, head);
-    const LogprobResult result =
-        ChunkedLogprob(head.hidden_RD, head.weight_VD, packed.targets_R, temperature, /*want_entropy=*/false);
+    const LogprobResult result = ChunkedLogprob(head.hidden_RD, head.weight_VD, packed.targets_R,
+                                                temperature, /*want_entropy=*/false);
     TokenBatch batch;  // without advantages: they follow from what is computed here
     batch.behaviour_T = Behaviour(step, members, result.logprob);
     batch.masked_T = Masked(step, members, packed.targets_R.numel());
     batch.sequence_T = packed.sequence_R;
     batch.sequences = static_cast<int64_t>(members.size());
     AddReference(step, members, math, packed, head, temperature, batch);
-    const at::Tensor& anchor_R = a.correction.anchor == "recomputed" ? result.logprob : batch.behaviour_T;
-    at::Tensor kl_R = a.kl.kind == "full" ? batch.full_kl_T
-                                          : KlEstimate(anchor_R, batch.reference_T, a.kl.kind, a.conventions);
+    const at::Tensor& anchor_R =
+        a.correction.anchor == "recomputed" ? result.logprob : batch.behaviour_T;
+    at::Tensor kl_R = a.kl.kind == "full"
+                          ? batch.full_kl_T
+                          : KlEstimate(anchor_R, batch.reference_T, a.kl.kind, a.conventions);
     if (batch.masked_T.defined()) kl_R = kl_R.masked_fill(batch.masked_T, 0);
-    const at::Tensor kl_S = at::zeros({batch.sequences}, at::kDouble).index_add(0, batch.sequence_T, kl_R.to(at::kDouble));
+    const at::Tensor kl_S = at::zeros({batch.sequences}, at::kDouble)
+                                .index_add(0, batch.sequence_T, kl_R.to(at::kDouble));
     for (size_t s = 0; s < members.size(); ++s) kl[members[s]] += kl_S.data_ptr<double>()[s];
   });
 }

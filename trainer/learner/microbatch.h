@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "common/config.h"
+#include "trainer/learner/mismatch.h"
 #include "trainer/learner/policy_loss.h"
 #include "trainer/learner/train_rows.h"
 
@@ -25,8 +26,8 @@ struct StepRows {
 };
 
 struct StepMath {
-  AlgorithmConfig algorithm;              // entropy.coefficient as it applies in this step
-  Transformer* reference = nullptr;       // read only; where algorithm.kl compares with a copy
+  AlgorithmConfig algorithm;         // entropy.coefficient as it applies in this step
+  Transformer* reference = nullptr;  // read only; where algorithm.kl compares with a copy
   // Weight version that the parameters are at: log-probabilities stamped with it are compared.
   int64_t version = 0;
 };
@@ -45,17 +46,19 @@ struct MicrobatchOutput {
   LossSums sums;
   GapSums gap;           // rollouts sampled by `version` from first to last token
   GapSums gap_stale_kv;  // tokens of `version` that came after older ones (their KV cache was kept)
+  MismatchSums mismatch;  // all sampled tokens, whatever their version
   double forward_seconds = 0, backward_seconds = 0;
 };
 
 // Computes rows `members` of `step` and adds the gradient to `gradients` (shapes of `parameters`).
 // Thread-safe for distinct `gradients`. Tensor errors come back as Status.
 absl::Status ComputeMicrobatch(Transformer& model, const std::vector<at::Tensor>& parameters,
-                               const StepRows& step, const std::vector<int32_t>& members, const StepMath& math,
-                               const std::vector<at::Tensor>& gradients, MicrobatchOutput& output);
+                               const StepRows& step, const std::vector<int32_t>& members,
+                               const StepMath& math, const std::vector<at::Tensor>& gradients,
+                               MicrobatchOutput& output);
 
-// Adds Σ_t k(anchor, π_ref) over the sampled tokens of each member to kl[member], for kl.where reward.
-// No gradient; thread-safe for distinct members.
+// Adds Σ_t k(anchor, π_ref) over the sampled tokens of each member to kl[member], for kl.where
+// reward. No gradient; thread-safe for distinct members.
 absl::Status SumRowKl(Transformer& model, const StepRows& step, const std::vector<int32_t>& members,
                       const StepMath& math, std::vector<double>& kl);
 

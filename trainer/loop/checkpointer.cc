@@ -22,7 +22,8 @@ Checkpointer::Checkpointer(int64_t epoch, int64_t saved_step, Trainable& trainab
       writer_(writer),
       events_(events),
       seconds_(metrics.MakeHistogram("tramontane_checkpoint_seconds")),
-      time_(metrics.MakeGauge("tramontane_checkpoint_timestamp_seconds")) {}
+      time_(metrics.MakeGauge("tramontane_checkpoint_timestamp_seconds")),
+      bytes_(metrics.MakeGauge("tramontane_checkpoint_bytes")) {}
 
 absl::Status Checkpointer::Save(int64_t step) {
   const auto start = std::chrono::steady_clock::now();
@@ -34,7 +35,7 @@ absl::Status Checkpointer::Save(int64_t step) {
   ledger.elapsed_s = recorder_.elapsed_s();
   ledger.generated_tokens = recorder_.generated_tokens();
   ledger.recent_rewards = recorder_.recent_rewards();
-  RETURN_IF_ERROR(trainable_.SaveCheckpoint({step, epoch_, ToJson(ledger)}));
+  ASSIGN_OR_RETURN(const int64_t bytes, trainable_.SaveCheckpoint({step, epoch_, ToJson(ledger)}));
   saved_step_ = step;
   // The writer may outlive this object, but not the blob store.
   writer_.Do("removal of old blobs", [&blobs = blobs_, removable = journal_.CheckpointDurable()] {
@@ -44,7 +45,8 @@ absl::Status Checkpointer::Save(int64_t step) {
   const double seconds = SecondsSince(start);
   seconds_.Observe(seconds);
   time_.Set(SystemClock().NowUnixMs() / 1e3);
-  events_.Emit({{"event", "checkpoint"}, {"step", step}, {"seconds", seconds}});
+  bytes_.Set(static_cast<double>(bytes));
+  events_.Emit({{"event", "checkpoint"}, {"step", step}, {"seconds", seconds}, {"bytes", bytes}});
   return absl::OkStatus();
 }
 

@@ -39,7 +39,7 @@ class Checkpointer {
   BackgroundWriter& writer_;
   Events& events_;
   Histogram seconds_;
-  Gauge time_;
+  Gauge time_, bytes_;
 };
 
 }  // namespace tramontane

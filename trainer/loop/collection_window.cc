@@ -10,7 +10,16 @@ CollectionWindow::CollectionWindow(MetricsRegistry& metrics)
       none_(metrics.MakeCounter("tramontane_group_outcomes_total", {{"outcome", "none"}})),
       some_(metrics.MakeCounter("tramontane_group_outcomes_total", {{"outcome", "some"}})),
       all_(metrics.MakeCounter("tramontane_group_outcomes_total", {{"outcome", "all"}})),
-      output_tokens_(metrics.MakeHistogram("tramontane_output_tokens", {{"set", "collected"}})) {}
+      dispatched_tokens_(
+          metrics.MakeHistogram("tramontane_output_tokens", {{"set", "dispatched"}})),
+      collected_tokens_(metrics.MakeHistogram("tramontane_output_tokens", {{"set", "collected"}})) {
+}
+
+void CollectionWindow::AddReturned(const Group& group) {
+  for (const Rollout& rollout : group.rollouts) {
+    dispatched_tokens_.Observe(static_cast<double>(rollout.tokens.size()));
+  }
+}
 
 void CollectionWindow::AddGroup(const Group& group, const std::map<std::string, int64_t>& removed) {
   collected_.Add();
@@ -25,8 +34,9 @@ void CollectionWindow::AddGroup(const Group& group, const std::map<std::string, 
     window_.truncated += rollout.finish_reason == FinishReason::kLength ? 1 : 0;
     window_.reward_sum += rollout.verdict.score.value_or(0);
     correct += rollout.verdict.correct ? 1 : 0;
-    for (const auto& [name, value] : rollout.verdict.components) window_.component_sums[name] += value;
-    output_tokens_.Observe(static_cast<double>(tokens));
+    for (const auto& [name, value] : rollout.verdict.components)
+      window_.component_sums[name] += value;
+    collected_tokens_.Observe(static_cast<double>(tokens));
   }
   window_.correct += correct;
   if (correct == 0) {

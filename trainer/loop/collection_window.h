@@ -28,6 +28,8 @@ class CollectionWindow {
  public:
   explicit CollectionWindow(MetricsRegistry& metrics);
 
+  // A train group as it came back.
+  void AddReturned(const Group& group);
   // A finished train group, its invalid samples already removed (and counted in `removed`).
   void AddGroup(const Group& group, const std::map<std::string, int64_t>& removed);
   void AddDropped(const std::string& reason, int64_t samples);
@@ -38,7 +40,7 @@ class CollectionWindow {
  private:
   MetricsRegistry& metrics_;
   Counter collected_, none_, some_, all_;
-  Histogram output_tokens_;
+  Histogram dispatched_tokens_, collected_tokens_;
   mutable std::mutex mutex_;
   WindowTotals window_;
   int64_t total_tokens_ = 0;

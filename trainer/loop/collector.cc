@@ -19,9 +19,10 @@ constexpr std::chrono::seconds kHousekeepingInterval(1);
 
 }  // namespace
 
-Collector::Collector(Options options, std::unique_ptr<WorkQueue> queue, const BlobStore& blobs, GroupBook& book,
-                     Evaluation& evaluation, Dispatcher& dispatcher, CollectionWindow& window,
-                     RedisHealth& health, Failure& failure, MetricsRegistry& metrics)
+Collector::Collector(Options options, std::unique_ptr<WorkQueue> queue, const BlobStore& blobs,
+                     GroupBook& book, Evaluation& evaluation, Dispatcher& dispatcher,
+                     CollectionWindow& window, RedisHealth& health, Failure& failure,
+                     MetricsRegistry& metrics)
     : options_(std::move(options)),
       queue_(std::move(queue)),
       blobs_(blobs),
@@ -32,7 +33,8 @@ Collector::Collector(Options options, std::unique_ptr<WorkQueue> queue, const Bl
       health_(health),
       failure_(failure),
       metrics_(metrics),
-      staleness_(metrics.MakeHistogram("tramontane_sample_staleness_versions", {{"stage", "collected"}})),
+      staleness_(
+          metrics.MakeHistogram("tramontane_sample_staleness_versions", {{"stage", "collected"}})),
       waiting_(metrics.MakeGauge("tramontane_queue_groups", {{"state", "waiting"}})),
       leased_(metrics.MakeGauge("tramontane_queue_groups", {{"state", "leased"}})),
       completed_(metrics.MakeGauge("tramontane_queue_groups", {{"state", "completed"}})),
@@ -47,10 +49,11 @@ void Collector::Run(std::stop_token stop) {
       rebuilds_seen_ = rebuilds;
       queue_->RewindCompleted();
     }
-    absl::StatusOr<std::vector<CompletedGroup>> taken =
-        Patiently(health_, stopping_fn_, [&] { return queue_->TakeCompleted(kTakeGroups, kBlockMs); });
+    absl::StatusOr<std::vector<CompletedGroup>> taken = Patiently(
+        health_, stopping_fn_, [&] { return queue_->TakeCompleted(kTakeGroups, kBlockMs); });
     if (!taken.ok()) {
-      if (!absl::IsCancelled(taken.status())) failure_.Set(Annotate(taken.status(), "taking completed groups"));
+      if (!absl::IsCancelled(taken.status()))
+        failure_.Set(Annotate(taken.status(), "taking completed groups"));
       return;
     }
     for (const CompletedGroup& completed : *taken) Handle(completed);
@@ -69,7 +72,8 @@ void Collector::Handle(const CompletedGroup& completed) {
   if (book_.StandingOf(completed.gid) == GroupBook::Standing::kFinished) return;
 
   absl::StatusOr<std::string> bytes = blobs_.Get(completed.blob);
-  absl::StatusOr<Group> group = bytes.ok() ? DecodeGroup(*bytes) : absl::StatusOr<Group>(bytes.status());
+  absl::StatusOr<Group> group =
+      bytes.ok() ? DecodeGroup(*bytes) : absl::StatusOr<Group>(bytes.status());
   const std::optional<uint64_t> cursor = book_.CursorOf(completed.gid);
   if (!group.ok()) {
     LogWarn("group_unreadable", {{"gid", completed.gid}, {"status", group.status()}});
@@ -81,15 +85,17 @@ void Collector::Handle(const CompletedGroup& completed) {
     return;
   }
   const GroupTask& task = group->task;
-  const bool genuine = task.gid == completed.gid && task.purpose == Purpose::kTrain &&
-                       task.gid == MakeGid(options_.run_id, ToString(Purpose::kTrain), task.cursor) &&
-                       group->rollouts.size() <= static_cast<size_t>(std::max(task.samples, 0));
+  const bool genuine =
+      task.gid == completed.gid && task.purpose == Purpose::kTrain &&
+      task.gid == MakeGid(options_.run_id, ToString(Purpose::kTrain), task.cursor) &&
+      group->rollouts.size() <= static_cast<size_t>(std::max(task.samples, 0));
   if (!genuine && !cursor) {
     // An evaluation of an earlier process, or nothing of this run.
     dispatcher_.Retire(Terminal::kDropped, {completed.gid}, {completed.blob});
     return;
   }
-  if (!genuine) return GiveUp(*cursor, completed.gid, completed.blob, "not_as_issued", Terminal::kDropped);
+  if (!genuine)
+    return GiveUp(*cursor, completed.gid, completed.blob, "not_as_issued", Terminal::kDropped);
   if (!cursor && !book_.Adopt(task.cursor, task.gid)) {
     // Its end is in the journal already: never trained on twice.
     dispatcher_.Retire(Terminal::kDropped, {completed.gid});
@@ -99,6 +105,7 @@ void Collector::Handle(const CompletedGroup& completed) {
 }
 
 void Collector::HandleTraining(const CompletedGroup& completed, Group group) {
+  window_.AddReturned(group);
   const std::map<std::string, int64_t> removed = RemoveInvalidSamples(group, options_.filter);
   window_.AddGroup(group, removed);
   const int64_t version = book_.version();
@@ -117,7 +124,8 @@ void Collector::HandleTraining(const CompletedGroup& completed, Group group) {
 
 void Collector::HandleEvaluation(const CompletedGroup& completed) {
   absl::StatusOr<std::string> bytes = blobs_.Get(completed.blob);
-  absl::StatusOr<Group> group = bytes.ok() ? DecodeGroup(*bytes) : absl::StatusOr<Group>(bytes.status());
+  absl::StatusOr<Group> group =
+      bytes.ok() ? DecodeGroup(*bytes) : absl::StatusOr<Group>(bytes.status());
   std::string task_blob;
   if (group.ok()) {
     task_blob = evaluation_.Finished(completed.gid, std::move(*group));
@@ -146,7 +154,8 @@ void Collector::HandleDead(const DeadGroup& dead) {
   if (!cursor) {
     // Issued by an earlier process: its task says which prompt it was.
     absl::StatusOr<std::string> bytes = blobs_.Get(dead.blob);
-    absl::StatusOr<GroupTask> task = bytes.ok() ? DecodeTask(*bytes) : absl::StatusOr<GroupTask>(bytes.status());
+    absl::StatusOr<GroupTask> task =
+        bytes.ok() ? DecodeTask(*bytes) : absl::StatusOr<GroupTask>(bytes.status());
     if (!task.ok() || task->purpose != Purpose::kTrain || !book_.Adopt(task->cursor, dead.gid)) {
       dispatcher_.Retire(Terminal::kDead, {dead.gid});
       return;

@@ -1,10 +1,12 @@
 #include "trainer/loop/step_recorder.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <utility>
 
 #include "common/clock.h"
+#include "common/process_memory.h"
 #include "common/status.h"
 #include "trainer/ledger/group_gate.h"
 #include "trainer/ledger/rollout_log.h"
@@ -28,9 +30,16 @@ double MeanRewardOf(const std::vector<ReadyGroup>& batch) {
   return count ? sum / static_cast<double>(count) : 0;
 }
 
+// A step that was skipped, or had no token of a generator, leaves the gauge as it was.
+void SetIfThere(Gauge& gauge, const std::map<std::string, double>& metrics,
+                const std::string& name) {
+  if (const auto found = metrics.find(name); found != metrics.end()) gauge.Set(found->second);
+}
+
 }  // namespace
 
-StepRecorder::StepRecorder(Options options, Events& events, BackgroundWriter& writer, MetricsRegistry& metrics)
+StepRecorder::StepRecorder(Options options, Events& events, BackgroundWriter& writer,
+                           MetricsRegistry& metrics)
     : options_(std::move(options)),
       events_(events),
       writer_(writer),
@@ -40,11 +49,16 @@ StepRecorder::StepRecorder(Options options, Events& events, BackgroundWriter& wr
       reward_gauge_(metrics.MakeGauge("tramontane_reward_mean")),
       accuracy_gauge_(metrics.MakeGauge("tramontane_eval_accuracy")),
       probe_gap_(metrics.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "probe"}})),
+      mismatch_kl_(metrics.MakeGauge("tramontane_trainer_mismatch_kl")),
+      ess_ratio_(metrics.MakeGauge("tramontane_trainer_importance_ess_ratio")),
+      chi2_(metrics.MakeGauge("tramontane_trainer_importance_chi2")),
       trained_(metrics.MakeCounter("tramontane_groups_total", {{"event", "trained"}})),
       dropped_(metrics.MakeCounter("tramontane_groups_total", {{"event", "dropped"}})),
       busy_seconds_(metrics.MakeCounter("tramontane_trainer_busy_seconds_total")),
-      wait_seconds_(metrics.MakeCounter("tramontane_trainer_wait_seconds_total", {{"reason", "groups"}})),
-      staleness_trained_(metrics.MakeHistogram("tramontane_sample_staleness_versions", {{"stage", "trained"}})),
+      wait_seconds_(
+          metrics.MakeCounter("tramontane_trainer_wait_seconds_total", {{"reason", "groups"}})),
+      staleness_trained_(
+          metrics.MakeHistogram("tramontane_sample_staleness_versions", {{"stage", "trained"}})),
       tokens_trained_(metrics.MakeHistogram("tramontane_output_tokens", {{"set", "trained"}})),
       recent_(options_.recent_rewards.begin(), options_.recent_rewards.end()) {
   StartClock();
@@ -101,7 +115,8 @@ void StepRecorder::Record(StepFacts facts) {
   marks_.push_back({elapsed_s(), generated_tokens()});
   if (marks_.size() > kRecent + 1) marks_.pop_front();
   last_staleness_ = TakeStaleness(facts);
-  largest_gap_ = std::max({largest_gap_, facts.report.logprob_gap_max, facts.probe_gap.value_or(0)});
+  largest_gap_ =
+      std::max({largest_gap_, facts.report.logprob_gap_max, facts.probe_gap.value_or(0)});
 
   Json line = StepLine(facts, last_reward_, last_staleness_);
   last_step_at_ = std::chrono::steady_clock::now();
@@ -144,16 +159,19 @@ Json StepRecorder::StepLine(const StepFacts& facts, double reward, double stalen
       {"response_tokens", report.response_tokens},
       {"packed_tokens", report.packed_tokens},
       {"samples_collected", window.samples},
-      {"accuracy_sampled", window.samples ? static_cast<double>(window.correct) / window.samples : 0},
+      {"accuracy_sampled",
+       window.samples ? static_cast<double>(window.correct) / window.samples : 0},
       {"solved_none", window.solved_none},
       {"solved_some", window.solved_some},
       {"solved_all", window.solved_all},
       {"truncated", window.truncated},
-      {"output_tokens_mean", window.samples ? static_cast<double>(window.tokens) / window.samples : 0},
+      {"output_tokens_mean",
+       window.samples ? static_cast<double>(window.tokens) / window.samples : 0},
       {"samples_dropped", window.dropped_samples},
       {"published_version", facts.published_version},
       {"versions_published", facts.published_count},
       {"phase_seconds", report.phase_seconds},
+      {"peak_memory_bytes", ReadProcessMemory().peak_bytes},
       {"skipped", report.skipped},
   };
   if (report.skipped) line["skip_reason"] = report.skip_reason;
@@ -175,6 +193,9 @@ void StepRecorder::ExportMetrics(const StepFacts& facts, double reward) {
   busy_seconds_.Add(facts.report.seconds);
   wait_seconds_.Add(facts.wait_seconds);
   if (facts.probe_gap) probe_gap_.Set(*facts.probe_gap);
+  SetIfThere(mismatch_kl_, facts.report.metrics, "mismatch_kl");
+  SetIfThere(ess_ratio_, facts.report.metrics, "importance_ess_ratio");
+  SetIfThere(chi2_, facts.report.metrics, "importance_chi2");
   for (const auto& [name, sum] : facts.window.component_sums) {
     metrics_.MakeGauge("tramontane_reward_component_mean", {{"component", name}})
         .Set(sum / static_cast<double>(facts.window.samples));

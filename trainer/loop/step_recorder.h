@@ -1,5 +1,6 @@
 // Turns what happened in a step into the places people look at: one event for the live line, one
-// line of metrics.jsonl, the rollout files and the Prometheus metrics. The learner's thread calls it.
+// line of metrics.jsonl, the rollout files and the Prometheus metrics. The learner's thread calls
+// it.
 #pragma once
 
 #include <chrono>
@@ -26,10 +27,10 @@ struct StepFacts {
   std::vector<DroppedGroup> dropped;  // since the step before
   WindowTotals window;
   BookCounts counts;
-  int64_t version_before = 0;         // that the batch was trained from
+  int64_t version_before = 0;  // that the batch was trained from
   int64_t epoch = 0;
   int64_t published_version = -1, published_count = 0;
-  std::optional<double> probe_gap;    // WeightPublisher::ProbeGap
+  std::optional<double> probe_gap;  // WeightPublisher::ProbeGap
   double wait_seconds = 0;
   double redis_down_seconds = 0;
 };
@@ -78,6 +79,7 @@ class StepRecorder {
   BackgroundWriter& writer_;
   MetricsRegistry& metrics_;
   Gauge step_gauge_, last_step_, reward_gauge_, accuracy_gauge_, probe_gap_;
+  Gauge mismatch_kl_, ess_ratio_, chi2_;
   Counter trained_, dropped_, busy_seconds_, wait_seconds_;
   Histogram staleness_trained_, tokens_trained_;
 

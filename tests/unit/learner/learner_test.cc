@@ -14,11 +14,11 @@ namespace tramontane {
 namespace {
 
 using testing::Flat;
+using ::testing::HasSubstr;
 using testing::MeanReward;
 using testing::Sampler;
 using testing::TinyModel;
 using testing::TinyRun;
-using ::testing::HasSubstr;
 
 struct Trained {
   at::Tensor weights;
@@ -26,7 +26,8 @@ struct Trained {
 };
 
 // Steps over the same recorded groups, so that only the learner differs.
-Trained Train(const RunConfig& config, const std::vector<std::vector<Group>>& batches, at::ScalarType dtype) {
+Trained Train(const RunConfig& config, const std::vector<std::vector<Group>>& batches,
+              at::ScalarType dtype) {
   auto model = TinyModel(1, dtype);
   MetricsRegistry metrics;
   auto learner = Learner::Create(config, model, metrics).value();
@@ -56,9 +57,11 @@ TEST(LearnerTest, MicrobatchesAndThreadsLeaveTheUpdateEqual) {
       config.trainer.microbatch_tokens = microbatch_tokens;
       config.trainer.threads = threads;
       const Trained parts = Train(config, batches, at::kDouble);
-      for (size_t i = 0; i < batches.size(); ++i) EXPECT_NEAR(parts.losses[i], whole.losses[i], 1e-12);
+      for (size_t i = 0; i < batches.size(); ++i)
+        EXPECT_NEAR(parts.losses[i], whole.losses[i], 1e-12);
       const double error = (parts.weights - whole.weights).norm().item<double>();
-      EXPECT_LE(error, 1e-6 * whole.weights.norm().item<double>()) << microbatch_tokens << " " << threads;
+      EXPECT_LE(error, 1e-6 * whole.weights.norm().item<double>())
+          << microbatch_tokens << " " << threads;
     }
   }
 }
@@ -68,7 +71,8 @@ TEST(LearnerTest, TheSameBatchesGiveTheSameBits) {
   for (const int threads : {1, 2}) {
     RunConfig config = TinyRun();
     config.trainer.threads = threads;
-    const Trained first = Train(config, batches, at::kFloat), second = Train(config, batches, at::kFloat);
+    const Trained first = Train(config, batches, at::kFloat),
+                  second = Train(config, batches, at::kFloat);
     EXPECT_EQ(first.losses, second.losses);
     EXPECT_TRUE(at::equal(first.weights, second.weights));
   }
@@ -167,12 +171,16 @@ TEST(LearnerTest, EveryKindOfObjectiveLearnsTheTrivialTask) {
   };
   EXPECT_GT(run(R"({"objective": {"kind": "pg"}})"), 0.8);
   EXPECT_GT(run(R"({"objective": {"kind": "cispo", "clip_high": 4}})"), 0.8);
-  EXPECT_GT(run(R"({"objective": {"ratio": "sequence"}, "aggregation": {"mode": "seq_mean_token_mean"},
-                    "advantage": {"scale": "group_std"}})"), 0.8);
+  EXPECT_GT(
+      run(R"({"objective": {"ratio": "sequence"}, "aggregation": {"mode": "seq_mean_token_mean"},
+                    "advantage": {"scale": "group_std"}})"),
+      0.8);
   EXPECT_GT(run(R"({"advantage": {"baseline": "none", "scale": "none", "sign": "positive_only"},
-                    "objective": {"kind": "nll", "ratio": "none"}, "filter": {"zero_variance": "keep"}})"), 0.5);
+                    "objective": {"kind": "nll", "ratio": "none"}, "filter": {"zero_variance": "keep"}})"),
+            0.5);
   EXPECT_GT(run(R"({"correction": {"kind": "truncate", "cap": 2, "anchor": "recomputed"},
-                    "entropy": {"kind": "fixed", "coefficient": 1e-3}, "auxiliary": {"positive_nll": 0.05}})"), 0.8);
+                    "entropy": {"kind": "fixed", "coefficient": 1e-3}, "auxiliary": {"positive_nll": 0.05}})"),
+            0.8);
 }
 
 TEST(LearnerTest, SftLossFallsToTheEntropyOfItsTargets) {
@@ -197,7 +205,8 @@ TEST(LearnerTest, SftLossIsTheMeanOverCompletionTokens) {
   MetricsRegistry metrics;
   auto learner = Learner::Create(TinyRun(), model, metrics).value();
   const std::vector<SftExample> examples = {{{1, 2}, {3, 4, 0}}, {{5}, {6}}};
-  const std::vector<float> first = ScoreTokens(*model, {1, 2, 3, 4, 0}), second = ScoreTokens(*model, {5, 6});
+  const std::vector<float> first = ScoreTokens(*model, {1, 2, 3, 4, 0}),
+                           second = ScoreTokens(*model, {5, 6});
   const double expected = -(first[1] + first[2] + first[3] + second[0]) / 4;
   EXPECT_NEAR(learner->SftStep(examples, 1).value().loss, expected, 1e-5);
 }
@@ -252,7 +261,8 @@ TEST(LearnerTest, InfrastructureFailuresAreAsIfNeverSampled) {
   dirty[0].rollouts.push_back(failed);
   failed.verdict.status = VerdictStatus::kTimeout;
   dirty[2].rollouts.insert(dirty[2].rollouts.begin(), failed);
-  const Trained a = Train(TinyRun(), {clean}, at::kDouble), b = Train(TinyRun(), {dirty}, at::kDouble);
+  const Trained a = Train(TinyRun(), {clean}, at::kDouble),
+                b = Train(TinyRun(), {dirty}, at::kDouble);
   EXPECT_EQ(a.losses, b.losses);
   EXPECT_TRUE(at::equal(a.weights, b.weights));
 }
@@ -260,7 +270,9 @@ TEST(LearnerTest, InfrastructureFailuresAreAsIfNeverSampled) {
 TEST(LearnerTest, GapIsMeasuredOnTokensOfTheHeldVersionOnly) {
   auto model = TinyModel(1);
   MetricsRegistry metrics;
-  auto learner = Learner::Create(TinyRun(), model, metrics).value();
+  RunConfig config = TinyRun();
+  config.trainer.microbatch_tokens = 16;  // several
+  auto learner = Learner::Create(config, model, metrics).value();
   std::vector<Group> groups = Sampler(*model, 7).Groups(2, 4);
   int64_t whole = 0;
   for (Group& group : groups) {
@@ -279,6 +291,14 @@ TEST(LearnerTest, GapIsMeasuredOnTokensOfTheHeldVersionOnly) {
   EXPECT_EQ(report.logprob_gap_tokens, whole - static_cast<int64_t>(old.tokens.size()) - count);
   EXPECT_LE(report.logprob_gap_max, 1e-4);
   EXPECT_EQ(report.metrics.at("logprob_gap_stale_kv_tokens"), count - 1);
+  // Over all tokens, whatever their version: the ratio is √e for the old ones and 1 for the others.
+  ASSERT_GE(report.metrics.at("microbatches"), 2);
+  const double all = static_cast<double>(whole), off = static_cast<double>(old.tokens.size());
+  const double ratio = std::exp(0.5), squares = all - off + off * ratio * ratio;
+  EXPECT_NEAR(report.metrics.at("mismatch_kl"), off * (ratio - 1.5) / all, 1e-4);
+  EXPECT_NEAR(report.metrics.at("importance_ess_ratio"),
+              std::pow(all - off + off * ratio, 2) / (all * squares), 1e-4);
+  EXPECT_NEAR(report.metrics.at("importance_chi2"), squares / all - 1, 1e-3);
   EXPECT_THAT(metrics.Render(), HasSubstr("tramontane_trainer_logprob_gap"));
 }
 
@@ -305,7 +325,8 @@ TEST(LearnerTest, WhatNoRunCanDoIsRefusedByName) {
               HasSubstr("filter_sees_the_final_reward"));
   config = TinyRun();
   config.algorithm.advantage.baseline = "value";
-  EXPECT_EQ(Learner::Create(config, TinyModel(1), metrics).status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(Learner::Create(config, TinyModel(1), metrics).status().code(),
+            absl::StatusCode::kUnimplemented);
 }
 
 TEST(LearnerTest, TokensOutsideTheVocabularyAreAnErrorNotACrash) {

@@ -20,7 +20,8 @@ int64_t ServedVersion(const std::string& run_dir) {
   return text.ok() ? std::stoll(*text) : -1;
 }
 
-Rollout MakeRollout(int32_t index, int64_t version, double score, bool infra_failure, std::mt19937_64& rng) {
+Rollout MakeRollout(int32_t index, int64_t version, double score, bool infra_failure,
+                    std::mt19937_64& rng) {
   Rollout rollout;
   rollout.sample_index = index;
   const int length = 1 + static_cast<int>(rng() % 6);
@@ -59,21 +60,25 @@ std::optional<CheckpointState> FakeTrainable::Restore() {
   return checkpoint->state;
 }
 
-std::string FakeTrainable::Next(const std::string& weights, int64_t step, const std::vector<std::string>& gids) {
+std::string FakeTrainable::Next(const std::string& weights, int64_t step,
+                                const std::vector<std::string>& gids) {
   std::string all = weights + "\n" + std::to_string(step);
   for (const std::string& gid : gids) all += "\n" + gid;
   return Sha256Hex(all);
 }
 
 absl::StatusOr<StepReport> FakeTrainable::Step(const std::vector<Group>& groups, int64_t step) {
-  if (step != step_ + 1) return absl::InternalError("step " + std::to_string(step) + " after " + std::to_string(step_));
+  if (step != step_ + 1)
+    return absl::InternalError("step " + std::to_string(step) + " after " + std::to_string(step_));
   std::vector<std::string> gids;
   StepReport report;
   for (const Group& group : groups) {
     gids.push_back(group.task.gid);
-    if (group.rollouts.size() < 2) return absl::InternalError("a group with fewer than two samples");
+    if (group.rollouts.size() < 2)
+      return absl::InternalError("a group with fewer than two samples");
     for (const Rollout& rollout : group.rollouts) {
-      if (!rollout.verdict.score) return absl::InternalError("a sample without a score was trained on");
+      if (!rollout.verdict.score)
+        return absl::InternalError("a sample without a score was trained on");
       if (step_ - MinVersion(rollout) > max_staleness_ || MaxVersion(rollout) > step_) {
         return absl::InternalError("version " + std::to_string(MinVersion(rollout)) + " in step " +
                                    std::to_string(step));
@@ -99,10 +104,14 @@ WeightManifest FakeTrainable::Snapshot(int64_t version, std::vector<char>& paylo
   return manifest;
 }
 
-absl::Status FakeTrainable::SaveCheckpoint(const CheckpointState& state) {
-  const Json json = {
-      {"step", state.step}, {"epoch", state.trainer_epoch}, {"ledger", state.ledger}, {"weights", weights_}};
-  return WriteFileAtomic(run_dir_ + "/fake_checkpoint.json", json.dump());
+absl::StatusOr<int64_t> FakeTrainable::SaveCheckpoint(const CheckpointState& state) {
+  const Json json = {{"step", state.step},
+                     {"epoch", state.trainer_epoch},
+                     {"ledger", state.ledger},
+                     {"weights", weights_}};
+  const std::string bytes = json.dump();
+  RETURN_IF_ERROR(WriteFileAtomic(run_dir_ + "/fake_checkpoint.json", bytes));
+  return static_cast<int64_t>(bytes.size());
 }
 
 absl::Status FilePublisher::Publish(const WeightManifest& manifest, const std::vector<char>&) {
@@ -124,7 +133,8 @@ void RunFakeGenerator(const FakeGeneratorOptions& options, const std::function<b
   const BlobStore blobs = BlobStore::Open(options.run_dir + "/blobs").value();
   std::unique_ptr<WorkQueue> queue;
   while (!stop() && !queue) {
-    absl::StatusOr<std::unique_ptr<WorkQueue>> connected = WorkQueue::Connect(options.redis, options.run_id);
+    absl::StatusOr<std::unique_ptr<WorkQueue>> connected =
+        WorkQueue::Connect(options.redis, options.run_id);
     if (connected.ok()) queue = std::move(*connected);
     if (!queue) pause();
   }
@@ -152,7 +162,8 @@ void RunFakeGenerator(const FakeGeneratorOptions& options, const std::function<b
       const double score = group.task.purpose == Purpose::kEval || alike ? 1 : (i % 2);
       group.rollouts.push_back(MakeRollout(i, version, score, chance(options.infra), rng));
     }
-    if (options.work_ms > 0) std::this_thread::sleep_for(std::chrono::milliseconds(options.work_ms));
+    if (options.work_ms > 0)
+      std::this_thread::sleep_for(std::chrono::milliseconds(options.work_ms));
     if (chance(options.fail)) {
       (void)queue->Fail(**lease, "made to fail", 3);
       continue;

@@ -1,6 +1,6 @@
-// A learner, a publisher and generators without tensors, for the run loop over a real queue, journal
-// and disk. The learner's "weights" are a hash over all that it was trained on, so two histories with
-// equal weights are equal histories.
+// A learner, a publisher and generators without tensors, for the run loop over a real queue,
+// journal and disk. The learner's "weights" are a hash over all that it was trained on, so two
+// histories with equal weights are equal histories.
 #pragma once
 
 #include <atomic>
@@ -25,12 +25,13 @@ class FakeTrainable final : public Trainable {
 
   absl::StatusOr<StepReport> Step(const std::vector<Group>& groups, int64_t step) override;
   WeightManifest Snapshot(int64_t version, std::vector<char>& payload) const override;
-  absl::Status SaveCheckpoint(const CheckpointState& state) override;
+  absl::StatusOr<int64_t> SaveCheckpoint(const CheckpointState& state) override;
 
   const std::string& weights() const { return weights_; }
   int64_t steps_taken() const { return steps_taken_; }
   std::function<bool(int64_t step)> skip;  // true: report the step as not finite
-  static std::string Next(const std::string& weights, int64_t step, const std::vector<std::string>& gids);
+  static std::string Next(const std::string& weights, int64_t step,
+                          const std::vector<std::string>& gids);
 
  private:
   const std::string run_dir_;
@@ -65,8 +66,8 @@ struct FakeGeneratorOptions {
   std::string run_id = {}, run_dir = {}, worker = {};
   uint64_t seed = 0;
   int work_ms = 0;
-  // Chances in percent: the group fails, is given back, is forgotten (its lease expires), one of its
-  // verdicts is an infrastructure failure.
+  // Chances in percent: the group fails, is given back, is forgotten (its lease expires), one of
+  // its verdicts is an infrastructure failure.
   int fail = 0, release = 0, abandon = 0, infra = 0;
   int same_reward = 20;  // chance in percent that all samples are alike
 };

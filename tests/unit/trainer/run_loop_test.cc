@@ -64,7 +64,8 @@ class RunLoopTest : public testing::Test {
     std::atomic<bool> done = false;
     std::jthread watchdog([&] {
       const auto start = std::chrono::steady_clock::now();
-      while (!done && SecondsSince(start) < limit_s) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      while (!done && SecondsSince(start) < limit_s)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
       stop_ = true;
     });
     std::jthread side;
@@ -92,6 +93,12 @@ class RunLoopTest : public testing::Test {
     });
   }
 
+  // Of the last run; -1 if there is no such series.
+  double Series(const std::string& name) const {
+    const size_t at = metrics_text_.find("\n" + name + " ");
+    return at == metrics_text_.npos ? -1 : std::stod(metrics_text_.substr(at + name.size() + 2));
+  }
+
   std::vector<Json> Of(const Outcome& outcome, const std::string& kind) {
     std::vector<Json> out;
     for (const Json& event : outcome.events) {
@@ -107,7 +114,8 @@ class RunLoopTest : public testing::Test {
   // For `during`: until the step is on record, or the run is out of time.
   void AwaitStep(int64_t step) {
     const std::string wanted = "\"step\":" + std::to_string(step) + ",";
-    while (!stop_ && ReadFile(run_dir_ + "/metrics.jsonl").value_or("").find(wanted) == std::string::npos) {
+    while (!stop_ &&
+           ReadFile(run_dir_ + "/metrics.jsonl").value_or("").find(wanted) == std::string::npos) {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
   }
@@ -173,12 +181,17 @@ TEST_F(RunLoopTest, WritesMetricsAndEveryRollout) {
   std::vector<int64_t> steps;
   for (std::string line; std::getline(lines, line);) {
     const Json json = Json::parse(line);
-    if (json["event"] == "step") steps.push_back(json["step"]);
+    if (json["event"] != "step") continue;
+    steps.push_back(json["step"]);
+    EXPECT_GT(json["peak_memory_bytes"], 1 << 20);
   }
   EXPECT_THAT(steps, ElementsAre(1, 2, 3, 4));
+  EXPECT_EQ(Series("tramontane_checkpoint_bytes"),
+            std::filesystem::file_size(run_dir_ + "/fake_checkpoint.json"));
   std::istringstream rollouts(ReadFile(run_dir_ + "/rollouts/step_2/train.jsonl").value());
   int trained = 0;
-  for (std::string line; std::getline(rollouts, line);) trained += Json::parse(line)["fate"] == "trained" ? 1 : 0;
+  for (std::string line; std::getline(rollouts, line);)
+    trained += Json::parse(line)["fate"] == "trained" ? 1 : 0;
   EXPECT_EQ(trained, 16);
   EXPECT_TRUE(std::filesystem::exists(run_dir_ + "/rollouts/step_0/eval.jsonl"));
 }
@@ -228,6 +241,13 @@ TEST_F(RunLoopTest, FailuresOfGeneratorsAndVerifiersCostGroupsNotTheRun) {
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
   EXPECT_EQ(CheckedLineage().last_step, 15);
   EXPECT_THAT(metrics_text_, HasSubstr("reason=\"infra_failure\""));
+  const auto samples = [&](const std::string& set) {
+    return Series("tramontane_output_tokens_count{set=\"" + set + "\"}");
+  };
+  // Whatever came back was dispatched; those without a verdict were not collected.
+  EXPECT_GT(samples("dispatched"), samples("collected"));
+  EXPECT_GE(samples("collected"), samples("trained"));
+  EXPECT_GT(samples("trained"), 0);
 }
 
 TEST_F(RunLoopTest, AGroupThatAlwaysFailsIsGivenUpWithItsReason) {
@@ -253,7 +273,8 @@ TEST_F(RunLoopTest, WaitsOutARedisThatIsSilent) {
   EXPECT_EQ(lineage.trained_groups, 600);
   bool said_so = false;
   for (const Json& event : Of(outcome, "waiting")) {
-    said_so = said_so || event["waiting_for"].get<std::string>().find("redis, unavailable") != std::string::npos;
+    said_so = said_so || event["waiting_for"].get<std::string>().find("redis, unavailable") !=
+                             std::string::npos;
   }
   EXPECT_TRUE(said_so);
 }
@@ -331,7 +352,8 @@ TEST_F(RunLoopTest, AMissingBlobRollsTheLineageBack) {
   const std::vector<JournalRecord> records = Journal::Read(run_dir_ + "/journal.jsonl").value();
   for (const JournalRecord& record : records) {
     if (record.kind == "batch" && record.step == 9) {
-      std::filesystem::remove(run_dir_ + "/blobs/" + record.blobs[0].substr(0, 2) + "/" + record.blobs[0]);
+      std::filesystem::remove(run_dir_ + "/blobs/" + record.blobs[0].substr(0, 2) + "/" +
+                              record.blobs[0]);
     }
   }
   std::filesystem::remove(run_dir_ + "/fake_checkpoint.json");
@@ -357,7 +379,8 @@ TEST_F(RunLoopTest, AFullDiskEndsTheRunByNameAndWithRoomAgainItGoesOn) {
       (*disk)->Fill(0);
     });
     EXPECT_EQ(outcome.status.code(), absl::StatusCode::kResourceExhausted) << outcome.status;
-    EXPECT_THAT(std::string(outcome.status.message()), AllOf(HasSubstr(run_dir_), HasSubstr("disk full")));
+    EXPECT_THAT(std::string(outcome.status.message()),
+                AllOf(HasSubstr(run_dir_), HasSubstr("disk full")));
     EXPECT_TRUE(Of(outcome, "finished").empty());
   }
   for (const auto& entry : std::filesystem::recursive_directory_iterator(run_dir_)) {

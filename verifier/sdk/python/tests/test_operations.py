@@ -135,6 +135,15 @@ class OperationsTest(unittest.TestCase):
         self.assertGreater(seen["tramontane_verifier_exec_seconds_sum" + one], 0.5)
         self.assertEqual(seen["tramontane_verifier_workers" + one], 1)
         self.assertEqual(seen["tramontane_verifier_worker_restarts_total" + one], 1)
+        # The one that hung was replaced, and a request waited for that; a whole start is not nothing.
+        waited = 'tramontane_verifier_wait_seconds_total{reason="%s",verifier="naughty"}'
+        self.assertGreater(seen[waited % "start"], 0.01)
+        self.assertGreater(seen[waited % "requests"], 0)
+        self.assertGreater(values(scrape(self.server))[waited % "requests"], seen[waited % "requests"])
+        resident, peak = (seen[f'tramontane_process_memory_bytes{{kind="{kind}"}}']
+                          for kind in ("resident", "peak"))
+        self.assertGreater(resident, 1 << 20)
+        self.assertGreaterEqual(peak, resident / 2)
         self.assertEqual(seen["tramontane_verifier_in_flight" + one], 0)
         self.assertEqual(seen["tramontane_verifier_waiting" + one], 0)
 

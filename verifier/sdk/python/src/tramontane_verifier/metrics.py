@@ -18,19 +18,38 @@ class _PoolCollector:
         self._pool = pool
 
     def collect(self):
-        for family, value in (
-            (core.GaugeMetricFamily("tramontane_verifier_waiting",
-                                    "Requests that wait for a worker process of a Python verifier.",
-                                    labels=_LABELS), self._pool.waiting),
-            (core.GaugeMetricFamily("tramontane_verifier_workers",
-                                    "Worker processes of a Python verifier.", labels=_LABELS),
-             self._pool.workers),
-            (core.CounterMetricFamily("tramontane_verifier_worker_restarts",
-                                      "Worker processes replaced: killed, dead or worn.",
-                                      labels=_LABELS), self._pool.restarts),
-        ):
-            family.add_metric((self._name,), value)
-            yield family
+        gauge, counter = core.GaugeMetricFamily, core.CounterMetricFamily
+        pool = self._pool
+        yield self._family(gauge, "waiting",
+                           "Requests that wait for a worker process of a Python verifier.",
+                           {(): pool.waiting})
+        yield self._family(gauge, "workers", "Worker processes of a Python verifier.",
+                           {(): pool.alive})
+        yield self._family(counter, "worker_restarts", "Worker processes replaced: killed, dead or worn.",
+                           {(): pool.restarts})
+        yield self._family(counter, "wait_seconds", "Time that workers of a verifier waited, by reason "
+                           "(requests; start: of a worker process).",
+                           {(reason,): seconds for reason, seconds in pool.waited_s().items()},
+                           ("reason",))
+        resident, peak = _memory_bytes()
+        memory = gauge("tramontane_process_memory_bytes",
+                       "Memory of the process, by kind (resident, peak).", labels=("kind",))
+        memory.add_metric(("resident",), resident)
+        memory.add_metric(("peak",), peak)
+        yield memory
+
+    def _family(self, kind, name, text, values, labels=()):
+        family = kind(f"tramontane_verifier_{name}", text, labels=(*_LABELS, *labels))
+        for label_values, value in values.items():
+            family.add_metric((self._name, *label_values), value)
+        return family
+
+
+def _memory_bytes() -> tuple[int, int]:
+    """Resident now, and at most so far; of the service, without its workers."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        fields = dict(line.split(":", 1) for line in status)
+    return tuple(int(fields[key].split()[0]) * 1024 for key in ("VmRSS", "VmHWM"))
 
 
 class Metrics:

@@ -115,11 +115,27 @@ class Pool:
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self.kills = 0  # timeouts and crashes so far
         self.restarts = 0  # processes replaced so far, for whatever reason
+        self._idle_since: dict[int, float] = {}  # by worker that waits for a request
+        self._waited = {"requests": 0.0, "start": 0.0}
 
     @property
     def workers(self) -> int:
         """How many requests may be worked on at once."""
         return len(self._children)
+
+    @property
+    def alive(self) -> int:
+        """Worker processes that there are now."""
+        with self._lock:
+            return sum(child is not None for child in self._children)
+
+    def waited_s(self) -> dict[str, float]:
+        """Seconds that all workers together have waited so far: for requests, and for the start of a
+        process when a request was there."""
+        now = time.monotonic()
+        with self._lock:
+            idle = sum(now - since for since in self._idle_since.values())
+            return self._waited | {"requests": self._waited["requests"] + idle}
 
     @property
     def waiting(self) -> int:
@@ -245,7 +261,11 @@ class Pool:
 
     def _work(self, index: int) -> None:
         while not self._stopping:
+            with self._lock:
+                self._idle_since[index] = time.monotonic()
             job = self._next_job(index)
+            with self._lock:
+                self._waited["requests"] += time.monotonic() - self._idle_since.pop(index)
             if job is None:
                 break
             if not job.future.set_running_or_notify_cancel():
@@ -316,8 +336,10 @@ class Pool:
             self._drop(index)
             child = None
         if child is None:
+            start = time.monotonic()
             child = _Child(self._target, self._memory_mb)
             with self._lock:
+                self._waited["start"] += time.monotonic() - start
                 self.restarts += 1
                 self._children[index] = child
                 if self._stopping:

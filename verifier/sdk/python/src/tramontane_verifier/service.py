@@ -199,7 +199,7 @@ class VerifierServicer:
             "phase": "draining" if self._draining else "serving",
             "detail": {"verifier": self._spec.name, "version": self._spec.version,
                        "digest": self._digest, "in_flight": len(self._jobs),
-                       "waiting": self._pool.waiting, "finished": self._finished, "workers": self._pool.workers,
+                       "waiting": self._pool.waiting, "finished": self._finished, "workers": self._pool.alive,
                        "worker_restarts": self._pool.restarts},
         }
 
