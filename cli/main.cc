@@ -1,6 +1,5 @@
 // The `tramontane` program: one command, one function. Torch-free.
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -181,17 +180,7 @@ int Main(int argc, char** argv) {
   AddData(app, context, args, status);
   AddVerifierCommands(app, context, status);
   AddTools(app, context, status);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    context.json |= std::any_of(argv, argv + argc, [](const char* arg) { return std::string(arg) == "--json"; });
-    const std::string command = argc > 1 ? argv[1] : "";
-    const bool unknown = !command.empty() && command[0] != '-' &&
-                         app.get_subcommands([&](const CLI::App* c) { return c->get_name() == command; }).empty();
-    return Fail(context, command, absl::InvalidArgumentError(
-                                      unknown ? "there is no command '" + command + "'; see --help" : error.what()));
-  }
+  if (const auto exit = ParseArguments(app, argc, argv, std::cout, std::cerr)) return *exit;
   return status;
 }
 

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "common/files.h"
@@ -13,9 +14,11 @@ const std::vector<ToolRoute>& ToolRoutes() {
       {"score", "tramontane-generator", "score", "Log-probabilities of given tokens under a model"},
       {"generate", "tramontane-generator", "generate", "Sample completions from a model"},
       {"eval", "tramontane-generator", "eval", "Accuracy of a model on a dataset"},
-      {"serve", "tramontane-generator", "serve", "Serve a model over HTTP, as OpenAI's API, and gRPC"},
+      {"serve", "tramontane-generator", "serve",
+       "Serve a model over HTTP, as OpenAI's API, and gRPC"},
       {"bench", "tramontane-generator", "bench", "Measure: bench generate --model DIR"},
-      {"loss", "tramontane-trainer", "loss", "Loss and gradient of a batch under an algorithm block"},
+      {"loss", "tramontane-trainer", "loss",
+       "Loss and gradient of a batch under an algorithm block"},
       {"init-model", "tramontane-trainer", "init", "Write a randomly initialised checkpoint"},
       {"grade", "tramontane-verifier", "grade", "Verdicts of a built-in grader"},
   };
@@ -31,7 +34,9 @@ int ExecTool(const CommandContext& context, const ToolRoute& route,
   for (std::string& argument : argv) raw.push_back(argument.data());
   raw.push_back(nullptr);
   ::execv(program.c_str(), raw.data());
-  return Fail(context, route.command, ErrnoStatus(errno, "cannot start " + program));
+  CommandContext said = context;
+  said.json = std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
+  return Fail(said, route.command, ErrnoStatus(errno, "cannot start " + program));
 }
 
 }  // namespace tramontane

@@ -1,6 +1,7 @@
 #include "services/tool_main.h"
 
-#include <iterator>
+#include <CLI/CLI.hpp>
+#include <algorithm>
 
 namespace tramontane {
 namespace {
@@ -22,23 +23,62 @@ absl::StatusOr<OrderedJson> ReadDocument(std::istream& in) {
   return document;
 }
 
+// "bench generate" of `tramontane-generator bench generate --batch 1`.
+std::string SubcommandsOf(const CLI::App& app, int argc, const char* const* argv) {
+  std::string names;
+  const CLI::App* at = &app;
+  for (int i = 1; i < argc; ++i) {
+    const std::string name = argv[i];
+    const auto found =
+        at->get_subcommands([&](const CLI::App* command) { return command->get_name() == name; });
+    if (found.empty()) break;
+    at = found.front();
+    names += (names.empty() ? "" : " ") + name;
+  }
+  return names;
+}
+
 }  // namespace
+
+std::optional<int> ParseArguments(CLI::App& app, int argc, const char* const* argv,
+                                  std::ostream& out, std::ostream& err) {
+  try {
+    app.parse(argc, argv);
+    return std::nullopt;
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error, out, err);  // --help, --version
+    std::string where = SubcommandsOf(app, argc, argv);
+    std::string message = error.what();
+    if (where.empty() && argc > 1 && argv[1][0] != '-') {
+      where = argv[1];
+      message = "there is no command '" + where + "'; see --help";
+    }
+    const bool json = std::any_of(
+        argv, argv + argc, [](const char* argument) { return std::string(argument) == "--json"; });
+    if (json) {
+      PrintDocument(out, ErrorDocument(where, absl::InvalidArgumentError(message)));
+    } else {
+      err << "tramontane" << (where.empty() ? "" : " " + where) << ": " << message << std::endl;
+    }
+    return 1;
+  }
+}
+
+Json ErrorDocument(const std::string& where, const absl::Status& status) {
+  return {{"error",
+           {{"code", absl::StatusCodeToString(status.code())},
+            {"message", std::string(status.message())},
+            {"where", where}}}};
+}
+
+void PrintDocument(std::ostream& out, const Json& document) {
+  out << document.dump(-1, ' ', false, Json::error_handler_t::replace) << std::endl;
+}
 
 int PrintJsonResult(const std::string& where, std::ostream& out,
                     const absl::StatusOr<Json>& result) {
-  // Invalid UTF-8 (a byte-level token cut in half) is replaced rather than thrown at the caller.
-  const auto dump = [](const Json& json) {
-    return json.dump(-1, ' ', false, Json::error_handler_t::replace);
-  };
-  if (result.ok()) {
-    out << dump(*result) << std::endl;
-    return 0;
-  }
-  const Json error = {{"code", absl::StatusCodeToString(result.status().code())},
-                      {"message", std::string(result.status().message())},
-                      {"where", where}};
-  out << dump(Json{{"error", error}}) << std::endl;
-  return 1;
+  PrintDocument(out, result.ok() ? *result : ErrorDocument(where, result.status()));
+  return result.ok() ? 0 : 1;
 }
 
 int RunJsonTool(const std::string& where, std::istream& in, std::ostream& out,

@@ -1,11 +1,9 @@
 // tramontane-generator: the generator service, and the command-line tools that need a model.
 
 #include <CLI/CLI.hpp>
-
 #include <iostream>
 #include <string>
 
-#include "common/log.h"
 #include "common/log.h"
 #include "common/status.h"
 #include "generator/bench.h"
@@ -33,13 +31,15 @@ void AddServe(CLI::App& app, ServeOptions& options) {
   serve->add_option("--host", options.http_host, "Host of the HTTP endpoint");
   serve->add_option("--port", options.http_port, "Port of the HTTP endpoint; 0 picks a free one")
       ->check(CLI::Range(0, 65535));
-  serve->add_option("--threads", options.threads, "Threads of the engine")->check(CLI::Range(1, 256));
+  serve->add_option("--threads", options.threads, "Threads of the engine")
+      ->check(CLI::Range(1, 256));
   serve->add_option("--kv-blocks", options.kv_blocks, "Blocks in the KV cache")
       ->check(CLI::PositiveNumber);
   serve->add_flag("--vllm-metric-aliases", options.vllm_metric_aliases,
                   "/metrics repeats the main series under vLLM's names");
   serve->add_option("--bind", options.bind, "host:port; port 0 picks a free one");
-  serve->add_option("--advertise-host", options.advertise_host, "Host that the trainer should dial");
+  serve->add_option("--advertise-host", options.advertise_host,
+                    "Host that the trainer should dial");
   serve->add_option("--ready-file", options.ready_file, "The listening line is written here too");
   serve->add_flag("--exit-with-parent", options.exit_with_parent,
                   "Drain when the starting process dies");
@@ -76,7 +76,8 @@ CLI::App* AddTool(CLI::App& app, const std::string& name, const std::string& wha
 void AddEval(CLI::App& app, ToolOptions& options) {
   CLI::App* eval = AddTool(app, "eval", "Accuracy on a dataset", options);
   eval->add_option("--data", options.eval.data_path, "JSONL file")->required();
-  eval->add_option("--config", options.eval.config_path, "Take reward table and verifiers from here");
+  eval->add_option("--config", options.eval.config_path,
+                   "Take reward table and verifiers from here");
   eval->add_option("--samples", options.eval.samples_per_prompt, "Samples of each prompt")
       ->check(CLI::Range(1, 4096));
   eval->add_option("--max-new-tokens", options.eval.max_new_tokens, "Longest completion")
@@ -84,8 +85,9 @@ void AddEval(CLI::App& app, ToolOptions& options) {
   eval->add_option("--temperature", options.eval.temperature, "0 = greedy")
       ->check(CLI::NonNegativeNumber);
   eval->add_option("--seed", options.eval.seed, "Seed of the samples");
-  eval->add_option("--search", options.eval.search,
-                   "Search instead of sampling: a method's name or a JSON object (docs/thinking.md)");
+  eval->add_option(
+      "--search", options.eval.search,
+      "Search instead of sampling: a method's name or a JSON object (docs/thinking.md)");
   AddEngineOptions(eval, options.engine);
 }
 
@@ -149,7 +151,7 @@ int Main(int argc, char** argv) {
   AddTool(app, "template", "Render a chat template", tool);
   AddEval(app, tool);
   AddBench(app, tool);
-  CLI11_PARSE(app, argc, argv);
+  if (const auto exit = ParseArguments(app, argc, argv, std::cout, std::cerr)) return *exit;
   const std::string name = app.get_subcommands().front()->get_name();
   if (name == "serve") return ServeGenerator(serve);
   InitLogging("tramontane-generator");  // standard output is the document's

@@ -9,6 +9,7 @@
 #include "common/config.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "services/handshake.h"
 #include "services/runner.h"
 #include "services/sandbox/open_runner.h"
 #include "services/sandbox/service.h"
@@ -81,6 +82,7 @@ absl::StatusOr<Json> Describe(const std::string& path) {
 int Main(int argc, char** argv) {
   CLI::App app("Tramontane sandbox");
   app.require_subcommand(1);
+  app.set_version_flag("--version", VersionLine("tramontane-sandbox"));
   ServeFlags serve;
   serve.runner.bind = "127.0.0.1:0";
   CLI::App* serve_command = app.add_subcommand("serve", "Run programs for verifiers, over gRPC");
@@ -97,10 +99,12 @@ int Main(int argc, char** argv) {
   serve_command->add_flag("--exit-with-parent", serve.runner.exit_with_parent,
                           "Drain when the starting process dies");
   std::string describe_config;
+  bool json = true;
   CLI::App* describe = app.add_subcommand("describe", "Tier and layers on this machine, as JSON");
+  describe->add_flag("--json", json, "Always so; accepted for uniformity");
   describe->add_option("--config", describe_config, "Configuration with a `sandbox` section");
 
-  CLI11_PARSE(app, argc, argv);
+  if (const auto exit = ParseArguments(app, argc, argv, std::cout, std::cerr)) return *exit;
   if (serve_command->parsed()) return Serve(std::move(serve));
   InitLogging("sandbox");
   return PrintJsonResult("sandbox", std::cout, Describe(describe_config));

@@ -1,7 +1,6 @@
 // tramontane-trainer: the training process, and the command-line tools of the learner.
 
 #include <CLI/CLI.hpp>
-
 #include <iostream>
 #include <string>
 
@@ -74,7 +73,7 @@ int Main(int argc, char** argv) {
       ->required();
   init_command->add_option("--seed", init.seed, "Seed of the weights");
   init_command->add_flag("--json", json, "Always so; accepted for uniformity");
-  CLI11_PARSE(app, argc, argv);
+  if (const auto exit = ParseArguments(app, argc, argv, std::cout, std::cerr)) return *exit;
   const std::string name = app.get_subcommands().front()->get_name();
   if (name == "loss") return RunLoss(dtype);
   if (name == "init") return RunInit(init);

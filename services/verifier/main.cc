@@ -1,6 +1,5 @@
 // tramontane-verifier: serves a built-in grader, or judges a document of items at once.
 #include <CLI/CLI.hpp>
-
 #include <algorithm>
 #include <iostream>
 #include <memory>
@@ -24,8 +23,8 @@ namespace tramontane {
 namespace {
 
 struct ServeFlags {
-  std::string config;     // resolved configuration; empty: defaults
-  std::string name;       // key of the configuration's `verifiers`
+  std::string config;  // resolved configuration; empty: defaults
+  std::string name;    // key of the configuration's `verifiers`
   std::optional<std::string> metrics_bind;
   ScoringOptions scoring;
   RunnerOptions runner;
@@ -120,14 +119,17 @@ int Main(int argc, char** argv) {
         return "this tramontane-verifier is the C++ program with the built-in graders; " + file +
                " is served by the Python package: python3 -m tramontane_verifier serve " + file;
       });
-  serve_command->add_option("--name", serve.name, "Key of `verifiers`; without --config: math, exact")
+  serve_command
+      ->add_option("--name", serve.name, "Key of `verifiers`; without --config: math, exact")
       ->required();
   serve_command->add_option("--bind", serve.runner.bind, "host:port; port 0 picks a free one");
-  serve_command->add_option("--metrics-bind", serve.metrics_bind, "host:port of /metrics; empty: off");
+  serve_command->add_option("--metrics-bind", serve.metrics_bind,
+                            "host:port of /metrics; empty: off");
   serve_command->add_option("--threads", serve.scoring.threads, "Worker threads")
       ->check(CLI::Range(1, 256));
-  serve_command->add_option("--max-waiting", serve.scoring.max_waiting,
-                            "Requests that may wait; beyond it: overloaded")
+  serve_command
+      ->add_option("--max-waiting", serve.scoring.max_waiting,
+                   "Requests that may wait; beyond it: overloaded")
       ->check(CLI::Range(1, 1 << 20));
   serve_command->add_option("--ready-file", serve.runner.ready_file,
                             "The listening line is written here too");
@@ -142,7 +144,7 @@ int Main(int argc, char** argv) {
   grade_command->add_option("--config", grade_config, "Take the reward table from here");
   grade_command->add_flag("--json", json, "Always so; accepted for uniformity");
 
-  CLI11_PARSE(app, argc, argv);
+  if (const auto exit = ParseArguments(app, argc, argv, std::cout, std::cerr)) return *exit;
   if (serve_command->parsed()) return Serve(std::move(serve));
   return RunJsonTool("grade", std::cin, std::cout, [&](const Json& in) -> absl::StatusOr<Json> {
     const absl::StatusOr<RunConfig> config = ReadConfig(grade_config);
