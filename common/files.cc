@@ -7,28 +7,12 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <utility>
 
 #include "common/status.h"
+#include "common/unique_fd.h"
 
 namespace tramontane {
 namespace {
-
-// Closes on scope exit; `Close` reports the error that only close(2) may show.
-class Fd {
- public:
-  explicit Fd(int fd) : fd_(fd) {}
-  ~Fd() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  int get() const { return fd_; }
-  int Close() { return ::close(std::exchange(fd_, -1)); }
-
- private:
-  int fd_;
-};
 
 absl::Status WriteAll(int fd, std::string_view bytes, const std::string& path) {
   while (!bytes.empty()) {
@@ -45,8 +29,8 @@ absl::Status WriteAll(int fd, std::string_view bytes, const std::string& path) {
 // Errors name `path`, which is what the caller asked for.
 absl::Status WriteTemporary(const std::string& temporary, std::string_view bytes,
                             const std::string& path) {
-  Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (fd.get() < 0) return ErrnoStatus(errno, path);
+  UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (!fd.valid()) return ErrnoStatus(errno, path);
   RETURN_IF_ERROR(WriteAll(fd.get(), bytes, path));
   if (::fsync(fd.get()) != 0) return ErrnoStatus(errno, path);
   if (fd.Close() != 0) return ErrnoStatus(errno, path);
@@ -76,8 +60,8 @@ absl::Status ErrnoStatus(int error_number, const std::string& what) {
 }
 
 absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) {
-  Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (fd.get() < 0) return ErrnoStatus(errno, path);
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return ErrnoStatus(errno, path);
   struct stat st {};
   if (::fstat(fd.get(), &st) != 0) return ErrnoStatus(errno, path);
   if (!S_ISREG(st.st_mode)) return absl::InvalidArgumentError(path + ": not a regular file");
@@ -120,8 +104,8 @@ absl::Status MakeDirs(const std::string& path) {
 
 absl::Status CheckRoom(const std::string& dir, size_t bytes) {
   const std::string probe = dir + "/.room." + std::to_string(::getpid());
-  Fd fd(::open(probe.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
-  if (fd.get() < 0) return ErrnoStatus(errno, dir);
+  UniqueFd fd(::open(probe.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  if (!fd.valid()) return ErrnoStatus(errno, dir);
   const int error = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes));
   ::unlink(probe.c_str());
   return error == 0 ? absl::OkStatus()
@@ -130,8 +114,8 @@ absl::Status CheckRoom(const std::string& dir, size_t bytes) {
 }
 
 absl::Status FsyncDir(const std::string& path) {
-  Fd fd(::open(path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd.get() < 0) return ErrnoStatus(errno, path);
+  UniqueFd fd(::open(path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.valid()) return ErrnoStatus(errno, path);
   if (::fsync(fd.get()) != 0) return ErrnoStatus(errno, path);
   return absl::OkStatus();
 }

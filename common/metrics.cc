@@ -13,6 +13,7 @@
 #include <exception>
 #include <vector>
 
+#include "common/host_port.h"
 #include "common/metric_names.h"
 #include "common/process_memory.h"
 
@@ -109,8 +110,7 @@ absl::StatusOr<std::string> MetricsRegistry::Serve(const std::string& bind) {
   }
   exposer_->RegisterCollectable(registry_);
   const auto ports = exposer_->GetListeningPorts();
-  const std::string host = bind.substr(0, bind.rfind(':'));
-  return host + ":" + std::to_string(ports.empty() ? 0 : ports.front());
+  return HostOf(bind) + ":" + std::to_string(ports.empty() ? 0 : ports.front());
 }
 
 }  // namespace tramontane

@@ -24,12 +24,10 @@ class UniqueFd {
   int get() const { return fd_; }
   bool valid() const { return fd_ >= 0; }
   void Reset() { Close(); }
+  // What close(2) says, for it alone may know that a write failed; 0 when there is nothing to close.
+  int Close() { return fd_ >= 0 ? ::close(std::exchange(fd_, -1)) : 0; }
 
  private:
-  void Close() {
-    if (fd_ >= 0) ::close(fd_);
-    fd_ = -1;
-  }
   int fd_ = -1;
 };
 

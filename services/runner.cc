@@ -12,6 +12,7 @@
 
 #include "common/clock.h"
 #include "common/files.h"
+#include "common/host_port.h"
 #include "common/log.h"
 #include "common/status.h"
 #include "model/weights/socket_io.h"
@@ -27,8 +28,6 @@ constexpr size_t kServerMemoryBytes = size_t{1} << 30;  // of buffers; calls bey
 constexpr int kMaxConcurrentStreams = 4096;
 constexpr double kOverdueGraceS = 10;
 constexpr double kLastCallsS = 2;  // for calls still in flight after the drain callback
-
-std::string HostOf(const std::string& address) { return address.substr(0, address.rfind(':')); }
 
 void ConfigureLimits(grpc::ServerBuilder& builder, const std::string& process) {
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);

@@ -4,9 +4,9 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
-#include <random>
 #include <utility>
 
+#include "common/random_hex.h"
 #include "common/status.h"
 #include "services/generator/http/api_error.h"
 #include "services/generator/http/vllm_aliases.h"
@@ -15,14 +15,6 @@ namespace tramontane {
 namespace {
 
 constexpr char kModelsPath[] = "/v1/models";
-
-std::string ShortId() {
-  std::random_device entropy;
-  const uint64_t number = (uint64_t{entropy()} << 32) | entropy();
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(number));
-  return text;
-}
 
 }  // namespace
 
@@ -33,7 +25,7 @@ class OpenAiEndpoint::Impl {
       : vllm_aliases_(options.vllm_metric_aliases),
         context_(std::make_shared<CallContext>(std::move(model), std::move(engine), registry)),
         registry_(registry),
-        prefix_(ShortId()) {}
+        prefix_(RandomHex(16)) {}
 
   absl::Status Start(const HttpServer::Options& options) {
     ASSIGN_OR_RETURN(
