@@ -66,36 +66,59 @@ class IdRegister {
   std::unordered_map<std::string, size_t> lines_;
 };
 
-}  // namespace
+// Each row with everything but its prompt, which lies in `raw`.
+using TakeRow = std::function<absl::Status(PromptRow row, RawRow raw)>;
 
-absl::StatusOr<std::vector<PromptRow>> LoadPrompts(const std::string& path, const DataSection& data,
-                                                   const Tokenizer& tokenizer,
-                                                   const ChatTemplate* chat_template) {
-  const PromptMaker maker(tokenizer, chat_template, data.apply_chat_template);
+absl::Status ForEachRow(const std::string& path, const DataSection& data, const TakeRow& take) {
   const std::string file_name = std::filesystem::path(path).filename().string();
-  std::vector<PromptRow> rows;
   std::optional<RowShape> shape;
   IdRegister ids;
-  const auto add = [&](size_t line, const ordered_json& json) -> absl::Status {
+  bool any = false;
+  const auto read = [&](size_t line, const ordered_json& json) -> absl::Status {
     if (!shape.has_value()) {
       ASSIGN_OR_RETURN(shape, ChooseShape(data.shape, json));
     }
     ASSIGN_OR_RETURN(RawRow raw, ReadRow(*shape, json));
+    any = true;
     PromptRow row;
     row.row_id = raw.id.empty() ? file_name + ":" + std::to_string(line) : raw.id;
     RETURN_IF_ERROR(ids.Add(row.row_id, line));
     row.answer = std::move(raw.answer);
     row.verifier = raw.verifier.empty() ? data.verifier : std::move(raw.verifier);
     row.params = std::move(raw.params);
+    return take(std::move(row), std::move(raw));
+  };
+  RETURN_IF_ERROR(ForEachJsonLine(path, JsonLinesLimits(), read));
+  return any ? absl::OkStatus() : absl::InvalidArgumentError(path + ": no rows");
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<PromptRow>> LoadPrompts(const std::string& path, const DataSection& data,
+                                                   const Tokenizer& tokenizer,
+                                                   const ChatTemplate* chat_template,
+                                                   const RowCheck& check) {
+  const PromptMaker maker(tokenizer, chat_template, data.apply_chat_template);
+  std::vector<PromptRow> rows;
+  const auto add = [&](PromptRow row, RawRow raw) -> absl::Status {
     ASSIGN_OR_RETURN(PromptText prompt, maker.Make(std::move(raw)));
     row.prompt = std::move(prompt.text);
     row.prompt_tokens = std::move(prompt.tokens);
+    if (check) RETURN_IF_ERROR(check(row));
     rows.push_back(std::move(row));
     return absl::OkStatus();
   };
-  RETURN_IF_ERROR(ForEachJsonLine(path, JsonLinesLimits(), add));
-  if (rows.empty()) return absl::InvalidArgumentError(path + ": no rows");
+  RETURN_IF_ERROR(ForEachRow(path, data, add));
   return rows;
+}
+
+absl::Status CheckRows(const std::string& path, const DataSection& data, const RowCheck& check) {
+  return ForEachRow(path, data, [&](PromptRow row, RawRow) { return check(row); });
+}
+
+absl::Status CheckVerifierOf(const PromptRow& row, const RunConfig& config) {
+  if (config.verifiers.contains(row.verifier)) return absl::OkStatus();
+  return absl::InvalidArgumentError("verifier: '" + row.verifier + "' is not in `verifiers`");
 }
 
 absl::StatusOr<std::vector<SftExample>> LoadSftExamples(const std::string& path,

@@ -2,6 +2,7 @@
 // verifiers; a bad row is an error with file and line, never skipped.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,11 +15,21 @@
 
 namespace tramontane {
 
+// What else a row must fulfil. Its errors begin with the field and come back with file and line.
+using RowCheck = std::function<absl::Status(const PromptRow&)>;
+
 // Reads and tokenises a JSONL file. `chat_template` may be null: rows with messages are then
 // errors.
 absl::StatusOr<std::vector<PromptRow>> LoadPrompts(const std::string& path, const DataSection& data,
                                                    const Tokenizer& tokenizer,
-                                                   const ChatTemplate* chat_template);
+                                                   const ChatTemplate* chat_template,
+                                                   const RowCheck& check = nullptr);
+
+// The same rows without a tokenizer: `prompt` and `prompt_tokens` are empty.
+absl::Status CheckRows(const std::string& path, const DataSection& data, const RowCheck& check);
+
+// InvalidArgument when the row names a verifier that `config` does not have.
+absl::Status CheckVerifierOf(const PromptRow& row, const RunConfig& config);
 
 struct SftExample {
   std::vector<int32_t> prompt_tokens;

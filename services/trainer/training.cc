@@ -10,6 +10,7 @@
 
 #include "common/files.h"
 #include "common/hash.h"
+#include "common/host_port.h"
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/status.h"
@@ -45,9 +46,9 @@ absl::Status EnsureBaseModel(const RunConfig& config, const std::string& base_di
   const std::string temporary = base_dir + ".tmp";
   std::filesystem::remove_all(temporary, ignored);
   RETURN_IF_ERROR(MakeDirs(temporary));
-  absl::Status status = InitModel(Json(config.model.init), config.model.init_tokenizer, temporary,
-                                  config.run.seed)
-                            .status();
+  absl::Status status =
+      InitModel(Json(config.model.init), config.model.init_tokenizer, temporary, config.run.seed)
+          .status();
   if (status.ok() && std::rename(temporary.c_str(), base_dir.c_str()) != 0) {
     status = ErrnoStatus(errno, "rename to " + base_dir);
   }
@@ -80,14 +81,13 @@ class TrainerProcess {
       }
     }
     const Identity identity = MakeIdentity(config_.run.name, text_);
-    ASSIGN_OR_RETURN(publisher_,
-                     Publisher::Create({.weights = config_.weights,
-                                        .identity = identity,
-                                        .shared_memory_prefix = SharedMemoryPrefix(),
-                                        .tcp_bind = HostOf(config_.trainer.bind) + ":0",
-                                        .advertise_host = options_.advertise_host,
-                                        .host_id = HostId()},
-                                       metrics_));
+    ASSIGN_OR_RETURN(publisher_, Publisher::Create({.weights = config_.weights,
+                                                    .identity = identity,
+                                                    .shared_memory_prefix = SharedMemoryPrefix(),
+                                                    .tcp_bind = HostOf(config_.trainer.bind) + ":0",
+                                                    .advertise_host = options_.advertise_host,
+                                                    .host_id = HostId()},
+                                                   metrics_));
     service_.emplace(kProcess, identity, *publisher_);
     runner_.set_identity(identity);
     runner_.AddService(&*service_, v1::Trainer::service_full_name());
@@ -111,9 +111,9 @@ class TrainerProcess {
     LearnerTrainable trainable(*learner, CheckpointsDir(options_.run_dir), base_dir_,
                                config_.trainer.checkpoint_keep_last);
     std::unique_ptr<RunLoop> loop;
-    ASSIGN_OR_RETURN(loop, RunLoop::Create(std::move(loop_options), trainable,
-                                           std::move(train_rows_), std::move(eval_rows_),
-                                           *publisher_, metrics_));
+    ASSIGN_OR_RETURN(loop,
+                     RunLoop::Create(std::move(loop_options), trainable, std::move(train_rows_),
+                                     std::move(eval_rows_), *publisher_, metrics_));
     service_->SetLoop([&loop] { return loop->state(); });
     const absl::Status status = loop->Run(runner_.stop());
     service_->SetLoop(nullptr);
@@ -123,14 +123,8 @@ class TrainerProcess {
 
  private:
   absl::StatusOr<std::vector<PromptRow>> LoadRows(const std::string& path) const {
-    ASSIGN_OR_RETURN(std::vector<PromptRow> rows,
-                     LoadPrompts(path, config_.data, *text_.tokenizer, text_.chat_template.get()));
-    for (const PromptRow& row : rows) {
-      if (config_.verifiers.contains(row.verifier)) continue;
-      return absl::InvalidArgumentError(path + ": row '" + row.row_id + "': verifier '" + row.verifier +
-                                        "' is not in `verifiers`");
-    }
-    return rows;
+    return LoadPrompts(path, config_.data, *text_.tokenizer, text_.chat_template.get(),
+                       [this](const PromptRow& row) { return CheckVerifierOf(row, config_); });
   }
 
   // Two runs of one name in different folders must not share it.
@@ -138,10 +132,6 @@ class TrainerProcess {
     std::error_code ignored;
     const std::string where = std::filesystem::absolute(options_.run_dir, ignored).string();
     return "tramontane." + Sha256Hex(where + "\n" + config_.run.name).substr(0, 16);
-  }
-
-  static std::string HostOf(const std::string& address) {
-    return address.substr(0, address.rfind(':'));
   }
 
   absl::Status RunSft() {
@@ -160,7 +150,8 @@ class TrainerProcess {
     std::string model_dir = HasSftStage(config_) ? SftModelDir(options_.run_dir) : base_dir_;
     std::optional<LoadedCheckpoint> checkpoint;
     if (options_.resume) {
-      absl::StatusOr<LoadedCheckpoint> found = FindNewestCheckpoint(CheckpointsDir(options_.run_dir));
+      absl::StatusOr<LoadedCheckpoint> found =
+          FindNewestCheckpoint(CheckpointsDir(options_.run_dir));
       if (found.ok()) {
         checkpoint = *std::move(found);
         model_dir = checkpoint->hf_dir;

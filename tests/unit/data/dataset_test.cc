@@ -57,6 +57,22 @@ TEST_F(DatasetTest, ReadsItsOwnRows) {
   EXPECT_EQ((*rows)[1].params, Json({{"k", 1}}));
 }
 
+TEST_F(DatasetTest, WhatACheckFindsIsNamedByFileAndLine) {
+  const std::string lines =
+      "{\"prompt\": \"1+2=\", \"answer\": \"3\"}\n\n"
+      "{\"id\": \"b\", \"prompt\": \"2+2=\", \"answer\": \"4\", \"verifier\": \"exact\"}\n";
+  folder_.Write("rows.jsonl", lines);
+  const std::string path = folder_.path() + "/rows.jsonl";
+  RunConfig config;
+  config.verifiers = {{"math", {}}};
+  const RowCheck check = [&](const PromptRow& row) { return CheckVerifierOf(row, config); };
+  const std::string expected = path + ":3: verifier: 'exact' is not in `verifiers`";
+  EXPECT_EQ(LoadPrompts(path, {}, *tokenizer_, nullptr, check).status().message(), expected);
+  EXPECT_EQ(CheckRows(path, {}, check).message(), expected);
+  config.verifiers["exact"] = {};
+  EXPECT_TRUE(CheckRows(path, {}, check).ok());
+}
+
 TEST_F(DatasetTest, ReadsVerlRows) {
   const auto rows =
       Load(R"({"data_source": "gsm8k", "prompt": [{"role": "user", "content": "q"}], )"
