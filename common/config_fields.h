@@ -201,7 +201,7 @@ void Visit(V& v, TrainerSection& s) {
 
 template <class V>
 void Visit(V& v, GeneratorSection& s) {
-  v("bind", s.bind, "gRPC address; port 0 picks a free one.");
+  v("bind", s.bind, "gRPC address; port 0 picks a free one, which `count` above 1 needs.");
   v("count", s.count, "Local generator processes started by `tramontane run`.");
   v("threads", s.threads, "Compute threads of one engine.");
   v("max_running_sequences", s.max_running_sequences, "Sequences decoded in one step.");

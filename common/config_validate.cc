@@ -194,6 +194,10 @@ void CheckGenerator(const RunConfig& c, Rules& r) {
   r.OneOf("generator.weights_dtype", g.weights_dtype, {"float32", "bfloat16", "int8"});
   r.Require(g.engine == "fused" || g.weights_dtype == "float32", "generator.weights_dtype",
             "only the fused engine rounds weights: use float32, or generator.engine fused");
+  const bool any_port = g.bind.size() >= 2 && g.bind.ends_with(":0");
+  r.Require(g.count <= 1 || any_port, "generator.bind",
+            "'" + g.bind + "' is one address for " + std::to_string(g.count) +
+                " generators (generator.count): use port 0, with which each finds its own");
   r.Between("generator.http_port", g.http_port, 0, 65535 - std::max(0, g.count - 1));
   r.Between("generator.http_max_connections", g.http_max_connections, 1, 1 << 16);
   r.Between("generator.http_max_body_mib", g.http_max_body_mib, 1, 1 << 10);

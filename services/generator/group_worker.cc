@@ -13,7 +13,6 @@
 #include "common/mailbox.h"
 #include "common/record_io.h"
 #include "common/status.h"
-#include "queue/blob_store.h"
 #include "queue/work_queue.h"
 #include "services/generator/live_groups.h"
 #include "services/generator/patient_queue.h"
@@ -70,8 +69,9 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
 
   void Drain(double deadline_s) {
     if (!claim_thread_.joinable()) return;
-    const auto deadline = std::chrono::steady_clock::now() +
-                          std::chrono::duration_cast<milliseconds>(std::chrono::duration<double>(deadline_s));
+    const auto deadline =
+        std::chrono::steady_clock::now() +
+        std::chrono::duration_cast<milliseconds>(std::chrono::duration<double>(deadline_s));
     draining_ = true;
     Wake();
     claim_thread_.join();
@@ -100,12 +100,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
 
   void ClaimLoop() {
     PatientQueue queue(options_.redis, options_.run_id, draining_, waits_);
-    absl::StatusOr<BlobStore> blobs = BlobStore::Open(options_.blob_root);
-    if (!blobs.ok()) {
-      LogError("blob_store_unusable", {{"error", blobs.status()}});
-      waits_.Set("blobs", true);
-    }
-    while (!draining_ && blobs.ok()) {
+    while (!draining_) {
       waits_.Set("weights", !hooks_.ready());
       if (!hooks_.ready() || !WantsMore()) {
         Sleep(kTick);
@@ -121,7 +116,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
         Sleep(milliseconds(1000));
       }
       NoteWaits(lease.has_value());
-      if (lease.has_value()) Begin(*std::move(lease), *blobs);
+      if (lease.has_value()) Begin(*std::move(lease));
     }
   }
 
@@ -139,23 +134,23 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
     waits_.Set("verdicts", !got_work && groups > 0 && unsampled == 0);
   }
 
-  void Begin(Lease lease, const BlobStore& blobs) {
+  void Begin(Lease lease) {
     claimed_.Add();
-    absl::StatusOr<GroupTask> task = ReadTask(lease, blobs);
+    absl::StatusOr<GroupTask> task = ReadTask(lease);
     if (!task.ok()) {
       GroupTask nothing;
       LiveGroupPtr group = groups_.Open(std::move(lease), std::move(nothing));
       EndGroup(group, End::kFail, "task blob: " + task.status().ToString(),
-                 options_.max_deliveries);
+               options_.max_deliveries);
       return;
     }
     LiveGroupPtr group = groups_.Open(std::move(lease), *std::move(task));
     Submit(group);
   }
 
-  static absl::StatusOr<GroupTask> ReadTask(const Lease& lease, const BlobStore& blobs) {
+  absl::StatusOr<GroupTask> ReadTask(const Lease& lease) const {
     std::string bytes;
-    ASSIGN_OR_RETURN(bytes, blobs.Get(lease.blob));
+    ASSIGN_OR_RETURN(bytes, options_.blobs.Get(lease.blob));
     GroupTask task;
     ASSIGN_OR_RETURN(task, DecodeTask(bytes));
     if (task.samples <= 0) return absl::DataLossError("the task asks for no samples");
@@ -202,7 +197,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
       EndGroup(group, End::kRelease, "aborted");
     } else if (reason == FinishReason::kError) {
       if (EndGroup(group, End::kFail, "the engine could not finish a sample",
-                     options_.max_deliveries)) {
+                   options_.max_deliveries)) {
         hooks_.cancel(group->request_id);
       }
     } else if (groups_.SampleDone(group, std::move(rollout))) {
@@ -220,19 +215,20 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
       const LiveGroupPtr& group = item->group;
       const VerifyTicket ticket{group->task.gid, group->request_id, group->task.samples};
       hooks_.verify(group->task.row, groups_.Sample(group, item->sample_index), ticket,
-                    [self = shared_from_this(), group, index = item->sample_index](Verdict verdict) {
-                      self->Judged(group, index, std::move(verdict));
-                    });
+                    [self = shared_from_this(), group, index = item->sample_index](
+                        Verdict verdict) { self->Judged(group, index, std::move(verdict)); });
     }
   }
 
   void Judged(const LiveGroupPtr& group, int32_t sample_index, Verdict verdict) {
     switch (groups_.VerdictDone(group, sample_index, std::move(verdict))) {
-      case LiveGroups::Verdicts::kMissing: return;
+      case LiveGroups::Verdicts::kMissing:
+        return;
       case LiveGroups::Verdicts::kComplete:
         ended_.TryPush({group, End::kComplete, "", 0});
         return;
-      case LiveGroups::Verdicts::kMixed: break;
+      case LiveGroups::Verdicts::kMixed:
+        break;
     }
     LogWarn("group_rescored", {{"gid", group->task.gid}, {"times", group->rescored}});
     if (group->rescored > kMostRescores) {
@@ -246,20 +242,23 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
 
   void FinishLoop() {
     PatientQueue queue(options_.redis, options_.run_id, stopping_, waits_);
-    absl::StatusOr<BlobStore> blobs = BlobStore::Open(options_.blob_root);
-    while (blobs.ok()) {
+    while (true) {
       std::optional<EndedItem> item = ended_.Pop(kTick);
       if (!item.has_value() && ended_.closed()) return;  // what was inside has been handled
-      if (item.has_value()) Finish(*item, queue, *blobs);
+      if (item.has_value()) Finish(*item, queue);
     }
   }
 
-  void Finish(const EndedItem& item, PatientQueue& queue, const BlobStore& blobs) {
+  void Finish(const EndedItem& item, PatientQueue& queue) {
     const Lease& lease = item.group->lease;
     absl::Status status;
     switch (item.end) {
-      case End::kComplete: status = Complete(item.group, queue, blobs); break;
-      case End::kRelease: status = queue.Call([&](WorkQueue& q) { return q.Release(lease); }); break;
+      case End::kComplete:
+        status = Complete(item.group, queue);
+        break;
+      case End::kRelease:
+        status = queue.Call([&](WorkQueue& q) { return q.Release(lease); });
+        break;
       case End::kFail:
         status = queue.Call(
             [&](WorkQueue& q) { return q.Fail(lease, item.reason, item.max_deliveries); });
@@ -270,21 +269,24 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
       LogWarn("group_lost", {{"gid", lease.gid}, {"error", status}});
       return;
     }
-    (item.end == End::kComplete ? completed_ : item.end == End::kRelease ? released_ : failed_).Add();
+    (item.end == End::kComplete  ? completed_
+     : item.end == End::kRelease ? released_
+                                 : failed_)
+        .Add();
     if (item.end == End::kComplete) return;
     LogWarn(item.end == End::kFail ? "group_failed" : "group_released",
             {{"gid", lease.gid}, {"reason", item.reason}});
   }
 
   // The lease is renewed until the queue has the group; only then is the group closed.
-  absl::Status Complete(const LiveGroupPtr& group, PatientQueue& queue, const BlobStore& blobs) {
+  absl::Status Complete(const LiveGroupPtr& group, PatientQueue& queue) {
     const std::string bytes = EncodeGroup(groups_.Take(group, options_.worker));
-    absl::StatusOr<std::string> address = blobs.Put(bytes);
+    absl::StatusOr<std::string> address = options_.blobs.Put(bytes);
     while (!address.ok() && !stopping_) {  // a full disk: operators make room
       LogError("group_blob_not_written", {{"error", address.status()}});
       waits_.Set("disk", true);
       Sleep(milliseconds(1000));
-      address = blobs.Put(bytes);
+      address = options_.blobs.Put(bytes);
     }
     waits_.Set("disk", false);
     if (!address.ok()) return address.status();
@@ -300,8 +302,8 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
 
   void RenewLoop() {
     PatientQueue queue(options_.redis, options_.run_id, stopping_, waits_);
-    const auto interval = std::max(
-        milliseconds(50), milliseconds(static_cast<int64_t>(options_.lease_s * 1000 / 4)));
+    const auto interval =
+        std::max(milliseconds(50), milliseconds(static_cast<int64_t>(options_.lease_s * 1000 / 4)));
     while (!stopping_) {
       const auto next = std::chrono::steady_clock::now() + interval;
       for (const LiveGroupPtr& group : groups_.OpenGroups()) {
@@ -363,12 +365,15 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
   std::thread claim_thread_, route_thread_, finish_thread_, renew_thread_;
 };
 
-GroupWorker::GroupWorker(GroupWorkerOptions options, GroupWorkerHooks hooks, MetricsRegistry& metrics)
+GroupWorker::GroupWorker(GroupWorkerOptions options, GroupWorkerHooks hooks,
+                         MetricsRegistry& metrics)
     : impl_(std::make_shared<Impl>(std::move(options), std::move(hooks), metrics)) {}
 GroupWorker::~GroupWorker() { impl_->Drain(0); }
 void GroupWorker::Start() { impl_->Start(); }
 void GroupWorker::Drain(double deadline_s) { impl_->Drain(deadline_s); }
-std::map<std::string, double> GroupWorker::WaitingSeconds() const { return impl_->WaitingSeconds(); }
+std::map<std::string, double> GroupWorker::WaitingSeconds() const {
+  return impl_->WaitingSeconds();
+}
 int32_t GroupWorker::open_groups() const { return impl_->open_groups(); }
 
 }  // namespace tramontane

@@ -20,6 +20,7 @@
 #include "common/metrics.h"
 #include "common/rollout.h"
 #include "generator/engine.h"
+#include "queue/blob_store.h"
 #include "services/verifier/verify_ticket.h"
 
 namespace tramontane {
@@ -27,20 +28,20 @@ namespace tramontane {
 struct GroupWorkerOptions {
   RedisSection redis;
   std::string run_id;
-  std::string worker;      // "generator-0"
-  std::string blob_root;
+  std::string worker;  // "generator-0"
+  BlobStore blobs;     // of the run; payloads of tasks and finished groups
   double lease_s = 60;
-  int32_t claim_groups = 4;            // claimed ahead of need
-  int32_t samples_per_group = 8;       // expected; what a task says counts
+  int32_t claim_groups = 4;       // claimed ahead of need
+  int32_t samples_per_group = 8;  // expected; what a task says counts
   int32_t max_running_sequences = 128;
-  int32_t max_deliveries = 3;          // failed deliveries before a group is dead
+  int32_t max_deliveries = 3;  // failed deliveries before a group is dead
 };
 
 // May be called from several threads at once; must not block for long.
 struct GroupWorkerHooks {
-  std::function<absl::Status(SampleRequest)> submit;    // Engine::Submit
-  std::function<void(const std::string&)> cancel;       // Engine::Cancel
-  std::function<bool()> ready;                          // healthy, and holding weights
+  std::function<absl::Status(SampleRequest)> submit;  // Engine::Submit
+  std::function<void(const std::string&)> cancel;     // Engine::Cancel
+  std::function<bool()> ready;                        // healthy, and holding weights
   // Calls back exactly once per sample, from any thread.
   std::function<void(const PromptRow&, const Rollout&, const VerifyTicket&,
                      std::function<void(Verdict)>)>

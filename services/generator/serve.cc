@@ -9,6 +9,7 @@
 
 #include "common/clock.h"
 #include "common/config.h"
+#include "common/host_port.h"
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/status.h"
@@ -16,8 +17,8 @@
 #include "model/model_config.h"
 #include "model/model_dir.h"
 #include "services/generator/announcer.h"
-#include "services/generator/http/endpoint.h"
 #include "services/generator/group_worker.h"
+#include "services/generator/http/endpoint.h"
 #include "services/generator/service.h"
 #include "services/host_id.h"
 #include "services/run_files.h"
@@ -48,8 +49,8 @@ EngineOptions EngineOptionsOf(const GeneratorSection& section, bool member_of_ru
 GeneratorSection SectionOf(const ServeOptions& options, GeneratorSection section) {
   if (!options.model_dir.empty()) {
     section.http_port = kHttpPortAlone;
-    section.threads = std::clamp<int32_t>(
-        static_cast<int32_t>(std::thread::hardware_concurrency()), 1, kMostThreadsAlone);
+    section.threads = std::clamp<int32_t>(static_cast<int32_t>(std::thread::hardware_concurrency()),
+                                          1, kMostThreadsAlone);
   }
   if (section.http_port > 0) section.http_port += options.index;
   section.threads = options.threads.value_or(section.threads);
@@ -81,8 +82,7 @@ class GeneratorProcess {
     EngineOptions engine = EngineOptionsOf(config_.generator, member);
     ASSIGN_OR_RETURN(thinking_, LoadThinkingProfile(model_dir));
     engine.thinking = thinking_;
-    ASSIGN_OR_RETURN(engine_,
-                     Engine::Create(engine, std::move(model), text_.tokenizer, metrics_));
+    ASSIGN_OR_RETURN(engine_, Engine::Create(engine, std::move(model), text_.tokenizer, metrics_));
     service_.emplace(
         GeneratorService::Options{.process = process_,
                                   .identity = identity_,
@@ -109,7 +109,8 @@ class GeneratorProcess {
         [this] { return engine_->stats().version; },
         [this](const absl::Status& skew) { runner_.RequestStop("the trainer refused us", skew); });
     worker_->Start();
-    verifier_watch_ = std::jthread([this](std::stop_token stop) { WatchVerifiers(std::move(stop)); });
+    verifier_watch_ =
+        std::jthread([this](std::stop_token stop) { WatchVerifiers(std::move(stop)); });
   }
 
  private:
@@ -119,7 +120,8 @@ class GeneratorProcess {
     while (!stop.stop_requested()) {
       const absl::Status ready = verifiers_->WaitUntilReady(/*timeout_s=*/0.5);
       if (ready.ok()) return;
-      if (absl::IsFailedPrecondition(ready)) return runner_.RequestStop("a verifier refused us", ready);
+      if (absl::IsFailedPrecondition(ready))
+        return runner_.RequestStop("a verifier refused us", ready);
     }
   }
 
@@ -129,7 +131,7 @@ class GeneratorProcess {
     if (port == 0 && !options_.http_port.has_value()) return absl::OkStatus();
     const std::string bind = options_.bind.empty() ? section.bind : options_.bind;
     const std::string host =
-        options_.http_host.empty() ? bind.substr(0, bind.rfind(':')) : options_.http_host;
+        options_.http_host.empty() ? HostOf(bind) : options_.http_host;
     ASSIGN_OR_RETURN(const ModelConfig shape, LoadModelConfig(model_dir));
     EndpointOptions options;
     options.server.bind = host + ":" + std::to_string(port);
@@ -137,10 +139,10 @@ class GeneratorProcess {
     options.server.max_body_bytes = static_cast<size_t>(section.http_max_body_mib) << 20;
     options.server.idle_timeout_s = static_cast<int32_t>(section.http_idle_timeout_s);
     options.vllm_metric_aliases = section.vllm_metric_aliases;
-    ASSIGN_OR_RETURN(endpoint_,
-                     OpenAiEndpoint::Start(
-                         options, Served(model_dir, static_cast<int32_t>(shape.vocab_size)),
-                         HttpHooks(), metrics_));
+    ASSIGN_OR_RETURN(
+        endpoint_,
+        OpenAiEndpoint::Start(options, Served(model_dir, static_cast<int32_t>(shape.vocab_size)),
+                              HttpHooks(), metrics_));
     runner_.set_http_address(endpoint_->address());
     return absl::OkStatus();
   }
@@ -167,24 +169,28 @@ class GeneratorProcess {
               return engine_->Submit(std::move(request));
             },
             .cancel = [this](const std::string& id) { engine_->Cancel(id); },
-            .stats = [this] {
-              EngineStats stats = engine_->stats();
-              if (stats.healthy && stats.version == kNoVersion) {
-                stats.healthy = false;
-                stats.unhealthy_reason = "no weights have arrived yet";
-              }
-              return stats;
-            }};
+            .stats =
+                [this] {
+                  EngineStats stats = engine_->stats();
+                  if (stats.healthy && stats.version == kNoVersion) {
+                    stats.healthy = false;
+                    stats.unhealthy_reason = "no weights have arrived yet";
+                  }
+                  return stats;
+                }};
   }
 
   absl::Status BuildWorker() {
-    ASSIGN_OR_RETURN(verifiers_, VerifierPool::Create(config_.verifiers, {.identity = identity_, .circuit = {}},
-                                                      metrics_, clock_));
+    ASSIGN_OR_RETURN(verifiers_,
+                     VerifierPool::Create(config_.verifiers, {.identity = identity_, .circuit = {}},
+                                          metrics_, clock_));
+    // Without it no group could be read or finished: better no generator than one that idles.
+    ASSIGN_OR_RETURN(BlobStore blobs, BlobStore::Open(BlobsDir(options_.run_dir)));
     worker_ = std::make_unique<GroupWorker>(
         GroupWorkerOptions{.redis = config_.redis,
                            .run_id = config_.run.name,
                            .worker = process_,
-                           .blob_root = BlobsDir(options_.run_dir),
+                           .blobs = std::move(blobs),
                            .lease_s = config_.generator.lease_s,
                            .claim_groups = config_.generator.claim_groups,
                            .samples_per_group = config_.rollout.samples_per_group,
@@ -247,7 +253,8 @@ absl::StatusOr<RunConfig> ConfigOf(const ServeOptions& options) {
     return alone;
   }
   if (options.run_dir.empty()) return absl::InvalidArgumentError("--config needs --run-dir");
-  if (options.trainer_address.empty()) return absl::InvalidArgumentError("--config needs --trainer");
+  if (options.trainer_address.empty())
+    return absl::InvalidArgumentError("--config needs --trainer");
   ASSIGN_OR_RETURN(RunConfig config, LoadRunConfig(options.config_path));
   config.generator = SectionOf(options, config.generator);
   return config;

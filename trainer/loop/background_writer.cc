@@ -12,12 +12,12 @@ namespace tramontane {
 namespace {
 
 constexpr size_t kBacklog = 64;
-constexpr std::chrono::seconds kPatience(10), kFlushPatience(60);
+constexpr std::chrono::seconds kFlushPatience(60);
 
 }  // namespace
 
-BackgroundWriter::BackgroundWriter(Failure& failure)
-    : failure_(failure), jobs_(kBacklog), thread_([this] {
+BackgroundWriter::BackgroundWriter(Failure& failure, std::chrono::milliseconds patience)
+    : failure_(failure), patience_(patience), jobs_(kBacklog), thread_([this] {
         while (true) {
           std::optional<Job> job = jobs_.Pop(std::chrono::seconds(1));
           if (job) Run(*job);
@@ -55,8 +55,12 @@ BackgroundWriter::~BackgroundWriter() {
 
 void BackgroundWriter::Do(std::string what, std::function<absl::Status()> work) {
   Job job{std::move(what), std::move(work)};
-  if (!jobs_.Push(std::move(job), kPatience))
-    LogWarn("background_write_skipped", {{"what", job.what}});
+  const auto patience = failure_.failed() ? std::chrono::milliseconds(0) : patience_;
+  if (jobs_.Push(std::move(job), patience)) return;
+  LogWarn("background_write_skipped", {{"what", job.what}});
+  failure_.Set(absl::DeadlineExceededError(
+      job.what + ": could not be written: the disk took nothing for " +
+      std::to_string(std::chrono::duration_cast<std::chrono::seconds>(patience_).count()) + " s"));
 }
 
 }  // namespace tramontane

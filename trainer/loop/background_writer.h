@@ -1,8 +1,10 @@
 // Runs file work off the hot path, in order, on one thread. What it writes is for people: an error
-// is logged and does not end the run, but for a full disk (ResourceExhausted), which does: what
-// comes next would be lost as well. Any thread.
+// is logged and does not end the run. Two things do, for what comes next would be lost as well: a
+// full disk (ResourceExhausted), and one that takes nothing for too long (DeadlineExceeded). Any
+// thread.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <string>
 #include <thread>
@@ -15,10 +17,13 @@ namespace tramontane {
 
 class BackgroundWriter {
  public:
-  explicit BackgroundWriter(Failure& failure);  // outlives it
-  ~BackgroundWriter();                          // finishes what it was given
+  // `failure` outlives it. `patience`: for room in a full backlog.
+  explicit BackgroundWriter(Failure& failure,
+                            std::chrono::milliseconds patience = std::chrono::seconds(60));
+  ~BackgroundWriter();  // finishes what it was given
 
-  // Waits while the backlog is full: a slow disk slows the loop instead of filling the memory.
+  // Waits while the backlog is full: a slow disk slows the loop instead of filling the memory. Once
+  // a run has failed nothing is waited for.
   void Do(std::string what, std::function<absl::Status()> work);
   // Until everything given before is done; then what ended the run, if anything did.
   absl::Status Flush();
@@ -31,6 +36,7 @@ class BackgroundWriter {
   void Run(const Job& job);
 
   Failure& failure_;
+  const std::chrono::milliseconds patience_;
   Mailbox<Job> jobs_;
   std::thread thread_;
 };

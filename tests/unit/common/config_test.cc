@@ -55,6 +55,9 @@ TEST(Config, SettingsThatCannotWorkAreRefused) {
   EXPECT_THAT(ErrorOf(kMinimal, {"rollout.thinking={bugdet: 3}"}), HasSubstr("thinking.bugdet"));
   EXPECT_THAT(ErrorOf(kMinimal, {"rollout.thinking={budget: 300}"}), HasSubstr("rollout.thinking.budget"));
   EXPECT_THAT(ErrorOf(kMinimal, {"rollout.thinking={reserve: 256}"}), HasSubstr("rollout.thinking.reserve"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"generator.count=2", "generator.bind=127.0.0.1:7000"}),
+              HasSubstr("generator.bind: '127.0.0.1:7000' is one address for 2 generators"));
+  EXPECT_EQ(ErrorOf(kMinimal, {"generator.count=2", "generator.bind=0.0.0.0:0"}), "no error");
   EXPECT_THAT(ErrorOf(kMinimal, {"generator.kv_blocks=2"}), HasSubstr("cannot hold one completion"));
   EXPECT_THAT(ErrorOf(kMinimal, {"data.verifier=code"}), HasSubstr("data.verifier: 'code'"));
   EXPECT_THAT(ErrorOf(kMinimal, {"model.path="}), HasSubstr("model.path"));

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <future>
 #include <thread>
 
 #include "common/clock.h"
@@ -23,6 +24,28 @@ TEST(BackgroundWriter, AFullDiskEndsTheRunAndOtherErrorsDoNot) {
   EXPECT_TRUE(absl::IsResourceExhausted(status));
   EXPECT_EQ(status.message(), "metrics.jsonl: /run/metrics.jsonl: disk full");
   EXPECT_TRUE(failure.failed());
+}
+
+TEST(BackgroundWriter, ADiskThatTakesNothingEndsTheRunByNameRatherThanLoseALine) {
+  Failure failure;
+  BackgroundWriter writer(failure, std::chrono::milliseconds(50));
+  std::promise<void> release;
+  writer.Do("rollouts", [hung = release.get_future().share()] {
+    hung.wait();
+    return absl::OkStatus();
+  });
+  std::atomic<int> written = 0;
+  const auto line = [&] {
+    ++written;
+    return absl::OkStatus();
+  };
+  int given = 0;
+  while (!failure.failed() && given < 1000) writer.Do("metrics.jsonl", line), ++given;
+  EXPECT_TRUE(absl::IsDeadlineExceeded(failure.Get())) << failure.Get();
+  EXPECT_NE(failure.Get().message().find("metrics.jsonl"), absl::string_view::npos);
+  release.set_value();
+  EXPECT_FALSE(writer.Flush().ok());
+  EXPECT_EQ(written, given - 1);  // all but the one that the run ended with
 }
 
 TEST(BackgroundWriter, WorksInOrderAndFlushWaitsForAllOfIt) {

@@ -40,7 +40,7 @@ class RunLoopTest : public testing::Test {
   // Runs the loop to its end, at most `limit_s`. `during` runs beside it.
   Outcome Run(const RunConfig& config, FakeTrainable& trainable, bool resume = false,
               std::optional<CheckpointState> restored = {}, std::function<void()> during = {},
-              double limit_s = 60) {
+              double limit_s = 240) {
     Outcome outcome;
     std::mutex mutex;
     RunLoop::Options options;
@@ -262,7 +262,7 @@ TEST_F(RunLoopTest, WaitsOutARedisThatIsSilent) {
   StartGenerator();
   FakeTrainable trainable(run_dir_, 2, 5);
   const Outcome outcome = Run(Config(150), trainable, false, {}, [this] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    AwaitStep(5);
     server_->Pause();
     std::this_thread::sleep_for(std::chrono::seconds(4));
     server_->Resume();
@@ -283,9 +283,9 @@ TEST_F(RunLoopTest, GoesOnAfterRedisWasKilledAndAfterItLostItsData) {
   StartGenerator();
   FakeTrainable trainable(run_dir_, 2, 5);
   const Outcome outcome = Run(Config(200), trainable, false, {}, [this] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    AwaitStep(5);
     ASSERT_TRUE(server_->Restart().ok());
-    std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    AwaitStep(20);  // it has gone on
     ASSERT_TRUE(server_->RestartEmpty().ok());
   });
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
@@ -297,7 +297,7 @@ TEST_F(RunLoopTest, ANewTrainerEndsTheOldOne) {
   StartGenerator();
   FakeTrainable trainable(run_dir_, 2, 5);
   const Outcome outcome = Run(Config(100000), trainable, false, {}, [this] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    AwaitStep(3);
     ASSERT_TRUE(WorkQueue::Connect(server_->config(), "run").value()->Fence().ok());
   });
   EXPECT_EQ(outcome.status.code(), absl::StatusCode::kAborted);

@@ -122,18 +122,18 @@ class GroupWorkerTest : public testing::Test {
   void SetUp() override {
     queue_ = WorkQueue::Connect(server_->config(), "run").value();
     epoch_ = queue_->Fence().value();
-    options_ = {.redis = server_->config(),
-                .run_id = "run",
-                .worker = "generator-0",
-                .blob_root = dir_.path() + "/blobs",
-                .lease_s = 1,
-                .claim_groups = 1,
-                .samples_per_group = 2,
-                .max_running_sequences = 4};
+    options_.emplace(GroupWorkerOptions{.redis = server_->config(),
+                                        .run_id = "run",
+                                        .worker = "generator-0",
+                                        .blobs = BlobStore::Open(dir_.path() + "/blobs").value(),
+                                        .lease_s = 1,
+                                        .claim_groups = 1,
+                                        .samples_per_group = 2,
+                                        .max_running_sequences = 4});
   }
 
   void Start() {
-    worker_ = std::make_unique<GroupWorker>(options_, script_.Hooks(), metrics_);
+    worker_ = std::make_unique<GroupWorker>(*options_, script_.Hooks(), metrics_);
     worker_->Start();
   }
   void Admit(const std::string& gid, int32_t samples = 2) {
@@ -144,7 +144,7 @@ class GroupWorkerTest : public testing::Test {
     task.row.prompt_tokens = {7, 8};
     task.row.answer = "2";
     task.sampling.max_new_tokens = 9;
-    AdmitBlob(gid, BlobStore::Open(options_.blob_root).value().Put(EncodeTask(task)).value());
+    AdmitBlob(gid, options_->blobs.Put(EncodeTask(task)).value());
   }
   void AdmitBlob(const std::string& gid, const std::string& blob) {
     ASSERT_EQ(queue_->Admit(gid, blob, Purpose::kTrain, epoch_, 1000).value(),
@@ -155,7 +155,7 @@ class GroupWorkerTest : public testing::Test {
     while (SecondsSince(start) < 10) {
       const std::vector<CompletedGroup> taken = queue_->TakeCompleted(1, 100).value();
       if (taken.empty()) continue;
-      const BlobStore blobs = BlobStore::Open(options_.blob_root).value();
+      const BlobStore& blobs = options_->blobs;
       return DecodeGroup(blobs.Get(taken[0].blob).value()).value();
     }
     throw std::runtime_error("no group was completed in 10 s");
@@ -179,7 +179,7 @@ class GroupWorkerTest : public testing::Test {
   std::unique_ptr<RedisServer> server_ = RedisServer::Start().value();
   std::unique_ptr<WorkQueue> queue_;
   int64_t epoch_ = 0;
-  GroupWorkerOptions options_;
+  std::optional<GroupWorkerOptions> options_;
   MetricsRegistry metrics_;
   Script script_;
   std::unique_ptr<GroupWorker> worker_;  // ends before what it calls
@@ -316,7 +316,7 @@ TEST_F(GroupWorkerTest, ALostLeaseCancelsItsSamplesAndLateResultsAreIgnored) {
 
 TEST_F(GroupWorkerTest, WhileRedisIsAwayFinishedGroupsAreKept) {
   script_.verify_at_once = true;
-  options_.lease_s = 60;
+  options_->lease_s = 60;
   Admit("g");
   Start();
   const SampleRequest request = script_.NextRequest();
@@ -356,7 +356,7 @@ TEST_F(GroupWorkerTest, DrainingWaitsForWhatRunsAndGivesBackTheRest) {
 TEST_F(GroupWorkerTest, AFullDiskIsWaitedOutWithTheGroupInHand) {
   auto disk = SmallDisk::Mount(size_t{1} << 20);
   if (!disk.ok()) GTEST_SKIP() << disk.status();
-  options_.blob_root = (*disk)->path() + "/blobs";
+  options_->blobs = BlobStore::Open((*disk)->path() + "/blobs").value();
   script_.verify_at_once = true;
   Admit("g");
   Start();
