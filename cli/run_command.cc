@@ -11,6 +11,7 @@
 #include "cli/run_dir.h"
 #include "cli/run_session.h"
 #include "cli/summary.h"
+#include "cli/validate.h"
 #include "common/algorithm_rules.h"
 #include "common/config.h"
 #include "common/files.h"
@@ -49,19 +50,15 @@ ProgressPrinter::Mode PrintMode(const CommandContext& context) {
 
 // summary.json, curves.svg and the closing table. What cannot be summed up or drawn is
 // said, not fatal.
-absl::Status CloseRun(const CommandContext& context, const RunConfig& config, const RunDir& dir,
-              const RunSession& session) {
+absl::Status CloseRun(const CommandContext& context, const RunDir& dir, const RunSession& session) {
   auto summary = Summarise(dir.path());
   if (!summary.ok()) {
     LogWarn("no_summary", {{"error", summary.status()}});
     return absl::OkStatus();
   }
   (*summary)["restarts"] = session.restarts();
-  const Json& elapsed = (*summary)["elapsed_s"];
-  if (session.generator_busy_seconds() && elapsed.is_number() && elapsed > 0 && config.generator.count > 0) {
-    (*summary)["generator_busy_share"] =
-        *session.generator_busy_seconds() / (elapsed.get<double>() * config.generator.count);
-  }
+  if (const auto share = session.generator_busy_share())
+    (*summary)["generator_busy_share"] = *share;
   const auto picture = PlotRun(dir.path(), PictureFormat::kSvg);
   (*summary)["picture"] = picture.ok() ? Json(*picture) : Json();
   if (!picture.ok()) LogWarn("no_picture", {{"error", picture.status()}});
@@ -80,7 +77,8 @@ absl::Status CloseRun(const CommandContext& context, const RunConfig& config, co
 int RunCommand(const CommandContext& context, const RunArguments& arguments) {
   const std::string where = arguments.sft_only ? "sft" : "run";
   if (arguments.resume && arguments.clean) {
-    return Fail(context, where, absl::InvalidArgumentError("--resume and --clean exclude each other"));
+    return Fail(context, where,
+                absl::InvalidArgumentError("--resume and --clean exclude each other"));
   }
   auto config = LoadRunConfig(arguments);
   if (!config.ok()) return Fail(context, where, config.status());
@@ -88,10 +86,13 @@ int RunCommand(const CommandContext& context, const RunArguments& arguments) {
   if (!arguments.sft_only) {
     const absl::Status runnable = CheckRunnable(config->algorithm);
     if (!runnable.ok()) return Fail(context, where, runnable);
+    const absl::Status answers = CheckAnswers(*config);
+    if (!answers.ok()) return Fail(context, where, answers);
   }
 
-  const RunDirMode mode = arguments.resume ? RunDirMode::kResume
-                          : arguments.clean ? RunDirMode::kClean : RunDirMode::kNew;
+  const RunDirMode mode = arguments.resume  ? RunDirMode::kResume
+                          : arguments.clean ? RunDirMode::kClean
+                                            : RunDirMode::kNew;
   auto dir = RunDir::Create(*config, mode);
   if (!dir.ok()) return Fail(context, where, dir.status());
   if (context.json) {
@@ -103,7 +104,8 @@ int RunCommand(const CommandContext& context, const RunArguments& arguments) {
   ProgressPrinter printer(stdout, PrintMode(context));
   const SystemClock clock;
   RunSession session(*config, *dir,
-                     {.binary_dir = context.binary_dir, .resume = arguments.resume,
+                     {.binary_dir = context.binary_dir,
+                      .resume = arguments.resume,
                       .sft_only = arguments.sft_only},
                      printer, clock);
   const absl::Status result = session.Run();
@@ -115,7 +117,7 @@ int RunCommand(const CommandContext& context, const RunArguments& arguments) {
   }
   if (!result.ok()) return Fail(context, where, result);
   if (arguments.sft_only) return 0;
-  const absl::Status closed = CloseRun(context, *config, *dir, session);
+  const absl::Status closed = CloseRun(context, *dir, session);
   return closed.ok() ? 0 : Fail(context, where, closed);
 }
 

@@ -5,26 +5,18 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <filesystem>
-#include <random>
 #include <system_error>
 #include <utility>
 
 #include "common/files.h"
+#include "common/random_hex.h"
 #include "common/status.h"
 
 namespace fs = std::filesystem;
 
 namespace tramontane {
 namespace {
-
-std::string ShortId() {
-  std::random_device random;
-  char text[9];
-  std::snprintf(text, sizeof text, "%08x", random());
-  return std::string(text, 6);
-}
 
 // "data/train.jsonl" → "train", "/models/qwen/" → "qwen".
 std::string Stem(const std::string& path) {
@@ -39,9 +31,21 @@ std::string AutoName(const RunConfig& config) {
   if (model.empty()) {
     const auto type = config.model.init.find("model_type");
     model = type != config.model.init.end() && type->second.is_string()
-                ? type->second.get<std::string>() + "-init" : "init";
+                ? type->second.get<std::string>() + "-init"
+                : "init";
   }
-  return data + "--" + model + "--" + ShortId();
+  return data + "--" + model + "--" + RandomHex(6);
+}
+
+std::string Absolute(const std::string& path) {
+  return fs::absolute(path).lexically_normal().string();
+}
+
+// Words of a command are not all paths: "serve" is none, even where a file has that name.
+bool LooksLikeAFile(const std::string& argument) {
+  std::error_code ignored;
+  return argument.find_first_of("/.") != std::string::npos &&
+         fs::is_regular_file(argument, ignored);
 }
 
 absl::Status WriteJson(const std::string& path, const Json& json) {
@@ -54,7 +58,8 @@ absl::StatusOr<RunDir> RunDir::Create(RunConfig& config, RunDirMode mode) {
   if (config.run.name.empty()) {
     if (mode != RunDirMode::kNew) {
       return absl::InvalidArgumentError(
-          "run.name: is needed with --resume and --clean (or give the run directory in place of CONFIG)");
+          "run.name: is needed with --resume and --clean (or give the run directory in place of "
+          "CONFIG)");
     }
     config.run.name = AutoName(config);
   }
@@ -87,7 +92,9 @@ absl::StatusOr<RunDir> RunDir::Create(RunConfig& config, RunDirMode mode) {
 }
 
 RunDir::RunDir(RunDir&& other) noexcept
-    : path_(std::move(other.path_)), log_dir_(std::move(other.log_dir_)), attempt_(other.attempt_),
+    : path_(std::move(other.path_)),
+      log_dir_(std::move(other.log_dir_)),
+      attempt_(other.attempt_),
       lock_fd_(std::exchange(other.lock_fd_, -1)) {}
 
 RunDir::~RunDir() {
@@ -127,13 +134,19 @@ absl::Status RunDir::WriteResolved(const RunConfig& config) const {
 
 absl::Status RunDir::WriteEndpoints(const std::string& run_name,
                                     const std::vector<ProcessView>& processes) const {
-  Json endpoints = {{"run", run_name}, {"attempt", attempt_}, {"supervisor_pid", ::getpid()},
+  Json endpoints = {{"run", run_name},
+                    {"attempt", attempt_},
+                    {"supervisor_pid", ::getpid()},
                     {"processes", Json::array()}};
   Json targets = Json::array();
   for (const ProcessView& p : processes) {
-    endpoints["processes"].push_back({{"name", p.name}, {"kind", p.kind}, {"pid", p.pid},
-                                      {"address", p.address}, {"metrics_address", p.metrics_address},
-                                      {"log", p.log_path}, {"restarts", p.restarts}});
+    endpoints["processes"].push_back({{"name", p.name},
+                                      {"kind", p.kind},
+                                      {"pid", p.pid},
+                                      {"address", p.address},
+                                      {"metrics_address", p.metrics_address},
+                                      {"log", p.log_path},
+                                      {"restarts", p.restarts}});
     if (p.metrics_address.empty() || p.pid < 0) continue;
     targets.push_back({{"targets", {p.metrics_address}},
                        {"labels", {{"run", run_name}, {"process", p.name}, {"service", p.kind}}}});
@@ -143,9 +156,15 @@ absl::Status RunDir::WriteEndpoints(const std::string& run_name,
 }
 
 void MakePathsAbsolute(RunConfig& config) {
-  for (std::string* path : {&config.run.output_dir, &config.model.path, &config.model.init_tokenizer,
-                            &config.data.train, &config.data.eval, &config.sft.data}) {
-    if (!path->empty()) *path = fs::absolute(*path).lexically_normal().string();
+  for (std::string* path :
+       {&config.run.output_dir, &config.model.path, &config.model.init_tokenizer,
+        &config.data.train, &config.data.eval, &config.sft.data, &config.reward.language_model}) {
+    if (!path->empty()) *path = Absolute(*path);
+  }
+  for (auto& [name, verifier] : config.verifiers) {
+    for (std::string& argument : verifier.command) {
+      if (LooksLikeAFile(argument)) argument = Absolute(argument);
+    }
   }
 }
 

@@ -4,12 +4,13 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
-#include "cli/local_port.h"
 #include "cli/redis_child.h"
 #include "cli/registry.h"
 #include "cli/status.h"
+#include "cli/verifier_launch.h"
 #include "common/log.h"
 #include "common/status.h"
 
@@ -17,9 +18,13 @@ namespace tramontane {
 namespace {
 
 constexpr int kPollMs = 200;
-constexpr double kRedisReadyS = 20, kVerifierReadyS = 120;
+constexpr double kRedisReadyS = 20, kVerifierReadyS = 120, kVerifierProbeS = 1;
+constexpr double kLookTimeoutS = 0.5;
+constexpr int64_t kLookIntervalMs = 1000;
 // The trainer writes a checkpoint before it leaves; the others hold nothing that is not elsewhere.
 constexpr double kTrainerGraceS = 130, kServiceGraceS = 35, kRedisGraceS = 10;
+
+int64_t ToMs(double seconds) { return static_cast<int64_t>(seconds * 1000); }
 
 int MaskAndWatchSignals() {
   sigset_t set;
@@ -38,13 +43,6 @@ absl::StatusCode CodeNamed(const std::string& name) {
     if (absl::StatusCodeToString(status_code) == name) return status_code;
   }
   return absl::StatusCode::kAborted;
-}
-
-std::string ReplaceAll(std::string text, const std::string& from, const std::string& to) {
-  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) {
-    text.replace(at, from.size(), to);
-  }
-  return text;
 }
 
 }  // namespace
@@ -66,21 +64,23 @@ absl::Status RunSession::Run() {
   const absl::Status started = StartAll();
   if (!started.ok() && failure_.ok()) failure_ = started;
   while (failure_.ok() && !stop_requested_ && !trainer_done_) Pump();
-  if (stop_requested_ && failure_.ok()) printer_.Note("stopping: the trainer writes a checkpoint first");
-  if (finished_) AskGenerators();
+  if (stop_requested_ && failure_.ok())
+    printer_.Note("stopping: the trainer writes a checkpoint first");
   StopEverything();
   if (!failure_.ok()) return failure_;
-  return stop_requested_ && !finished_ ? absl::CancelledError("stopped on request") : absl::OkStatus();
+  return stop_requested_ && !finished_ ? absl::CancelledError("stopped on request")
+                                       : absl::OkStatus();
 }
 
-// How busy they were is known to them alone, and only while they live.
-void RunSession::AskGenerators() {
-  const auto status = QueryStatus(dir_.path(), /*timeout_s=*/1);
-  if (!status.ok()) return;
-  for (const Json& process : (*status)["processes"]) {
-    if (!process.contains("busy_seconds")) continue;
-    generator_busy_seconds_ = generator_busy_seconds_.value_or(0) + process["busy_seconds"].get<double>();
-  }
+// At steps alone: that is the stretch in which generators and trainer work side by side.
+void RunSession::LookAtGenerators() {
+  const int64_t now_ms = clock_.NowMonotonicMs();
+  if (now_ms < next_look_ms_) return;
+  engines_.Look(static_cast<double>(now_ms) / 1000,
+                QueryEngineTimes(supervisor_.processes(), kLookTimeoutS));
+  // Generators that do not answer must not keep this thread from its children.
+  const int64_t took_ms = clock_.NowMonotonicMs() - now_ms;
+  next_look_ms_ = now_ms + took_ms + std::max(kLookIntervalMs, 20 * took_ms);
 }
 
 absl::Status RunSession::StartAll() {
@@ -117,42 +117,51 @@ absl::Status RunSession::StartVerifier(const std::string& name, VerifierSection&
   RETURN_IF_ERROR(VerifierRegistry(RegistryFolder()).FillIn(verifier));
   if (!verifier.address.empty()) return absl::OkStatus();
   const std::string process = "verifier-" + name;
-  ASSIGN_OR_RETURN(const int port, FreePort());
-  const std::string address = "127.0.0.1:" + std::to_string(port);
-  std::vector<std::string> argv = {Binary("verifier"), "serve", "--config", dir_.config_path(),
-                                   "--name", name, "--bind", address};
-  const bool own_command = !verifier.command.empty();
-  if (own_command) {
-    argv = verifier.command;
-    for (std::string& arg : argv) arg = ReplaceAll(arg, "{port}", std::to_string(port));
-  }
-  RETURN_IF_ERROR(supervisor_.Start({.name = process, .kind = "verifier", .argv = argv}));
-  const int64_t give_up_ms = clock_.NowMonotonicMs() + static_cast<int64_t>(kVerifierReadyS * 1000);
-  while (!Connects(port)) {
+  ASSIGN_OR_RETURN(const VerifierLaunch launch, PlanVerifier(name, verifier, options_.binary_dir,
+                                                             dir_.config_path(), /*metrics=*/true));
+  RETURN_IF_ERROR(supervisor_.Start({.name = process, .kind = "verifier", .argv = launch.argv}));
+  RETURN_IF_ERROR(AwaitVerifier(process, launch));
+  supervisor_.SetAddress(process, launch.address);
+  verifier.builtin.clear();
+  verifier.command.clear();
+  verifier.address = launch.address;
+  return absl::OkStatus();
+}
+
+absl::Status RunSession::AwaitVerifier(const std::string& process, const VerifierLaunch& launch) {
+  const int64_t give_up_ms = clock_.NowMonotonicMs() + ToMs(kVerifierReadyS);
+  while (true) {
     Pump();
     if (!failure_.ok()) return failure_;
     if (stop_requested_) return absl::CancelledError("stopped on request");
+    if (AddressOf(process) == launch.address) return absl::OkStatus();  // it said so
+    absl::Status probed = absl::UnavailableError("it does not say that it listens");
+    if (!launch.ours) probed = ProbeVerifier(launch.address, kVerifierProbeS);
+    if (probed.ok()) return absl::OkStatus();
+    if (!absl::IsUnavailable(probed)) {
+      Fail(process, std::string(probed.message()));
+      return failure_;
+    }
     if (clock_.NowMonotonicMs() > give_up_ms) {
-      Fail(process, process + " does not listen on " + address);
+      Fail(process, process + " does not listen on " + launch.address + ": " +
+                        std::string(probed.message()));
       return failure_;
     }
   }
-  verifier.builtin.clear();
-  verifier.command.clear();
-  verifier.address = address;
-  return absl::OkStatus();
 }
 
 absl::Status RunSession::StartTrainer() {
   std::vector<std::string> argv = {Binary("trainer"), options_.sft_only ? "sft" : "run",
-                                   "--config", dir_.resolved_path(),
-                                   "--run-dir", dir_.path()};
+                                   "--config",        dir_.resolved_path(),
+                                   "--run-dir",       dir_.path()};
   std::vector<std::string> again = argv;
   again.push_back("--resume");
   // A trainer that ends by its own decision has said why; only a killed one is worth another try.
   const RestartPolicy policy{.when = RestartPolicy::When::kOnSignal, .max_in_a_row = 3};
-  return supervisor_.Start({.name = "trainer", .kind = "trainer",
-                            .argv = options_.resume ? again : argv, .restart_argv = again,
+  return supervisor_.Start({.name = "trainer",
+                            .kind = "trainer",
+                            .argv = options_.resume ? again : argv,
+                            .restart_argv = again,
                             .restart = policy});
 }
 
@@ -166,7 +175,8 @@ absl::Status RunSession::StartGenerators() {
   for (int i = 0; i < config_.generator.count; ++i) {
     const std::string index = std::to_string(i);
     RETURN_IF_ERROR(supervisor_.Start(
-        {.name = "generator-" + index, .kind = "generator",
+        {.name = "generator-" + index,
+         .kind = "generator",
          .argv = {Binary("generator"), "serve", "--config", dir_.resolved_path(), "--run-dir",
                   dir_.path(), "--index", index, "--trainer", trainer}}));
   }
@@ -180,7 +190,8 @@ absl::Status RunSession::AwaitReady(const std::string& process, double timeout_s
     Pump();
     if (!failure_.ok()) return failure_;
     if (timeout_s > 0 && clock_.NowMonotonicMs() - start > static_cast<int64_t>(timeout_s * 1000)) {
-      Fail(process, process + " was not ready after " + std::to_string(static_cast<int>(timeout_s)) + " s");
+      Fail(process,
+           process + " was not ready after " + std::to_string(static_cast<int>(timeout_s)) + " s");
       return failure_;
     }
   }
@@ -205,7 +216,8 @@ void RunSession::ReadSignals() {
 void RunSession::Handle(const SupervisorEvent& event) {
   using Kind = SupervisorEvent::Kind;
   switch (event.kind) {
-    case Kind::kLine: return HandleLine(event);
+    case Kind::kLine:
+      return HandleLine(event);
     case Kind::kListening:
       if (!stopping_) printer_.Note(event.process + " listens on " + AddressOf(event.process));
       break;
@@ -222,7 +234,9 @@ void RunSession::Handle(const SupervisorEvent& event) {
       printer_.Note(event.text);
       break;
     case Kind::kEnded:
-    case Kind::kGaveUp: HandleEnd(event); break;
+    case Kind::kGaveUp:
+      HandleEnd(event);
+      break;
   }
   PublishEndpoints();
 }
@@ -237,12 +251,13 @@ void RunSession::HandleLine(const SupervisorEvent& event) {
   if (!event.json.is_object()) return;
   const std::string kind = event.json.value("event", "");
   if (kind == "failed") {
-    last_words_[event.process] = absl::Status(CodeNamed(event.json.value("code", "")),
-                                              event.json.value("message", ""));
+    last_words_[event.process] =
+        absl::Status(CodeNamed(event.json.value("code", "")), event.json.value("message", ""));
     return;
   }
   if (event.process != "trainer") return;
   if (kind == "finished") finished_ = true;
+  if (kind == "step") LookAtGenerators();
   printer_.Event(event.json);
 }
 
@@ -265,12 +280,13 @@ void RunSession::Fail(const std::string& process, const std::string& text) {
   if (!failure_.ok()) return;
   const std::string log = dir_.log_dir() + "/" + process + ".log";
   if (const auto said = last_words_.find(process); said != last_words_.end()) {
-    failure_ = absl::Status(said->second.code(), process + ": " + std::string(said->second.message()) +
-                                                     " (" + text + "; " + log + ")");
+    failure_ =
+        absl::Status(said->second.code(), process + ": " + std::string(said->second.message()) +
+                                              " (" + text + "; " + log + ")");
     return;
   }
-  failure_ = absl::AbortedError(text + "\n" + supervisor_.LastLines(process, 12) + "  (" + log +
-                                ")");
+  failure_ =
+      absl::AbortedError(text + "\n" + supervisor_.LastLines(process, 12) + "  (" + log + ")");
 }
 
 void RunSession::StopEverything() {

@@ -7,9 +7,11 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "cli/busy_meter.h"
 #include "cli/progress.h"
 #include "cli/run_dir.h"
 #include "cli/supervisor.h"
+#include "cli/verifier_launch.h"
 #include "common/clock.h"
 #include "common/config.h"
 
@@ -34,8 +36,10 @@ class RunSession {
   absl::Status Run();
 
   int restarts() const { return supervisor_.total_restarts(); }
-  // Engine time of all generators together, as asked for when the trainer was done.
-  std::optional<double> generator_busy_seconds() const { return generator_busy_seconds_; }
+  // Between this attempt's first optimiser step and its last; empty when there were too few.
+  std::optional<double> generator_busy_share() const {
+    return engines_.Share(config_.generator.count);
+  }
 
  private:
   absl::Status StartAll();
@@ -44,7 +48,8 @@ class RunSession {
   absl::Status StartVerifier(const std::string& name, VerifierSection& verifier);
   absl::Status StartTrainer();
   absl::Status StartGenerators();
-  void AskGenerators();
+  absl::Status AwaitVerifier(const std::string& process, const VerifierLaunch& launch);
+  void LookAtGenerators();
   absl::Status AwaitReady(const std::string& process, double timeout_s);
   void StopEverything();
   void StopKind(const std::string& kind, double grace_s);
@@ -69,10 +74,11 @@ class RunSession {
   int signal_fd_;
   Supervisor supervisor_;
   bool stop_requested_ = false, stopping_ = false, trainer_done_ = false;
-  absl::Status failure_;  // the first one
+  absl::Status failure_;                            // the first one
   std::map<std::string, absl::Status> last_words_;  // process → why it ended, in its own words
-  bool finished_ = false;  // the trainer said so
-  std::optional<double> generator_busy_seconds_;
+  bool finished_ = false;                           // the trainer said so
+  BusyMeter engines_;
+  int64_t next_look_ms_ = 0;
 };
 
 }  // namespace tramontane

@@ -14,9 +14,11 @@
 #include "queue/redis.h"
 #include "services/convert.h"
 #include "services/rpc.h"
+#include "services/verifier/health_probe.h"
 #include "tramontane/v1/control.grpc.pb.h"
 #include "tramontane/v1/generator.grpc.pb.h"
 #include "tramontane/v1/trainer.grpc.pb.h"
+#include "tramontane/v1/verifier.grpc.pb.h"
 
 namespace tramontane {
 namespace {
@@ -26,9 +28,23 @@ bool ProcessExists(int pid) { return pid > 0 && (::kill(pid, 0) == 0 || errno ==
 Json ToJson(const v1::ProcessState& state) {
   Json waiting = Json::object();
   for (const auto& [reason, seconds] : state.waiting_seconds()) waiting[reason] = seconds;
-  Json json = {{"phase", state.phase()}, {"waiting_seconds", waiting},
+  Json json = {{"phase", state.phase()},
+               {"waiting_seconds", waiting},
                {"weight_version", state.weight_version()}};
   if (state.has_detail()) json["detail"] = FromStruct(state.detail());
+  return json;
+}
+
+Json ToJson(const v1::QueueState& queue) {
+  Json json = {{"waiting", queue.waiting()},
+               {"leased", queue.leased()},
+               {"completed", queue.completed()},
+               {"dead", queue.dead()},
+               {"oldest_waiting_s", queue.oldest_waiting_s()}};
+  if (queue.leased() > 0) {
+    json["oldest_lease"] = {{"seconds", queue.oldest_lease_s()},
+                            {"worker", queue.oldest_lease_worker()}};
+  }
   return json;
 }
 
@@ -43,15 +59,19 @@ absl::StatusOr<Json> AskTrainer(const std::shared_ptr<grpc::Channel>& channel, d
   Json json = ToJson(state.process());
   json["step"] = state.step();
   json["trainer_epoch"] = state.trainer_epoch();
-  json["groups"] = {{"issued", state.groups_issued()}, {"running", state.groups_running()},
-                    {"ready", state.groups_ready()}, {"trained", state.groups_trained()},
+  json["groups"] = {{"issued", state.groups_issued()},
+                    {"running", state.groups_running()},
+                    {"ready", state.groups_ready()},
+                    {"trained", state.groups_trained()},
                     {"dropped", state.groups_dropped()}};
+  json["queue"] = state.has_queue() ? ToJson(state.queue()) : Json();
   json["mean_reward"] = state.mean_reward();
   json["mean_staleness_versions"] = state.mean_staleness_versions();
   json["eval_accuracy"] = state.has_eval_accuracy() ? Json(state.eval_accuracy()) : Json();
   json["busy_share"] = Share(state.busy_seconds(), state.uptime_seconds());
   json["generator_versions"] = Json::object();
-  for (const auto& [id, version] : state.generator_versions()) json["generator_versions"][id] = version;
+  for (const auto& [id, version] : state.generator_versions())
+    json["generator_versions"][id] = version;
   return json;
 }
 
@@ -80,6 +100,17 @@ absl::StatusOr<Json> AskControl(const std::shared_ptr<grpc::Channel>& channel, d
   return ToJson(state);
 }
 
+// A verifier that a researcher wrote need not have our Control service; gRPC's own health service
+// then has to do.
+absl::StatusOr<Json> AskVerifier(const std::shared_ptr<grpc::Channel>& channel, double timeout_s) {
+  absl::StatusOr<Json> control = AskControl(channel, timeout_s);
+  if (!absl::IsUnimplemented(control.status())) return control;
+  absl::Status health = CheckHealth(channel, v1::Verifier::service_full_name(), timeout_s);
+  if (absl::IsNotFound(health)) health = CheckHealth(channel, "", timeout_s);  // the whole server
+  if (!health.ok()) return health;
+  return Json{{"phase", "serving"}, {"waiting_seconds", Json::object()}};
+}
+
 absl::StatusOr<Json> AskRedis(const std::string& url, double timeout_s) {
   ASSIGN_OR_RETURN(const auto connection, RedisConnection::Create(url, timeout_s));
   const auto reply = connection->Command({"PING"});
@@ -94,7 +125,31 @@ absl::StatusOr<Json> Ask(const Json& process, const std::string& redis_url, doub
   const auto channel = MakeChannel(address);
   if (kind == "trainer") return AskTrainer(channel, timeout_s);
   if (kind == "generator") return AskGenerator(channel, timeout_s);
+  if (kind == "verifier") return AskVerifier(channel, timeout_s);
   return AskControl(channel, timeout_s);
+}
+
+// Groups between trainer and generators, by where they are.
+std::string RenderQueue(const Json& queue) {
+  char line[256];
+  std::snprintf(line, sizeof line,
+                "  queue            waiting %lld  leased %lld  completed %lld  dead %lld",
+                static_cast<long long>(queue.value("waiting", int64_t{0})),
+                static_cast<long long>(queue.value("leased", int64_t{0})),
+                static_cast<long long>(queue.value("completed", int64_t{0})),
+                static_cast<long long>(queue.value("dead", int64_t{0})));
+  std::string text = line;
+  if (queue.value("waiting", int64_t{0}) > 0) {
+    std::snprintf(line, sizeof line, "  oldest waits %.1f s", queue.value("oldest_waiting_s", 0.0));
+    text += line;
+  }
+  if (queue.contains("oldest_lease")) {
+    const Json& lease = queue["oldest_lease"];
+    std::snprintf(line, sizeof line, "  oldest lease %.1f s, %s", lease.value("seconds", 0.0),
+                  lease.value("worker", "").c_str());
+    text += line;
+  }
+  return text + "\n";
 }
 
 // The verifiers as one generator sees them: circuit, version, what waits, what was given up.
@@ -169,13 +224,17 @@ absl::StatusOr<Json> QueryStatus(const std::string& run_dir, double timeout_s) {
   auto endpoints = ReadJson(run_dir + "/endpoints.json");
   if (!endpoints.ok()) return Annotate(endpoints.status(), "is " + run_dir + " a run directory?");
   const std::string redis_url = RedisUrl(run_dir);
-  Json status = {{"run", endpoints->value("run", "")}, {"run_dir", run_dir},
+  Json status = {{"run", endpoints->value("run", "")},
+                 {"run_dir", run_dir},
                  {"attempt", endpoints->value("attempt", 0)},
                  {"supervised", ProcessExists(endpoints->value("supervisor_pid", -1))},
+                 {"queue", nullptr},
                  {"processes", Json::array()}};
   for (const Json& process : endpoints->value("processes", Json::array())) {
-    Json entry = {{"name", process.value("name", "")}, {"kind", process.value("kind", "")},
-                  {"pid", process.value("pid", -1)}, {"address", process.value("address", "")},
+    Json entry = {{"name", process.value("name", "")},
+                  {"kind", process.value("kind", "")},
+                  {"pid", process.value("pid", -1)},
+                  {"address", process.value("address", "")},
                   {"restarts", process.value("restarts", 0)},
                   {"alive", ProcessExists(process.value("pid", -1))}};
     const auto answer = Ask(process, redis_url, timeout_s);
@@ -185,20 +244,35 @@ absl::StatusOr<Json> QueryStatus(const std::string& run_dir, double timeout_s) {
     } else {
       entry["error"] = std::string(answer.status().message());
     }
+    // The run's, and known to the trainer alone.
+    if (entry.contains("queue")) status["queue"] = entry["queue"], entry.erase("queue");
     status["processes"].push_back(std::move(entry));
   }
   status["waits"] = WhoWaitsOnWhom(status["processes"]);
   return status;
 }
 
+std::map<std::string, EngineTime> QueryEngineTimes(const std::vector<ProcessView>& processes,
+                                                   double timeout_s) {
+  std::map<std::string, EngineTime> times;
+  for (const ProcessView& process : processes) {
+    if (process.kind != "generator" || process.pid < 0 || process.address.empty()) continue;
+    const auto state = AskGenerator(MakeChannel(process.address), timeout_s);
+    if (state.ok()) times[process.name] = {process.pid, state->at("busy_seconds").get<double>()};
+  }
+  return times;
+}
+
 std::string RenderStatus(const Json& status) {
-  std::string text = status.value("run", "") + (status.value("supervised", false) ? "" : "  (not running)") +
-                     "\n";
+  std::string text =
+      status.value("run", "") + (status.value("supervised", false) ? "" : "  (not running)") + "\n";
   for (const Json& p : status["processes"]) {
     char line[256];
     const bool answers = p.value("answers", false);
     std::snprintf(line, sizeof line, "  %-16s %-12s %-22s", p.value("name", "").c_str(),
-                  answers ? p.value("phase", "").c_str() : p.value("alive", false) ? "silent" : "dead",
+                  answers                   ? p.value("phase", "").c_str()
+                  : p.value("alive", false) ? "silent"
+                                            : "dead",
                   p.value("address", "").c_str());
     text += line;
     if (answers && p.contains("weight_version")) {
@@ -210,14 +284,16 @@ std::string RenderStatus(const Json& status) {
     }
     if (p.contains("step")) {
       std::snprintf(line, sizeof line, "  step %lld  reward %.3f  staleness %.2f",
-                    static_cast<long long>(p.value("step", int64_t{0})), p.value("mean_reward", 0.0),
-                    p.value("mean_staleness_versions", 0.0));
+                    static_cast<long long>(p.value("step", int64_t{0})),
+                    p.value("mean_reward", 0.0), p.value("mean_staleness_versions", 0.0));
       text += line;
     }
     if (p.value("restarts", 0) > 0) text += "  restarts " + std::to_string(p.value("restarts", 0));
     text += "\n";
-    if (p.contains("detail")) text += RenderVerifiers(p["detail"].value("verifiers", Json::object()));
+    if (p.contains("detail"))
+      text += RenderVerifiers(p["detail"].value("verifiers", Json::object()));
   }
+  if (status.contains("queue") && status["queue"].is_object()) text += RenderQueue(status["queue"]);
   for (const Json& wait : status["waits"]) text += "  · " + wait.get<std::string>() + "\n";
   return text;
 }

@@ -29,12 +29,29 @@ class MeanOf {
   int64_t count_ = 0;
 };
 
+// Each trainer process counts its own; one that went on from a checkpoint has said so first.
+class VersionsPublished {
+ public:
+  void Add(const Json& entry) {
+    if (entry.value("event", "") == "resumed") before_ += newest_, newest_ = 0;
+    if (!Has(entry, "versions_published")) return;
+    newest_ = entry["versions_published"].get<int64_t>();
+    known_ = true;
+  }
+  Json total() const { return known_ ? Json(before_ + newest_) : Json(); }
+
+ private:
+  int64_t before_ = 0, newest_ = 0;
+  bool known_ = false;
+};
+
 void TakeEvaluation(const Json& entry, Json& summary) {
   const Json& accuracy = entry["accuracy"];
   if (summary["accuracy_before"].is_null()) summary["accuracy_before"] = accuracy;
   summary["accuracy_after"] = accuracy;
   const Json& best = summary["accuracy_best"];
-  if (best.is_null() || accuracy.get<double>() > best.get<double>()) summary["accuracy_best"] = accuracy;
+  if (best.is_null() || accuracy.get<double>() > best.get<double>())
+    summary["accuracy_best"] = accuracy;
 }
 
 }  // namespace
@@ -50,7 +67,8 @@ absl::StatusOr<std::vector<Json>> ReadMetrics(const std::string& run_dir) {
     if (json.is_object()) {
       metrics.push_back(std::move(json));
     } else if (!lines.eof()) {
-      return absl::DataLossError(path + ":" + std::to_string(metrics.size() + 1) + ": not a JSON object");
+      return absl::DataLossError(path + ":" + std::to_string(metrics.size() + 1) +
+                                 ": not a JSON object");
     }
   }
   return metrics;
@@ -64,18 +82,20 @@ Json SummariseMetrics(const std::vector<Json>& metrics) {
     summary[key] = nullptr;
   }
   MeanOf staleness;
+  VersionsPublished versions;
   double busy_s = 0;
   for (const Json& entry : metrics) {
     const std::string kind = entry.value("event", "");
+    versions.Add(entry);
     if (kind == "eval" && Has(entry, "accuracy")) TakeEvaluation(entry, summary);
     if (kind != "step") continue;
     summary["steps"] = entry["step"];
-    if (summary["reward_first"].is_null()) summary["reward_first"] = entry.value("reward_mean", Json());
+    if (summary["reward_first"].is_null())
+      summary["reward_first"] = entry.value("reward_mean", Json());
     summary["reward_last_10"] = entry.value("reward_10", Json());
     summary["tokens_per_second"] = entry.value("tokens_per_second_overall", Json());
     summary["generated_tokens"] = entry.value("generated_tokens", Json());
     summary["elapsed_s"] = entry.value("elapsed_s", Json());
-    summary["weight_versions"] = entry.value("versions_published", Json());
     busy_s += entry.value("step_seconds", 0.0);
     staleness.Add(entry, "staleness_mean");
     for (const char* key : {"logprob_gap_max", "probe_gap"}) {
@@ -86,6 +106,7 @@ Json SummariseMetrics(const std::vector<Json>& metrics) {
     }
   }
   summary["staleness_mean"] = staleness.value();
+  summary["weight_versions"] = versions.total();
   if (Has(summary, "elapsed_s") && summary["elapsed_s"] > 0) {
     summary["trainer_busy_share"] = busy_s / summary["elapsed_s"].get<double>();
   }
@@ -113,7 +134,7 @@ std::string RenderSummary(const Json& summary) {
       {"elapsed_s", "seconds of the RL stage", "%.1f"},
       {"tokens_per_second", "generated tokens/s of wall time", "%.0f"},
       {"trainer_busy_share", "trainer busy, share of that time", "%.2f"},
-      {"generator_busy_share", "generators busy, share of that time", "%.2f"},
+      {"generator_busy_share", "generators busy, share of steps' time", "%.2f"},
       {"weight_versions", "weight versions published", "%.0f"},
       {"staleness_mean", "mean staleness, versions", "%.2f"},
       {"logprob_gap_max", "largest generator-trainer log-prob gap", "%.1e"},
@@ -133,7 +154,8 @@ std::string RenderSummary(const Json& summary) {
     line(row.label, value);
   }
   for (const auto& [key, label] : {std::pair{"run_dir", "run directory"}, {"picture", "picture"}}) {
-    if (summary.contains(key) && summary[key].is_string()) line(label, summary[key].get<std::string>());
+    if (summary.contains(key) && summary[key].is_string())
+      line(label, summary[key].get<std::string>());
   }
   return text;
 }

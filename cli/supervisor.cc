@@ -108,7 +108,8 @@ void Supervisor::ReadOutput(Process& process, std::vector<Event>& events) {
 void Supervisor::HandleExit(Process& process, const ExitStatus& exit, std::vector<Event>& events) {
   const int64_t now = clock_.NowMonotonicMs();
   const RestartPolicy& policy = process.spec.restart;
-  const bool was_healthy = process.ready && now - process.started_ms >= ToMs(policy.healthy_after_s);
+  const bool was_healthy =
+      process.ready && now - process.started_ms >= ToMs(policy.healthy_after_s);
   process.child.reset();
   process.ready = false;
   process.kill_at_ms.reset();
@@ -125,13 +126,17 @@ void Supervisor::HandleExit(Process& process, const ExitStatus& exit, std::vecto
   }
   if (process.restarts_in_a_row >= policy.max_in_a_row) {
     process.ended = true;
-    events.push_back({Event::Kind::kGaveUp, process.spec.name,
-                      what + ", after " + std::to_string(process.restarts_in_a_row) +
-                          " restarts in a row", {}, exit});
+    events.push_back(
+        {Event::Kind::kGaveUp,
+         process.spec.name,
+         what + ", after " + std::to_string(process.restarts_in_a_row) + " restarts in a row",
+         {},
+         exit});
     return;
   }
   double backoff = policy.first_backoff_s;
-  for (int i = 0; i < process.restarts_in_a_row; ++i) backoff = std::min(backoff * 2, policy.max_backoff_s);
+  for (int i = 0; i < process.restarts_in_a_row; ++i)
+    backoff = std::min(backoff * 2, policy.max_backoff_s);
   process.restart_at_ms = now + ToMs(backoff);
   ++process.restarts_in_a_row;
   events.push_back({Event::Kind::kDied, process.spec.name, what, {}, exit});
@@ -139,19 +144,24 @@ void Supervisor::HandleExit(Process& process, const ExitStatus& exit, std::vecto
 
 void Supervisor::Restart(Process& process, std::vector<Event>& events) {
   process.restart_at_ms.reset();
-  const auto& argv = process.spec.restart_argv.empty() ? process.spec.argv : process.spec.restart_argv;
+  const auto& argv =
+      process.spec.restart_argv.empty() ? process.spec.argv : process.spec.restart_argv;
   auto child = ChildProcess::Start(argv, LogPath(process.spec.name));
   if (!child.ok()) {
     process.ended = true;
-    events.push_back({Event::Kind::kGaveUp, process.spec.name, std::string(child.status().message()), {}, {}});
+    events.push_back(
+        {Event::Kind::kGaveUp, process.spec.name, std::string(child.status().message()), {}, {}});
     return;
   }
   process.child = *std::move(child);
   process.started_ms = clock_.NowMonotonicMs();
   ++process.restarts;
-  events.push_back({Event::Kind::kRestarted, process.spec.name,
-                    process.spec.name + " started again (restart " +
-                        std::to_string(process.restarts) + ")", {}, {}});
+  events.push_back(
+      {Event::Kind::kRestarted,
+       process.spec.name,
+       process.spec.name + " started again (restart " + std::to_string(process.restarts) + ")",
+       {},
+       {}});
 }
 
 void Supervisor::Stop(const std::string& name, double grace_s) {
@@ -182,8 +192,8 @@ bool Supervisor::AnyAlive(const std::string& kind) const {
   });
 }
 
-void Supervisor::SetRestartArgv(const std::string& name, std::vector<std::string> argv) {
-  if (Process* process = Find(name)) process->spec.restart_argv = std::move(argv);
+void Supervisor::SetAddress(const std::string& name, std::string address) {
+  if (Process* process = Find(name)) process->address = std::move(address);
 }
 
 std::vector<ProcessView> Supervisor::processes() const {

@@ -26,8 +26,8 @@ struct RestartPolicy {
 };
 
 struct ProcessSpec {
-  std::string name;                       // "generator-0"
-  std::string kind;                       // "trainer" | "generator" | "verifier" | "redis"
+  std::string name;  // "generator-0"
+  std::string kind;  // "trainer" | "generator" | "verifier" | "redis"
   std::vector<std::string> argv;
   std::vector<std::string> restart_argv = {};  // empty: argv
   RestartPolicy restart = {};
@@ -39,8 +39,8 @@ struct SupervisorEvent {
     kListening,  // the process is ready; `json` is its line
     kDied,       // it will be started again
     kRestarted,
-    kEnded,      // dead for good: clean exit, never to be restarted, or asked to stop
-    kGaveUp,     // dead too often; `text` says how
+    kEnded,   // dead for good: clean exit, never to be restarted, or asked to stop
+    kGaveUp,  // dead too often; `text` says how
   };
   Kind kind;
   std::string process;
@@ -68,8 +68,8 @@ class Supervisor {
   void Stop(const std::string& name, double grace_s);
   void Kill(const std::string& name);
   bool AnyAlive(const std::string& kind) const;
-  // The command line of the next restart.
-  void SetRestartArgv(const std::string& name, std::vector<std::string> argv);
+  // Where it listens, for a process that does not say so itself.
+  void SetAddress(const std::string& name, std::string address);
 
   std::vector<ProcessView> processes() const;
   // The last lines of its log, for the message that tells why a run failed.

@@ -3,10 +3,9 @@
 #include <chrono>
 #include <thread>
 #include <utility>
-#include <vector>
 
-#include "cli/local_port.h"
 #include "cli/registry.h"
+#include "cli/verifier_launch.h"
 #include "common/status.h"
 
 namespace tramontane {
@@ -14,23 +13,27 @@ namespace {
 
 constexpr std::chrono::seconds kReady(120);
 
-std::vector<std::string> Command(const std::string& name, const VerifierSection& section, int port,
-                                 const std::string& binary_dir, const std::string& config_path) {
-  const std::string number = std::to_string(port);
-  if (section.command.empty()) {
-    std::vector<std::string> argv = {binary_dir + "/tramontane-verifier", "serve", "--name",
-                                     config_path.empty() ? section.builtin : name, "--bind",
-                                     "127.0.0.1:" + number, "--metrics-bind", ""};
-    if (!config_path.empty()) argv.insert(argv.end(), {"--config", config_path});
-    return argv;
-  }
-  std::vector<std::string> argv = section.command;
-  for (std::string& argument : argv) {
-    for (size_t at = 0; (at = argument.find("{port}", at)) != std::string::npos;) {
-      argument.replace(at, 6, number);
+constexpr double kProbeTimeoutS = 1;
+constexpr std::chrono::milliseconds kPause(50);
+
+// Until the process listens at the address it was given.
+absl::Status AwaitVerifier(ChildProcess& process, const VerifierLaunch& launch) {
+  const auto end = std::chrono::steady_clock::now() + kReady;
+  while (true) {
+    const std::optional<ExitStatus> exit = process.Poll();
+    for (const std::string& line : process.ReadLines()) {
+      if (SaysItListens(line, launch.address)) return absl::OkStatus();
     }
+    if (exit)
+      return absl::UnavailableError("ended with " + exit->ToString() + " before it listened");
+    absl::Status probed = absl::UnavailableError("does not say that it listens");
+    if (!launch.ours) probed = ProbeVerifier(launch.address, kProbeTimeoutS);
+    if (!absl::IsUnavailable(probed)) return probed;
+    if (std::chrono::steady_clock::now() > end) {
+      return absl::DeadlineExceededError(std::string(probed.message()));
+    }
+    std::this_thread::sleep_for(kPause);
   }
-  return argv;
 }
 
 }  // namespace
@@ -42,24 +45,16 @@ absl::StatusOr<VerifierChild> VerifierChild::Start(const std::string& name, Veri
   RETURN_IF_ERROR(VerifierRegistry(RegistryFolder()).FillIn(section));
   VerifierChild child;
   if (section.address.empty()) {
-    ASSIGN_OR_RETURN(const int port, FreePort());
-    ASSIGN_OR_RETURN(child.process_,
-                     ChildProcess::Start(Command(name, section, port, binary_dir, config_path), log_path));
-    const auto end = std::chrono::steady_clock::now() + kReady;
-    while (!Connects(port)) {
-      if (const auto exit = child.process_->Poll()) {
-        return absl::UnavailableError("verifier " + name + " ended with " + exit->ToString() +
-                                      " before it listened; see " + log_path);
-      }
-      if (std::chrono::steady_clock::now() > end) {
-        return absl::DeadlineExceededError("verifier " + name + " does not listen; see " + log_path);
-      }
-      child.process_->ReadLines();
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    ASSIGN_OR_RETURN(const VerifierLaunch launch,
+                     PlanVerifier(name, section, binary_dir, config_path, /*metrics=*/false));
+    ASSIGN_OR_RETURN(child.process_, ChildProcess::Start(launch.argv, log_path));
+    const absl::Status ready = AwaitVerifier(*child.process_, launch);
+    if (!ready.ok()) {
+      return Annotate(ready, "verifier " + name + " at " + launch.address + " (" + log_path + ")");
     }
     section.builtin.clear();
     section.command.clear();
-    section.address = "127.0.0.1:" + std::to_string(port);
+    section.address = launch.address;
   }
   child.section_ = std::move(section);
   return child;

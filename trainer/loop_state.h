@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 
+#include "queue/work_queue.h"
+
 namespace tramontane {
 
 struct LoopState {
@@ -15,6 +17,7 @@ struct LoopState {
   uint64_t issued = 0, running = 0, ready = 0, trained = 0, dropped = 0;
   double mean_reward = 0, mean_staleness_versions = 0;
   std::optional<double> eval_accuracy;
+  std::optional<QueueStats> queue;  // absent before the loop runs
   double busy_seconds = 0, uptime_seconds = 0;
 };
 

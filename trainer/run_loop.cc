@@ -62,7 +62,11 @@ class RunLoop::Impl {
        std::vector<PromptRow> eval_rows, WeightPublisher& publisher, MetricsRegistry& metrics);
 
   absl::Status Run(const std::atomic<bool>& stop);
-  LoopState state() const { return board_.Get(); }
+  LoopState state() const {
+    LoopState state = board_.Get();
+    state.queue = collector_.stats();
+    return state;
+  }
   int64_t epoch() const { return epoch_; }
 
  private:

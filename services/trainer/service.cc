@@ -92,6 +92,16 @@ grpc::ServerUnaryReactor* TrainerService::GetState(grpc::CallbackServerContext* 
   if (state.eval_accuracy.has_value()) reply->set_eval_accuracy(*state.eval_accuracy);
   reply->set_busy_seconds(state.busy_seconds);
   reply->set_uptime_seconds(state.uptime_seconds);
+  if (state.queue.has_value()) {
+    v1::QueueState& queue = *reply->mutable_queue();
+    queue.set_waiting(state.queue->waiting);
+    queue.set_leased(state.queue->leased);
+    queue.set_completed(state.queue->completed);
+    queue.set_dead(state.queue->dead);
+    queue.set_oldest_waiting_s(state.queue->oldest_waiting_s);
+    queue.set_oldest_lease_s(state.queue->oldest_lease_s);
+    queue.set_oldest_lease_worker(state.queue->oldest_lease_worker);
+  }
   for (const auto& [id, version] : publisher_.generator_versions()) {
     (*reply->mutable_generator_versions())[id] = version;
   }

@@ -8,16 +8,11 @@
 #include "tramontane/v1/verifier.grpc.pb.h"
 
 namespace tramontane {
-namespace {
 
-constexpr double kTimeoutS = 10;
-
-}  // namespace
-
-absl::StatusOr<VerifierIdentity> WhoIsIt(const std::string& address) {
+absl::StatusOr<VerifierIdentity> WhoIsIt(const std::string& address, double timeout_s) {
   const auto stub = v1::Verifier::NewStub(MakeChannel(address));
   grpc::ClientContext context;
-  SetDeadline(context, kTimeoutS);
+  SetDeadline(context, timeout_s);
   v1::DescribeRequest request;
   *request.mutable_handshake() = MakeHandshake(Identity{});
   v1::VerifierDescription reply;

@@ -12,6 +12,6 @@ struct VerifierIdentity {
 };
 
 // Unavailable when nobody answers at `address`; FailedPrecondition on version skew.
-absl::StatusOr<VerifierIdentity> WhoIsIt(const std::string& address);
+absl::StatusOr<VerifierIdentity> WhoIsIt(const std::string& address, double timeout_s = 10);
 
 }  // namespace tramontane

@@ -1,10 +1,12 @@
 // What people are shown: event lines, summary, pictures, status.
 #include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <memory>
 
 #include "cli/plot.h"
 #include "cli/progress.h"
@@ -49,18 +51,21 @@ constexpr char kTwoSteps[] = R"({"event":"eval","version":0,"accuracy":0.25}
 )";
 
 TEST_F(ReportTest, AStepIsOneLineAndUnknownNumbersAreLeftOut) {
-  const std::string line = RenderEvent({{"event", "step"}, {"step", 3}, {"reward_mean", 0.5}, {"reward_10", nullptr}});
+  const std::string line =
+      RenderEvent({{"event", "step"}, {"step", 3}, {"reward_mean", 0.5}, {"reward_10", nullptr}});
   EXPECT_THAT(line, HasSubstr("reward 0.500"));
   EXPECT_THAT(line, Not(HasSubstr("10-step")));
   EXPECT_THAT(line, Not(HasSubstr("\n")));
 }
 
 TEST_F(ReportTest, WaitingLinesAreWrittenOverOnATerminalOnly) {
-  const std::vector<Json> events = {{{"event", "waiting"}, {"waiting_for", "groups"}, {"seconds", 3.0}},
-                                    {{"event", "step"}, {"step", 1}}};
+  const std::vector<Json> events = {
+      {{"event", "waiting"}, {"waiting_for", "groups"}, {"seconds", 3.0}},
+      {{"event", "step"}, {"step", 1}}};
   EXPECT_EQ(Printed(ProgressPrinter::Mode::kTerminal, events),
             "waiting: groups for 3.0s\r\033[Kstep    1\n");
-  EXPECT_EQ(Printed(ProgressPrinter::Mode::kPlain, events), "waiting: groups for 3.0s\nstep    1\n");
+  EXPECT_EQ(Printed(ProgressPrinter::Mode::kPlain, events),
+            "waiting: groups for 3.0s\nstep    1\n");
 }
 
 TEST_F(ReportTest, JsonModePassesEventsThroughUnchanged) {
@@ -79,6 +84,16 @@ TEST_F(ReportTest, TheSummaryTellsBeforeAndAfter) {
   EXPECT_EQ((*summary)["staleness_mean"], 1.5);
   EXPECT_EQ((*summary)["logprob_gap_max"], 3e-6);
   EXPECT_THAT(RenderSummary(*summary), HasSubstr("held-out accuracy after"));
+}
+
+TEST_F(ReportTest, WeightVersionsAreCountedOverAllTrainersOfARun) {
+  WriteMetrics(R"({"event":"step","step":1,"versions_published":1}
+{"event":"step","step":2,"versions_published":3}
+{"event":"resumed","step":2}
+{"event":"step","step":3,"versions_published":1}
+{"event":"finished","step":3,"versions_published":2}
+)");
+  EXPECT_EQ((*Summarise(folder_))["weight_versions"], 5);
 }
 
 TEST_F(ReportTest, ATornLastLineIsLeftOutAndAnyOtherIsAnError) {
@@ -117,6 +132,44 @@ TEST_F(ReportTest, StatusOfADeadRunNamesWhoIsNotRunning) {
   ASSERT_EQ((*status)["waits"].size(), 2u);
   EXPECT_THAT((*status)["waits"][0].get<std::string>(), HasSubstr("trainer is not running"));
   EXPECT_THAT(RenderStatus(*status), HasSubstr("(not running)"));
+}
+
+TEST_F(ReportTest, StatusShowsTheQueue) {
+  const Json status = {{"run", "r"},
+                       {"processes", Json::array()},
+                       {"waits", Json::array()},
+                       {"queue",
+                        {{"waiting", 3},
+                         {"leased", 2},
+                         {"completed", 1},
+                         {"dead", 4},
+                         {"oldest_waiting_s", 1.5},
+                         {"oldest_lease", {{"seconds", 7.25}, {"worker", "generator-0"}}}}}};
+  EXPECT_THAT(RenderStatus(status),
+              HasSubstr("waiting 3  leased 2  completed 1  dead 4  oldest waits 1.5 s"
+                        "  oldest lease 7.2 s, generator-0\n"));
+}
+
+TEST_F(ReportTest, AVerifierWithoutOurControlServiceIsAskedForItsHealth) {
+  grpc::EnableDefaultHealthCheckService(true);
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  ASSERT_NE(server, nullptr);
+  const Json process = {{"name", "verifier-x"},
+                        {"kind", "verifier"},
+                        {"pid", ::getpid()},
+                        {"address", "127.0.0.1:" + std::to_string(port)}};
+  std::ofstream(folder_ + "/endpoints.json") << Json{{"run", "r"}, {"processes", {process}}};
+  const auto phase = [&] { return (*QueryStatus(folder_, 10.0))["processes"][0]; };
+  EXPECT_EQ(phase()["phase"], "serving") << phase();
+  EXPECT_EQ((*QueryStatus(folder_, 10.0))["waits"], Json::array());
+
+  server->GetHealthCheckService()->SetServingStatus(false);
+  EXPECT_FALSE(phase()["answers"]);
+  EXPECT_THAT(phase()["error"].get<std::string>(), HasSubstr("NOT_SERVING"));
+  server->Shutdown();
 }
 
 TEST_F(ReportTest, StatusOfSomethingElseIsAnError) {

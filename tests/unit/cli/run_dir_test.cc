@@ -109,7 +109,19 @@ TEST_F(RunDirTest, EndpointsAndScrapeTargetsFollowTheProcesses) {
 }
 
 TEST_F(RunDirTest, RelativePathsBecomeAbsolute) {
+  fs::create_directories(root_);
+  config_.reward.language_model = "models/lid.ftz";
+  std::ofstream(fs::path(config_.run.output_dir) / "mine.py") << "";
+  const std::string script = fs::relative(fs::path(config_.run.output_dir) / "mine.py").string();
+  config_.verifiers["own"].command = {"python3", "-m",   "tramontane_verifier",
+                                      "serve",   script, "--port={port}"};
   MakePathsAbsolute(config_);
+  EXPECT_EQ(config_.reward.language_model, (fs::current_path() / "models/lid.ftz").string());
+  EXPECT_EQ(config_.verifiers["own"].command,
+            (std::vector<std::string>{
+                "python3", "-m", "tramontane_verifier", "serve",
+                (fs::path(config_.run.output_dir) / "mine.py").lexically_normal().string(),
+                "--port={port}"}));
   EXPECT_EQ(config_.data.train, (fs::current_path() / "tasks/train.jsonl").string());
   EXPECT_EQ(config_.data.eval, "");
   EXPECT_EQ(config_.model.path, "/models/small/");
