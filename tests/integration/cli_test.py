@@ -80,7 +80,9 @@ class Interface(TestCase):
     def test_doctor_finds_this_machine_fit(self):
         status, out, _ = tramontane("doctor", "--json")
         self.assertEqual(status, 0, out)
-        self.assertTrue(all(check["result"] != "FAILED" for check in json.loads(out)["checks"]))
+        checks = {check["check"]: check for check in json.loads(out)["checks"]}
+        self.assertTrue(all(check["result"] != "FAILED" for check in checks.values()))
+        self.assertIn("tier", checks["sandbox"]["detail"])
 
     def test_validate_counts_rows_by_verifier(self):
         self.make_tasks(train=50, evaluation=8)
@@ -157,6 +159,24 @@ class BadInput(TestCase):
         self.assert_error(["fly"], "fly")
         self.assert_error(["run"], "config")
 
+    def test_every_tool_refuses_bad_arguments(self):
+        # Those that another binary does, too: by exec, with its own parser.
+        for tool, needed in (("score", "--model"), ("generate", "--model"), ("eval", "--model"),
+                             ("bench generate", "--model"), ("tokenize", "--model"), ("template", "--model"),
+                             ("init-model", "--out"), ("loss", None), ("grade", None), ("serve", None)):
+            words = tool.split()
+            error = self.assert_error([*words, "--bogus", *([needed, self.folder] if needed else [])])
+            self.assertEqual(error["code"], "INVALID_ARGUMENT")
+            self.assertRegex(error["message"], "--bogus|required", tool)
+            self.assertIn(error["where"], tool)
+            if needed:
+                self.assert_error(words, needed)
+                status, out, err = tramontane(*words)
+                self.assertEqual((status, out), (1, ""), tool)
+                self.assertIn(needed, err)
+        self.assert_error(["score", "--model", self.folder, "--top", "many"], "--top")
+        self.assert_error(["grade", "--verifier", "nobody"], "nobody", stdin='{"items": []}')
+
     def test_row_without_answer_is_named_by_line(self):
         self.make_tasks()
         train = self.folder / "data/train.jsonl"
@@ -170,10 +190,23 @@ class BadInput(TestCase):
     def test_answer_that_the_grader_cannot_read(self):
         self.make_tasks()
         train = self.folder / "data/train.jsonl"
-        row = json.loads(train.read_text().splitlines()[0])
-        row["answer"] = "\\frac{1}{"
-        train.write_text(json.dumps(row) + "\n")
-        self.assert_error(["validate", self.write_config()], "train.jsonl", "answer")
+        lines = train.read_text().splitlines()
+        row = json.loads(lines[0])
+        train.write_text("\n".join([lines[1], json.dumps({**row, "answer": "\\frac{1}{"}), lines[2]]) + "\n")
+        config = self.write_config()
+        for command in ("validate", "run"):
+            self.assert_error([command, config], "train.jsonl:2: answer")
+        train.write_text("\n".join([lines[1], lines[2], json.dumps({**row, "verifier": "judge"})]) + "\n")
+        for command in ("validate", "run"):
+            self.assert_error([command, config], "train.jsonl:3: verifier", "judge")
+        self.assertFalse((self.folder / "runs").exists())
+
+    def test_an_example_longer_than_the_model_can_hold(self):
+        self.make_tasks()
+        sft = self.folder / "data/sft.jsonl"
+        sft.write_text(json.dumps({"prompt": "1+1=", "completion": "1" * 300}) + "\n")
+        config = self.write_config({"sft": {"data": str(sft), "steps": 1}})
+        self.assert_error(["validate", config], "sft.jsonl", "256 positions")
 
     def test_tokenizer_that_is_none(self):
         self.make_tasks()
@@ -201,6 +234,17 @@ class BadInput(TestCase):
     def test_resume_without_a_run(self):
         self.make_tasks()
         self.assert_error(["run", self.write_config(), "--resume"], "no run to resume")
+
+
+def split_in_two_and_lose_one(model):
+    """Weights of which half the tensors should be in a shard that is not there."""
+    weights = model / "model.safetensors"
+    header = json.loads(weights.read_bytes()[8:8 + int.from_bytes(weights.read_bytes()[:8], "little")])
+    names = [name for name in header if name != "__metadata__"]
+    weights.rename(model / "model-00001-of-00002.safetensors")
+    shards = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(names)}
+    (model / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {"total_size": 0}, "weight_map": shards}))
 
 
 class BadModel(TestCase):
@@ -231,13 +275,7 @@ class BadModel(TestCase):
         self.score("safetensors")
 
     def test_missing_shard(self):
-        weights = self.model / "model.safetensors"
-        header = json.loads(weights.read_bytes()[8:8 + int.from_bytes(weights.read_bytes()[:8], "little")])
-        names = [name for name in header if name != "__metadata__"]
-        weights.rename(self.model / "model-00001-of-00002.safetensors")
-        shards = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(names)}
-        (self.model / "model.safetensors.index.json").write_text(
-            json.dumps({"metadata": {"total_size": 0}, "weight_map": shards}))
+        split_in_two_and_lose_one(self.model)
         self.score("model-00002-of-00002.safetensors")
 
     def test_config_that_names_an_unknown_family(self):
@@ -247,6 +285,19 @@ class BadModel(TestCase):
         self.score("gpt2")
 
 
+def processes_of(folder):
+    """Command lines of the living processes that name the folder, or a path in it."""
+    found = []
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in line and int(process.name) != os.getpid():
+            found.append(line)
+    return found
+
+
 class BadSurroundings(TestCase):
     """The run directory, ports and Redis: refused with a reason, nothing left running."""
 
@@ -254,15 +305,19 @@ class BadSurroundings(TestCase):
         super().setUp()
         self.make_tasks()
 
-    def assert_run_never_began(self, config, *words):
-        """The run ends with one error that has the words in it; nothing was trained, nobody is left."""
-        error = self.assert_error(["run", config], *words, timeout=120)
+    def assert_nothing_is_trained(self, config, *words):
+        """The run ends with one error that has the words in it; nothing was sampled, nobody is left."""
+        error = self.assert_error(["run", config], *words, timeout=180)
         run_dir = self.folder / "runs/test"
-        processes = json.loads((run_dir / "endpoints.json").read_text())["processes"]
-        self.assertEqual([p["name"] for p in processes if pathlib.Path(f"/proc/{p['pid']}").exists()], [])
-        self.assertFalse((run_dir / "checkpoints").exists())
+        self.assertEqual(processes_of(run_dir), [])
         self.assertFalse((run_dir / "rollouts").exists())
         self.assertEqual([str(path) for path in run_dir.rglob("*.tmp*")], [])
+        return error
+
+    def assert_run_never_began(self, config, *words):
+        """The same, and before anything was made that a run could go on from."""
+        error = self.assert_nothing_is_trained(config, *words)
+        self.assertFalse((self.folder / "runs/test/checkpoints").exists())
         return error
 
     def make_model(self):
@@ -292,6 +347,11 @@ class BadSurroundings(TestCase):
         os.truncate(model / "model.safetensors", 5000)
         self.assert_run_never_began(self.config_of(model), "model.safetensors")
 
+    def test_a_model_without_one_of_its_shards(self):
+        model = self.make_model()
+        split_in_two_and_lose_one(model)
+        self.assert_run_never_began(self.config_of(model), "model-00002-of-00002.safetensors")
+
     def test_a_model_whose_tokenizer_is_none(self):
         model = self.make_model()
         (model / "tokenizer.json").write_text('{"model": "no"}')
@@ -301,13 +361,45 @@ class BadSurroundings(TestCase):
         config = self.write_config({"redis": {"url": "redis://127.0.0.1:1/0"}})
         self.assert_error(["run", config], "redis.url", "127.0.0.1:1")
 
-    def test_port_in_use(self):
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            address = f"127.0.0.1:{taken.getsockname()[1]}"
-            config = self.write_config({"trainer": {"bind": address}})
-            self.assert_run_never_began(config, "trainer", address, "in use")
+    def taken_port(self):
+        taken = socket.socket()
+        self.addCleanup(taken.close)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        return taken.getsockname()[1]
+
+    def test_trainer_port_in_use(self):
+        address = f"127.0.0.1:{self.taken_port()}"
+        self.assert_run_never_began(self.write_config({"trainer": {"bind": address}}), "trainer", address, "in use")
+
+    def test_generator_port_in_use(self):
+        address = f"127.0.0.1:{self.taken_port()}"
+        self.assert_nothing_is_trained(self.write_config({"generator": {"bind": address}}), "generator-0", address,
+                                       "in use")
+
+    def test_http_port_in_use(self):
+        port = self.taken_port()
+        self.assert_nothing_is_trained(self.write_config({"generator": {"http_port": port}}), "generator-0", port)
+
+    def test_metrics_port_in_use(self):
+        address = f"127.0.0.1:{self.taken_port()}"
+        self.assert_run_never_began(self.write_config({"metrics": {"bind": address}}), "metrics.bind", address)
+
+    def test_a_generator_without_a_place_for_its_groups(self):
+        resolved = json.loads(self.config_of(self.make_model()).read_text())
+        resolved["verifiers"] = {"math": {"address": "127.0.0.1:1"}}
+        resolved["redis"] = {"url": "redis://127.0.0.1:1/0"}
+        (self.folder / "resolved.json").write_text(json.dumps(resolved))
+        run_dir = self.folder / "run"
+        run_dir.mkdir()
+        (run_dir / "blobs").write_text("in the way")
+        done = subprocess.run([BIN / "tramontane-generator", "serve", "--config", self.folder / "resolved.json",
+                               "--run-dir", run_dir, "--trainer", "127.0.0.1:1"], stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, 1)
+        said = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual([line["event"] for line in said], ["failed"])
+        self.assertIn(str(run_dir / "blobs"), said[0]["message"])
 
     def test_unwritable_run_directory(self):
         file = self.folder / "runs"
@@ -365,9 +457,14 @@ class VersionSkew(TestCase):
         message = self.run_with_other("tramontane-verifier")
         self.assertRegex(message, r"verifier math at 127\.0\.0\.1:\d+: .*theirs 1 .*ours 41 ")
 
+    def test_a_trainer_of_another_protocol(self):
+        message = self.run_with_other("tramontane-trainer")
+        self.assertRegex(message, r"^generator-0: .*theirs 1 .*ours 41 ")
+
     def test_every_program_says_what_it_speaks(self):
         for folder, number in ((BIN, 1), (BIN / "other_protocol", 41)):
-            for name in ("tramontane", "tramontane-trainer", "tramontane-generator", "tramontane-verifier"):
+            for name in ("tramontane", "tramontane-trainer", "tramontane-generator", "tramontane-verifier",
+                         "tramontane-sandbox"):
                 if (folder / name).exists():
                     said = subprocess.run([folder / name, "--version"], stdout=subprocess.PIPE, text=True, check=True)
                     self.assertRegex(said.stdout, rf"^{name} \d+\.\d+\.\d+ \(protocol {number}\)")
@@ -376,7 +473,7 @@ class VersionSkew(TestCase):
         programs = self.folder / "bin"
         programs.mkdir()
         shutil.copy2(BIN / "tramontane", programs)
-        for name in ("tramontane-trainer", "tramontane-generator"):
+        for name in ("tramontane-trainer", "tramontane-generator", "tramontane-sandbox", "tramontane-jail"):
             (programs / name).symlink_to(BIN / name)
         stranger = programs / "tramontane-verifier"
         stranger.write_text("#!/bin/sh\necho 'tramontane-verifier 0.1.0 (protocol 1), the Python package'\n")
@@ -384,7 +481,10 @@ class VersionSkew(TestCase):
         done = subprocess.run([programs / "tramontane", "doctor", "--json"], stdout=subprocess.PIPE, text=True,
                               check=False)
         self.assertEqual(done.returncode, 1)
-        failed = [check for check in json.loads(done.stdout)["checks"] if check["result"] == "FAILED"]
+        answer = json.loads(done.stdout)
+        self.assertEqual((answer["error"]["code"], answer["error"]["where"]), ("FAILED_PRECONDITION", "doctor"))
+        self.assertIn("the Python package", answer["error"]["message"])
+        failed = [check for check in answer["checks"] if check["result"] == "FAILED"]
         self.assertEqual([check["check"] for check in failed], ["binary tramontane-verifier"])
         self.assertIn("the Python package", failed[0]["detail"])
 

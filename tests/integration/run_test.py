@@ -50,6 +50,8 @@ class WholeRun(Runs):
             for name, process in processes.items():
                 self.assertTrue(process["alive"], name)
             self.assertTrue(processes["trainer"]["answers"], processes["trainer"])
+            for state in ("waiting", "leased", "completed", "dead"):
+                self.assertIsInstance(json.loads(out)["queue"][state], int)
             self.assert_finished(run, 6)
             summary = run.wait_for(lambda e: e.get("event") == "summary", 1)
         self.check_what_is_left(run, summary)
@@ -70,13 +72,21 @@ class WholeRun(Runs):
         self.assertFalse(json.loads(out)["supervised"])
 
     def test_two_generators_share_the_work(self):
-        config = self.write_config({"run": {"max_steps": 20}, "generator": {"count": 2, "claim_groups": 1}})
+        config = self.write_config({"run": {"max_steps": 100000}, "generator": {"count": 2, "claim_groups": 1}})
+        workers, seen, deadline = set(), set(), time.monotonic() + 150
         with Run(config) as run:
-            self.assert_finished(run, 20)
-            workers = {json.loads(line)["generator"]
-                       for file in run.run_dir.glob("rollouts/step_*/train.jsonl")
-                       for line in file.read_text().splitlines()}
-        self.assertEqual(workers, {"generator-0", "generator-1"})
+            run.wait_for_step(1)
+            while workers != {"generator-0", "generator-1"}:  # one may load long after the other
+                self.assertLess(time.monotonic(), deadline, f"only {workers}:\n" + run.story())
+                for file in set(run.run_dir.glob("rollouts/step_*/train.jsonl")) - seen:
+                    lines = file.read_text().splitlines(keepends=True)
+                    if lines and lines[-1].endswith("\n"):  # else it is still being written
+                        workers |= {json.loads(line)["generator"] for line in lines}
+                        seen.add(file)
+                time.sleep(0.1)
+            run.process.send_signal(signal.SIGINT)
+            self.assertEqual(run.finish(90), 130, run.story())
+            self.check_lineage(run.run_dir, max(run.steps()))
 
     def test_interrupt_writes_a_checkpoint_and_resume_goes_on(self):
         config = self.write_config({"run": {"max_steps": 40}, "trainer": {"checkpoint_interval_steps": 100}})
@@ -152,6 +162,7 @@ class Faults(Runs):
             stopped_at = max(run.steps())
             run.signal("redis", signal.SIGCONT)
             self.assertLess(stopped_at, self.STEPS, "the run ended before Redis was back")
+            run.wait_for(lambda e: e.get("event") == "waiting" and e["waiting_for"].startswith("redis"), 1)
         self.run_with(stop)
 
     def test_killed_trainer_and_resume_by_hand(self):
