@@ -44,6 +44,7 @@ double ActiveSample::NextDraw() const {
 
 std::optional<FinishReason> ActiveSample::Accept(const SampledToken& token, int64_t version) {
   ++draws_;
+  kept_tokens_ = response_tokens();
   if (prefilled_ > 0) Stamp(version, std::exchange(prefilled_, 0));
   const bool stops = Stops(token.token);
   std::optional<FinishReason> ended;
@@ -55,8 +56,8 @@ std::optional<FinishReason> ActiveSample::Accept(const SampledToken& token, int6
     Stamp(version, 1);
     ended_by_token_ = stops;
     // The token that ends a sample is not part of its text.
-    if (stops || (decoder_ && stops_->Push(decoder_->Push(token.token))))
-      ended = FinishReason::kStop;
+    ended_by_string_ = !stops && decoder_ && stops_->Push(decoder_->Push(token.token));
+    if (stops || ended_by_string_) ended = FinishReason::kStop;
   } else {
     Drop(ruling.drop);
     Stamp(version, Inject(*ruling.inject, version));
@@ -67,8 +68,7 @@ std::optional<FinishReason> ActiveSample::Accept(const SampledToken& token, int6
 }
 
 bool ActiveSample::Stops(int32_t token) const {
-  const std::vector<int32_t>& stops = request_->stop_tokens;
-  return std::find(stops.begin(), stops.end(), token) != stops.end();
+  return std::ranges::binary_search(request_->stop_tokens, token);
 }
 
 ThinkRuling ActiveSample::Rule(int32_t token, bool stops) {
@@ -103,6 +103,7 @@ int32_t ActiveSample::Inject(const std::vector<int32_t>& tokens, int64_t version
 
 void ActiveSample::Drop(int32_t count) {
   if (count == 0) return;
+  kept_tokens_ = response_tokens() - count;
   sequence_.Rewind(sequence_.size() - count);
   logprobs_.resize(response_tokens());
   if (!unsent_.empty()) unsent_.resize(unsent_.size() - count);
@@ -169,10 +170,9 @@ void ActiveSample::Finish(FinishReason reason, double generate_seconds) {
   rollout.logprobs = std::move(logprobs_);
   rollout.finish_reason = reason;
   rollout.generate_seconds = generate_seconds;
-  const bool stopped_by_string = decoder_ && reason == FinishReason::kStop && !ended_by_token_;
   if (decoder_) {
     // Bytes that were held back cannot complete a stop string any more than the text could.
-    if (!stopped_by_string) stops_->Push(decoder_->Finish());
+    if (!ended_by_string_) stops_->Push(decoder_->Finish());
     rollout.text = stops_->text();
     Flush(rollout.text.size());
   } else {

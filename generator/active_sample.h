@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -21,8 +22,9 @@ namespace tramontane {
 // What the samples of one request have in common.
 struct ActiveRequest {
   SampleRequest request;
-  std::vector<int32_t> stop_tokens;  // end tokens of the model, unless ignored, and the request's
-  int32_t size_limit = 0;            // prompt and response together
+  // End tokens of the model, unless ignored, and the request's; ascending.
+  std::vector<int32_t> stop_tokens;
+  int32_t size_limit = 0;                      // prompt and response together
   std::shared_ptr<const Tokenizer> tokenizer;  // may be null: no text
 };
 
@@ -36,6 +38,12 @@ class ActiveSample {
   int32_t sample_index() const { return sample_index_; }
   const ThinkControl* thinking() const { return control_ ? &*control_ : nullptr; }
   int32_t injected_tokens() const { return static_cast<int32_t>(CountTokens(injected_)); }
+  const std::vector<TokenSpan>& injected() const { return injected_; }
+  std::span<const int32_t> response() const {
+    return std::span(sequence_.tokens).subspan(static_cast<size_t>(sequence_.prompt_size));
+  }
+  // Tokens of the response that the last Accept left as they were.
+  int32_t kept_tokens() const { return kept_tokens_; }
 
   // The draw for the next token: a function of seed, sample index and number of draws only.
   double NextDraw() const;
@@ -67,7 +75,8 @@ class ActiveSample {
   std::vector<TokenSpan> injected_;
   int32_t prefilled_ = 0;  // injected before any version sampled: stamped with the first draw
   uint32_t draws_ = 0;
-  bool ended_by_token_ = false;
+  int32_t kept_tokens_ = 0;
+  bool ended_by_token_ = false, ended_by_string_ = false;
   std::optional<ThinkControl> control_;
   // Text while it grows; only for requests that stream, have stop strings or control thinking.
   std::optional<IncrementalDecoder> decoder_;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/rollout.h"
 #include "text/grammar.h"
 
 namespace tramontane {
@@ -37,16 +38,20 @@ class RuledDraw {
   // Valid until the next call. Internal: the grammar cannot go on with this vocabulary.
   absl::StatusOr<Row> Apply(std::span<const float> logits_V);
 
-  // Tells what the sample holds by now. True when the grammar allows nothing more.
-  absl::StatusOr<bool> Follow(std::span<const int32_t> response);
+  // Tells what the sample holds by now, prefill included, and which of it nobody drew: that is not
+  // the grammar's. Before each Apply. True when the grammar allows nothing more.
+  absl::StatusOr<bool> Follow(std::span<const int32_t> response,
+                              std::span<const TokenSpan> injected = {});
+  // The response was cut to `tokens`: whatever the grammar saw behind them never happened.
+  void Rewind(int32_t tokens);
 
  private:
   absl::Status Begin();
 
   const DrawRules rules_;
-  const std::vector<int32_t> stop_tokens_;
-  std::optional<GrammarState> state_;  // once the grammar has begun
-  size_t followed_ = 0;                // tokens of the response that the grammar has seen
+  const std::vector<int32_t> stop_tokens_;  // ascending
+  std::optional<GrammarState> state_;       // once the grammar has begun
+  size_t followed_ = 0;                     // tokens of the response that have been looked at
   std::vector<float> logits_;
   std::vector<int32_t> ids_;
 };

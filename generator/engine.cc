@@ -25,7 +25,8 @@ namespace tramontane {
 namespace {
 
 constexpr std::chrono::seconds kCommitPatience{60};
-constexpr size_t kMaxStopStringBytes = 1024;
+// Each is looked for at every token.
+constexpr size_t kMostStopStrings = 64, kMostStopTokens = 1024, kMaxStopStringBytes = 1024;
 
 absl::Status CheckOptions(const EngineOptions& options) {
   for (const auto& [field, value] : {std::pair<const char*, int32_t>{"threads", options.threads},
@@ -51,10 +52,13 @@ absl::Status CheckTokens(const char* field, const std::vector<int32_t>& tokens, 
 }
 
 absl::Status CheckRequest(const SampleRequest& request, const ModelConfig& config,
-                          bool has_tokenizer, int64_t size_limit) {
+                          bool has_tokenizer, int64_t size_limit, int32_t max_waiting) {
   RETURN_IF_ERROR(CheckSampling(request.sampling));
   if (request.n < 1)
     return absl::InvalidArgumentError("n must be positive, got " + std::to_string(request.n));
+  if (request.n > max_waiting)  // it would be told to come back for ever
+    return absl::InvalidArgumentError("n is " + std::to_string(request.n) + ", and the queue holds " +
+                                      std::to_string(max_waiting) + " samples");
   if (!request.on_finished) return absl::InvalidArgumentError("on_finished must be set");
   if (request.prompt_tokens.empty()) return absl::InvalidArgumentError("prompt_tokens is empty");
   if (static_cast<int64_t>(request.prompt_tokens.size()) >= size_limit)
@@ -62,12 +66,18 @@ absl::Status CheckRequest(const SampleRequest& request, const ModelConfig& confi
         "prompt_tokens: " + std::to_string(request.prompt_tokens.size()) +
         " tokens leave no room to generate; model and cache hold " + std::to_string(size_limit));
   RETURN_IF_ERROR(CheckTokens("prompt_tokens", request.prompt_tokens, config.vocab_size));
+  if (request.sampling.stop_token_ids.size() > kMostStopTokens)
+    return absl::InvalidArgumentError("stop_token_ids: at most " +
+                                      std::to_string(kMostStopTokens) + " can be given");
   RETURN_IF_ERROR(
       CheckTokens("stop_token_ids", request.sampling.stop_token_ids, config.vocab_size));
   for (const auto& [token, bias] : request.rules.logit_bias) {
     RETURN_IF_ERROR(CheckTokens("logit_bias", {token}, config.vocab_size));
     if (!std::isfinite(bias)) return absl::InvalidArgumentError("logit_bias must be finite");
   }
+  if (request.sampling.stop.size() > kMostStopStrings)
+    return absl::InvalidArgumentError("stop: at most " + std::to_string(kMostStopStrings) +
+                                      " strings can be given");
   for (const std::string& stop : request.sampling.stop) {
     if (stop.empty() || stop.size() > kMaxStopStringBytes)
       return absl::InvalidArgumentError("stop: each string must have 1 to " +
@@ -90,9 +100,18 @@ absl::Status CheckTagsDecode(const ThinkingPlan& plan,
                                     "\" token by token");
 }
 
+// What follows the last turn's end. A prompt without one is all of one piece.
+absl::StatusOr<std::string> OpeningOf(const std::vector<int32_t>& prompt,
+                                      const std::vector<int32_t>& end_tokens,
+                                      const Tokenizer& tokenizer) {
+  const auto turn_end = std::find_first_of(prompt.rbegin(), prompt.rend(), end_tokens.begin(),
+                                           end_tokens.end());
+  return tokenizer.Decode({turn_end.base(), prompt.end()}, /*skip_special_tokens=*/false);
+}
+
 absl::StatusOr<std::shared_ptr<const ThinkingPlan>> PlanFor(
     const SampleRequest& request, const std::shared_ptr<const Tokenizer>& tokenizer,
-    const ThinkingProfile& profile, int64_t size_limit) {
+    const ThinkingProfile& profile, const ModelConfig& config, int64_t size_limit) {
   const std::optional<ThinkingParams>& thinking = request.sampling.thinking;
   if (tokenizer == nullptr) {
     if (thinking) return absl::InvalidArgumentError("thinking: this model has no tokenizer");
@@ -102,10 +121,15 @@ absl::StatusOr<std::shared_ptr<const ThinkingPlan>> PlanFor(
   const int64_t left = size_limit - static_cast<int64_t>(request.prompt_tokens.size());
   const auto room =
       static_cast<int32_t>(std::min<int64_t>(left, request.sampling.max_new_tokens));
-  ASSIGN_OR_RETURN(ThinkingPlan plan,
-                   PlanThinking(thinking, profile, prompt, room, [&](const std::string& text) {
-                     return tokenizer->Encode(text, /*add_special_tokens=*/false);
-                   }));
+  std::string opening = request.answer_opening.value_or("");
+  if (!request.answer_opening) {
+    ASSIGN_OR_RETURN(opening, OpeningOf(request.prompt_tokens, config.eos_token_ids, *tokenizer));
+  }
+  ASSIGN_OR_RETURN(ThinkingPlan plan, PlanThinking(thinking, profile, prompt, opening, room,
+                                                   [&](const std::string& text) {
+                                                     return tokenizer->Encode(
+                                                         text, /*add_special_tokens=*/false);
+                                                   }));
   if (plan.controlled) RETURN_IF_ERROR(CheckTagsDecode(plan, tokenizer));
   return std::make_shared<const ThinkingPlan>(std::move(plan));
 }
@@ -119,6 +143,7 @@ class Engine::Impl {
       : config_(model.config()),
         tokenizer_(tokenizer),
         profile_(options.thinking),
+        max_waiting_(options.max_waiting_sequences),
         inbox_(options.max_waiting_sequences),
         decoder_(std::move(decoder)),
         gate_(EntriesOf(model), config_.vocab_size, *decoder_, options.initial_version),
@@ -129,8 +154,8 @@ class Engine::Impl {
 
   absl::Status Submit(SampleRequest request) {
     RETURN_IF_ERROR(
-        CheckRequest(request, config_, tokenizer_ != nullptr, loop_.size_limit()));
-    ASSIGN_OR_RETURN(request.plan, PlanFor(request, tokenizer_, profile_, loop_.size_limit()));
+        CheckRequest(request, config_, tokenizer_ != nullptr, loop_.size_limit(), max_waiting_));
+    ASSIGN_OR_RETURN(request.plan, PlanFor(request, tokenizer_, profile_, config_, loop_.size_limit()));
     return inbox_.Submit(std::move(request));
   }
   void Cancel(const std::string& id) { inbox_.Cancel(id); }
@@ -163,6 +188,7 @@ class Engine::Impl {
   const ModelConfig config_;
   const std::shared_ptr<const Tokenizer> tokenizer_;
   const ThinkingProfile profile_;
+  const int32_t max_waiting_;
   std::mutex commit_mutex_;
   std::optional<CommitResult> last_commit_;  // guarded by commit_mutex_
   EngineInbox inbox_;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -66,6 +67,10 @@ struct SampleRequest {
   int32_t first_sample = 0, first_draw = 0;
   DrawRules rules = {};
   int32_t top_logprobs = 0;  // alternatives reported beside each token
+  // The end of the prompt's text that belongs to the answer (what a chat template begins it with,
+  // or a message to be continued): thinking is open where this leaves it open. Absent: what follows
+  // the prompt's last end token.
+  std::optional<std::string> answer_opening = {};
   std::function<void(PromptLogprobs)> on_prompt = {};  // may be empty; once, before the first chunk
   std::function<void(TokenChunk)> on_chunk;  // may be empty: no streaming
   std::function<void(Rollout)> on_finished;  // once per sample

@@ -71,6 +71,7 @@ void EngineLoop::Admit(SampleRequest request) {
   if (!request.sampling.ignore_eos)
     shared->stop_tokens.insert(shared->stop_tokens.end(), config_.eos_token_ids.begin(),
                                config_.eos_token_ids.end());
+  std::ranges::sort(shared->stop_tokens);
   shared->size_limit = static_cast<int32_t>(std::min<int64_t>(
       size_limit_,
       static_cast<int64_t>(request.prompt_tokens.size()) + request.sampling.max_new_tokens));
@@ -185,11 +186,9 @@ void EngineLoop::Sample(const StepPlan& plan, const LogitRows& logits) {
       finished.emplace_back(item.sequence->id, **ended);
     }
   }
+  if (!broken.empty()) BecomeUnhealthy(broken);  // before anybody hears of it
   for (const auto& [sequence_id, reason] : finished) Finish(sequence_id, reason);
-  if (!broken.empty()) {
-    BecomeUnhealthy(broken);
-    AbortAll(FinishReason::kAborted);
-  }
+  if (!broken.empty()) AbortAll(FinishReason::kAborted);
 }
 
 void EngineLoop::ScorePrompt(LiveSample& live, int32_t start, const LogitRows& logits,
@@ -217,6 +216,8 @@ absl::StatusOr<SampledToken> EngineLoop::Draw(LiveSample& live, std::span<const 
   const SampleRequest& asked = live.sample.request().request;
   RuledDraw::Row row{logits_V, {}};
   if (live.rules) {
+    // Of what came before the first draw the rules have not heard yet.
+    RETURN_IF_ERROR(live.rules->Follow(live.sample.response(), live.sample.injected()).status());
     ASSIGN_OR_RETURN(row, live.rules->Apply(logits_V));
   }
   SampledToken token = sampler_.Sample(row.logits, asked.sampling, live.sample.NextDraw());
@@ -233,10 +234,9 @@ absl::StatusOr<std::optional<FinishReason>> EngineLoop::Take(LiveSample& live,
   ++stats_.generated_tokens;
   std::optional<FinishReason> ended = live.sample.Accept(token, stats_.version);
   if (ended || !live.rules) return ended;
-  const Sequence& sequence = live.sample.sequence();
-  const auto response =
-      std::span(sequence.tokens).subspan(static_cast<size_t>(sequence.prompt_size));
-  ASSIGN_OR_RETURN(const bool complete, live.rules->Follow(response));
+  live.rules->Rewind(live.sample.kept_tokens());
+  ASSIGN_OR_RETURN(const bool complete,
+                   live.rules->Follow(live.sample.response(), live.sample.injected()));
   if (complete) ended = FinishReason::kStop;
   return ended;
 }

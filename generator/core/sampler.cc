@@ -21,6 +21,12 @@ bool Truncates(const SamplingParams& sampling) {
   return sampling.top_k > 0 || sampling.top_p < 1 || sampling.min_p > 0;
 }
 
+// Of temperatures so low that their inverse is no number, the greatest: the most likely tokens
+// share all of the weight.
+float ScaleOf(double temperature) {
+  return static_cast<float>(std::min(1.0 / temperature, double{std::numeric_limits<float>::max()}));
+}
+
 // First index whose running sum exceeds `target`; the last one with weight when rounding leaves
 // the target just above the sum.
 size_t Invert(std::span<const float> weights, double target) {
@@ -60,7 +66,7 @@ SampledToken Sampler::Sample(std::span<const float> logits_V, const SamplingPara
     return {static_cast<int32_t>(first - logits_V.begin()), -static_cast<float>(std::log(total)),
             true};
   }
-  const float scale = static_cast<float>(1.0 / sampling.temperature);
+  const float scale = ScaleOf(sampling.temperature);
   if (Truncates(sampling)) return SampleTruncated(logits_V, sampling, scale, top, uniform);
   return SampleAll(logits_V, scale, top, uniform);
 }
@@ -145,7 +151,7 @@ float Sampler::Logprob(std::span<const float> logits_V, int32_t token) {
 std::vector<TokenLogprob> Sampler::Likeliest(std::span<const float> logits_V,
                                              const SamplingParams& sampling, int32_t count) {
   const bool greedy = sampling.temperature == 0;  // nothing is cut off there
-  const float scale = greedy ? 1.0f : static_cast<float>(1.0 / sampling.temperature);
+  const float scale = greedy ? 1.0f : ScaleOf(sampling.temperature);
   const float top = RowMax(logits_V);
   double total;
   if (!greedy && Truncates(sampling)) {
@@ -166,8 +172,7 @@ std::vector<TokenLogprob> Sampler::Likeliest(std::span<const float> logits_V,
 
 std::vector<int32_t> Sampler::KeptTokens(std::span<const float> logits_V,
                                          const SamplingParams& sampling) {
-  const float scale =
-      sampling.temperature == 0 ? 1.0f : static_cast<float>(1.0 / sampling.temperature);
+  const float scale = sampling.temperature == 0 ? 1.0f : ScaleOf(sampling.temperature);
   Truncate(logits_V, sampling, scale, RowMax(logits_V));
   return ranked_;
 }

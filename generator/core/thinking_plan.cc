@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cmath>
 #include <limits>
 
 #include "common/status.h"
@@ -34,8 +35,10 @@ absl::StatusOr<Budget> DecideBudget(const ThinkingParams& thinking, const Thinki
                                     const std::string& prompt_text, int32_t most) {
   const int32_t otherwise = profile.default_budget.value_or(kDynamic);
   if (thinking.budget) return Budget{"budget", *thinking.budget};
-  if (!thinking.effort.empty())
-    return Budget{"effort", static_cast<int32_t>(EffortFraction(thinking.effort) * most)};
+  if (!thinking.effort.empty()) {  // rounded up: a little effort is not none
+    const double share = EffortFraction(thinking.effort) * most;
+    return Budget{"effort", static_cast<int32_t>(std::ceil(share))};
+  }
   if (thinking.tag == "dynamic") return Budget{"tag", otherwise};
   if (!thinking.tag.empty()) {
     const auto tags = TagBudgets(profile, most);
@@ -67,6 +70,19 @@ absl::Status CheckBudget(const Budget& budget, const ThinkingProfile& profile, i
   return absl::OkStatus();
 }
 
+// The model may choose any of them.
+absl::Status CheckTagBudgets(const std::map<std::string, int32_t>& budgets,
+                             const ThinkingParams& thinking, const ThinkingProfile& profile,
+                             int32_t most) {
+  for (const auto& [tag, tokens] : budgets) {
+    RETURN_IF_ERROR(CheckBudget({"tag", tokens}, profile, most));
+    if (thinking.min_tokens > tokens)
+      return Bad("min_tokens", std::to_string(thinking.min_tokens) + " is above the budget of " +
+                                   std::to_string(tokens) + " that " + tag + " stands for");
+  }
+  return absl::OkStatus();
+}
+
 std::string ExhaustionText(const ThinkingParams& thinking, const std::string& close) {
   if (thinking.on_exhaust == "custom") return thinking.exhaust_text;
   if (thinking.on_exhaust == "s1") return close + "\n\nFinal Answer:";
@@ -77,13 +93,13 @@ std::string ExhaustionText(const ThinkingParams& thinking, const std::string& cl
          close + ".\n\n";
 }
 
-ThinkPhase PhaseOf(const std::string& prompt_text, const ThinkingProfile& profile) {
-  const size_t open = prompt_text.rfind(profile.open);
+ThinkPhase PhaseOf(const std::string& opening, const ThinkingProfile& profile) {
+  const size_t open = opening.rfind(profile.open);
   if (open == std::string::npos) return ThinkPhase::kBefore;
-  if (prompt_text.find(profile.close, open) == std::string::npos) return ThinkPhase::kInside;
+  if (opening.find(profile.close, open) == std::string::npos) return ThinkPhase::kInside;
   // A block that the chat template closed for this answer; earlier ones have text behind them.
-  const size_t close_end = prompt_text.rfind(profile.close) + profile.close.size();
-  const bool ends = prompt_text.find_first_not_of(" \t\r\n", close_end) == std::string::npos;
+  const size_t close_end = opening.rfind(profile.close) + profile.close.size();
+  const bool ends = opening.find_first_not_of(" \t\r\n", close_end) == std::string::npos;
   return ends ? ThinkPhase::kAfter : ThinkPhase::kBefore;
 }
 
@@ -150,12 +166,13 @@ std::optional<bool> LastModeFlag(std::string_view prompt_text) {
 
 absl::StatusOr<ThinkingPlan> PlanThinking(const std::optional<ThinkingParams>& thinking,
                                           const ThinkingProfile& profile,
-                                          const std::string& prompt_text, int32_t room,
+                                          const std::string& prompt_text,
+                                          const std::string& opening, int32_t room,
                                           const EncodeText& encode) {
   ThinkingPlan plan;
   plan.open = profile.open;
   plan.close = profile.close;
-  plan.start = PhaseOf(prompt_text, profile);
+  plan.start = PhaseOf(opening, profile);
   if (!thinking) return plan;
   RETURN_IF_ERROR(CheckThinking(*thinking));
   plan.controlled = true;
@@ -184,6 +201,7 @@ absl::StatusOr<ThinkingPlan> PlanThinking(const std::optional<ThinkingParams>& t
   if (budget.field == "tag") {
     if (thinking->tag == "dynamic") {
       plan.tag_budgets = TagBudgets(profile, most);
+      RETURN_IF_ERROR(CheckTagBudgets(plan.tag_budgets, *thinking, profile, most));
     } else {
       ASSIGN_OR_RETURN(plan.prefill, encode(thinking->tag));
     }

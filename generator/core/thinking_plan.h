@@ -33,10 +33,13 @@ using EncodeText = std::function<absl::StatusOr<std::vector<int32_t>>(const std:
 
 // `room`: tokens that the response can have, max_new_tokens at most. A value outside the model's
 // range or the room is InvalidArgument and names the field; nothing is clamped.
-// Without `thinking` the plan controls nothing and knows only where the prompt left off.
+// Without `thinking` the plan controls nothing and knows only where the prompt left off: what
+// `opening`, the end of the prompt that belongs to the answer already, leaves open. Tags that stand
+// before it are somebody's words.
 absl::StatusOr<ThinkingPlan> PlanThinking(const std::optional<ThinkingParams>& thinking,
                                           const ThinkingProfile& profile,
-                                          const std::string& prompt_text, int32_t room,
+                                          const std::string& prompt_text,
+                                          const std::string& opening, int32_t room,
                                           const EncodeText& encode);
 
 // The last of /think, /no_think, "detailed thinking on" and "… off" in a prompt: on or off.

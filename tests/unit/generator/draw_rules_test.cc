@@ -76,11 +76,48 @@ TEST_F(DrawRulesTest, TheGrammarBeginsBehindItsToken) {
   EXPECT_FALSE(*draw.Follow(response));
   EXPECT_EQ(draw.Apply(row_)->logits.size(), row_.size());
   response.insert(response.end(), {close, Id('z')});  // put in together: not the grammar's
-  EXPECT_FALSE(*draw.Follow(response));
+  const TokenSpan injected[] = {{2, 2}};
+  EXPECT_FALSE(*draw.Follow(response, injected));
   EXPECT_EQ(Ids(*draw.Apply(row_)), std::vector<int32_t>{Id('a')});
   response.push_back(Id('a'));
   EXPECT_FALSE(*draw.Follow(response));
   EXPECT_EQ(Ids(*draw.Apply(row_)), (std::vector<int32_t>{Id('a'), end_}));
+}
+
+TEST_F(DrawRulesTest, WhatWasPutInFrontIsNotTheGrammars) {
+  const int32_t close = tokenizer_->TokenId("</think>");
+  for (const int32_t after : {-1, close}) {  // a closed block of thinking, and then the answer
+    RuledDraw draw(Regex("ab", after), {end_});
+    std::vector<int32_t> response = {Id('x'), close, Id('y')};
+    const TokenSpan injected[] = {{0, 3}};
+    EXPECT_FALSE(*draw.Follow(response, injected));
+    EXPECT_EQ(Ids(*draw.Apply(row_)), std::vector<int32_t>{Id('a')}) << after;
+    response.push_back(Id('a'));
+    EXPECT_FALSE(*draw.Follow(response, injected));
+    EXPECT_EQ(Ids(*draw.Apply(row_)), std::vector<int32_t>{Id('b')}) << after;
+    response.push_back(Id('b'));
+    EXPECT_TRUE(*draw.Follow(response, injected));
+  }
+}
+
+TEST_F(DrawRulesTest, TokensThatAreTakenBackNeverHappened) {
+  RuledDraw draw(Regex("ab|ac"), {end_});
+  EXPECT_FALSE(*draw.Follow(std::vector<int32_t>{Id('a')}));
+  EXPECT_TRUE(*draw.Follow(std::vector<int32_t>{Id('a'), Id('b')}));
+  draw.Rewind(1);
+  const TokenSpan injected[] = {{1, 1}};
+  std::vector<int32_t> response = {Id('a'), Id('x')};
+  EXPECT_FALSE(*draw.Follow(response, injected));
+  EXPECT_EQ(Ids(*draw.Apply(row_)), (std::vector<int32_t>{Id('b'), Id('c')}));
+  response.push_back(Id('c'));
+  EXPECT_TRUE(*draw.Follow(response, injected));
+}
+
+TEST_F(DrawRulesTest, StopTokensMayComeInAnyOrderAndTwice) {
+  RuledDraw draw(Regex("a?"), {end_, Id('b'), end_});
+  std::vector<int32_t> expected = {Id('a'), Id('b'), end_};
+  std::ranges::sort(expected);
+  EXPECT_EQ(Ids(*draw.Apply(row_)), expected);
 }
 
 TEST_F(DrawRulesTest, AVocabularyThatCannotGoOnIsAnError) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <limits>
@@ -62,6 +63,21 @@ nlohmann::json ByteTokenizerJson() {
             {"merges", nlohmann::json::array()}}}};
 }
 
+nlohmann::json FallbackTokenizerJson() {
+  nlohmann::json json = ByteTokenizerJson();
+  nlohmann::json& vocab = json["model"]["vocab"] = nlohmann::json::object();
+  for (int byte = 0; byte < 256; ++byte) {
+    char name[8];
+    std::snprintf(name, sizeof name, "<0x%02X>", static_cast<unsigned>(byte));
+    vocab[name] = byte;
+  }
+  json["model"]["byte_fallback"] = true;
+  json["pre_tokenizer"] = nullptr;
+  json["decoder"] = nlohmann::json::parse(
+      R"({"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]})");
+  return json;
+}
+
 }  // namespace
 
 std::shared_ptr<Transformer> TinyModel(uint64_t seed, double spread) {
@@ -85,10 +101,10 @@ std::shared_ptr<Transformer> TinyModel(uint64_t seed, double spread) {
   return model;
 }
 
-std::shared_ptr<const Tokenizer> ByteTokenizer() {
+std::shared_ptr<const Tokenizer> ByteTokenizer(bool fallback) {
   std::string dir = (std::filesystem::temp_directory_path() / "tokenizer_XXXXXX").string();
   if (::mkdtemp(dir.data()) == nullptr) return nullptr;
-  std::ofstream(dir + "/tokenizer.json") << ByteTokenizerJson().dump();
+  std::ofstream(dir + "/tokenizer.json") << (fallback ? FallbackTokenizerJson() : ByteTokenizerJson()).dump();
   auto tokenizer = Tokenizer::Load(dir);
   std::filesystem::remove_all(dir);
   EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();

@@ -26,8 +26,9 @@ inline constexpr int32_t kEndToken = 256;
 // the standard deviation of the weights: large enough that greedy choices are clear.
 std::shared_ptr<Transformer> TinyModel(uint64_t seed, double spread = 0.2);
 
-// Token i < 256 is byte i; 256 is the end token.
-std::shared_ptr<const Tokenizer> ByteTokenizer();
+// Token i < 256 is byte i; 256 is the end token. `fallback`: in the way of SentencePiece, where a run
+// of bytes becomes text when it has ended.
+std::shared_ptr<const Tokenizer> ByteTokenizer(bool fallback = false);
 
 // Gathers finished samples and chunks by request id.
 class Collector {

@@ -121,6 +121,61 @@ class Thinking : public ::testing::Test {
   int32_t natural_ = -1;  // thinking tokens after which the model closes by itself
 };
 
+TEST_F(Thinking, AGrammarRulesTheAnswerWhetherThinkingIsOffOrRunsOut) {
+  options_.thinking.close = "}";
+  const auto engine = MakeEngine();
+  GrammarCompiler compiler(tokenizer_, 264);
+  const auto grammar = *compiler.Compile({true, "[ab]{5}c"});
+  Collector collector;
+  size_t asked = 0;
+  for (const char* thinking : {R"({"budget":0})", R"({"budget":3,"on_exhaust":"cwm"})"}) {
+    for (const int32_t after : {-1, int32_t{'}'}}) {
+      if (asked == 2 && after < 0) continue;  // at once: then there are no thoughts
+      auto request = collector.Request(std::to_string(asked++), prompt_, Sampling(thinking));
+      request.rules = {.grammar = grammar, .grammar_after_token = after};
+      ASSERT_TRUE(engine->Submit(std::move(request)).ok());
+    }
+  }
+  ASSERT_TRUE(collector.WaitFinished(asked));
+  for (size_t i = 0; i < asked; ++i) {
+    const Rollout rollout = collector.rollouts(std::to_string(i)).at(0);
+    EXPECT_EQ(rollout.finish_reason, FinishReason::kStop) << i;
+    const std::string answer = rollout.text.substr(rollout.text.find('}') + 1);
+    EXPECT_THAT(answer, ::testing::MatchesRegex("\n*[ab][ab][ab][ab][ab]c")) << i;
+  }
+}
+
+TEST_F(Thinking, AGrammarThatIsCompleteEndsTheTextOfAnyTokenizer) {
+  tokenizer_ = ByteTokenizer(/*fallback=*/true);
+  const auto engine = MakeEngine();
+  GrammarCompiler compiler(tokenizer_, 264);
+  Collector collector;
+  auto request = collector.Request("a", prompt_, Sampling(""), 1, /*stream=*/true);
+  request.rules.grammar = *compiler.Compile({true, "ab\u00e9"});
+  ASSERT_TRUE(engine->Submit(std::move(request)).ok());
+  ASSERT_TRUE(collector.WaitFinished(1));
+  EXPECT_EQ(collector.rollouts("a").at(0).text, "ab\u00e9");
+  std::string streamed;
+  for (const TokenChunk& chunk : collector.chunks("a")) streamed += chunk.text;
+  EXPECT_EQ(streamed, "ab\u00e9");
+}
+
+TEST_F(Thinking, TagsBeforeTheLastTurnsEndOpenNothing) {
+  const auto engine = MakeEngine();
+  Collector collector;
+  std::vector<int32_t> prompt = Bytes("what is { for?");
+  prompt.push_back(kEndToken);
+  prompt.push_back(':');
+  ASSERT_TRUE(engine->Submit(collector.Request("turn", prompt, Sampling(R"({"budget":0})"))).ok());
+  auto told = collector.Request("told", prompt_, Sampling(R"({"budget":0})"));
+  told.answer_opening = "";  // the brace at the prompt's end is somebody else's
+  ASSERT_TRUE(engine->Submit(std::move(told)).ok());
+  ASSERT_TRUE(collector.WaitFinished(2));
+  for (const char* id : {"turn", "told"})
+    EXPECT_TRUE(collector.rollouts(id).at(0).text.starts_with("{\n\n" + options_.thinking.close))
+        << id;
+}
+
 TEST_F(Thinking, BudgetsAreExactAndOnesTheModelKeepsChangeNothing) {
   std::vector<SamplingParams> asks;
   for (int32_t budget : {1, natural_ - 1, natural_, natural_ + 1, -1})

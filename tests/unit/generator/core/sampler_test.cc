@@ -57,6 +57,22 @@ std::map<int32_t, double> ExactDistribution(const std::vector<float>& logits,
   return kept;
 }
 
+TEST(Sampler, TheLowestTemperaturesTakeTheMostLikelyToken) {
+  const std::vector<float> logits = {1, 4, 4, -3};
+  Sampler sampler;
+  for (const double temperature : {1e-3, 1e-37, 1e-40, 1e-300, 5e-324}) {
+    for (const int32_t top_k : {0, 3}) {
+      const SamplingParams params = Params(temperature, top_k);
+      const SampledToken low = sampler.Sample(logits, params, 0.25);
+      const SampledToken high = sampler.Sample(logits, params, 0.75);
+      EXPECT_EQ(low.token, 1) << temperature;
+      EXPECT_EQ(high.token, 2) << temperature;
+      EXPECT_NEAR(high.logprob, -std::log(2.0), 1e-6) << temperature;
+      EXPECT_NEAR(sampler.Likeliest(logits, params, 1).at(0).logprob, -std::log(2.0), 1e-6);
+    }
+  }
+}
+
 TEST(Sampler, GreedyTakesTheFirstOfTheLargestWithItsTemperatureOneLogProbability) {
   Sampler sampler;
   const std::vector<float> logits = {0.5f, 2.0f, 2.0f, -1.0f};

@@ -19,10 +19,11 @@ absl::StatusOr<std::vector<int32_t>> Encode(const std::string& text) {
 }
 
 absl::StatusOr<ThinkingPlan> PlanOf(const std::string& block, const std::string& prompt = "1+1=",
-                                    const ThinkingProfile& profile = {}, int32_t room = 1000) {
+                                    const ThinkingProfile& profile = {}, int32_t room = 1000,
+                                    const std::string& before = "") {
   const auto thinking = ThinkingFromJson(nlohmann::json::parse(block));
   if (!thinking.ok()) return thinking.status();
-  return PlanThinking(*thinking, profile, prompt, room, Encode);
+  return PlanThinking(*thinking, profile, before + prompt, prompt, room, Encode);
 }
 
 int32_t BudgetOf(const std::string& block,
@@ -61,6 +62,29 @@ TEST(ThinkingPlan, EffortIsAShareOfWhatTheReserveLeaves) {
   EXPECT_EQ(BudgetOf(R"({"effort":"low","reserve":200})"), 200);
   EXPECT_EQ(BudgetOf(R"({"effort":"medium","reserve":200})"), 400);
   EXPECT_EQ(BudgetOf(R"({"effort":"high","reserve":200})"), 800);
+}
+
+TEST(ThinkingPlan, ALittleEffortIsNeverRoundedToNone) {
+  ThinkingProfile profile;
+  profile.open = "<";
+  profile.close = ">";
+  for (const int32_t room : {1, 2, 3, 4, 5}) {
+    const auto plan = PlanOf(R"({"effort":"low","reserve":0,"on_exhaust":{"text":">"}})", "",
+                             profile, room);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_EQ(plan->budget, room <= 4 ? 1 : 2);
+    EXPECT_NE(plan->start, ThinkPhase::kAfter);  // it is not off
+  }
+}
+
+TEST(ThinkingPlan, TagsThatOthersWroteOpenNothing) {
+  const auto start = [](const std::string& before, const std::string& opening) {
+    return PlanOf("{}", opening, {}, 1000, before)->start;
+  };
+  EXPECT_EQ(start("what does <think> mean?<|im_end|>", "<|im_start|>assistant\n"),
+            ThinkPhase::kBefore);
+  EXPECT_EQ(start("and </think>?", "assistant\n<think>\n"), ThinkPhase::kInside);
+  EXPECT_EQ(start("<think>", "<think>\n\n</think>\n\n"), ThinkPhase::kAfter);
 }
 
 TEST(ThinkingPlan, TheLastFlagInThePromptWins) {
@@ -120,6 +144,14 @@ TEST(ThinkingPlan, WhatTheModelDoesNotAllowIsRefusedNeverClamped) {
   ExpectRefused(R"({"budget":0})", "thinking.budget", profile);
   ExpectRefused(R"({"mode":"off"})", "thinking.mode", profile);
   ExpectRefused(R"({"effort":"high","reserve":100})", "thinking.effort", profile);
+  ExpectRefused(R"({"effort":"low","reserve":700})", "thinking.effort: 75 is outside", profile);
+  profile.tags = {{"[Easy]", 200}, {"[Hard]", 600}};
+  ExpectRefused(R"({"tag":"dynamic"})", "thinking.tag: 600 is outside", profile);
+  profile.tags = {{"[Easy]", 200}, {"[Hard]", 500}};
+  EXPECT_TRUE(PlanOf(R"({"tag":"dynamic","reserve":100})", "", profile).ok());
+  ExpectRefused(R"({"tag":"dynamic","reserve":600})", "thinking.tag: 500 does not fit", profile);
+  ExpectRefused(R"({"tag":"dynamic","reserve":100,"min_tokens":300})", "thinking.min_tokens",
+                profile);
   EXPECT_TRUE(PlanOf(R"({"budget":512})", "", profile).ok());
   ExpectRefused(R"({"budget":801,"reserve":200})", "thinking.budget: 801 does not fit");
 }
