@@ -32,6 +32,7 @@ namespace {
 constexpr int64_t kNoVersion = -1;
 constexpr int kHttpPortAlone = 8000;
 constexpr int32_t kMostThreadsAlone = 16;
+constexpr int32_t kMostSamplesOfRequest = 4096;
 
 EngineOptions EngineOptionsOf(const GeneratorSection& section, bool member_of_run) {
   return {.engine = section.engine,
@@ -158,7 +159,9 @@ class GeneratorProcess {
             .vocab_size = vocab_size,
             .think_open = thinking_.open,
             .think_close = thinking_.close,
-            .default_timeout_s = config_.generator.http_timeout_s};
+            .default_timeout_s = config_.generator.http_timeout_s,
+            .max_samples = std::min(kMostSamplesOfRequest,
+                                    config_.generator.max_waiting_sequences)};
   }
 
   EngineHooks HttpHooks() {

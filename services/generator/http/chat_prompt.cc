@@ -1,5 +1,6 @@
 #include "services/generator/http/chat_prompt.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/status.h"
@@ -71,8 +72,9 @@ absl::Status ReadTools(FieldReader& fields, OrderedJson& context) {
   const OrderedJson* tools = fields.Find("tools");
   const OrderedJson* choice = fields.Find("tool_choice");
   if (choice != nullptr && *choice != "auto" && *choice != "none") {
-    return Unprocessable("tool_choice", "tool_choice can only be \"auto\" or \"none\": calls are "
-                                        "not forced, and stay in the content");
+    return Unprocessable("tool_choice",
+                         "tool_choice can only be \"auto\" or \"none\": calls are "
+                         "not forced, and stay in the content");
   }
   if (tools == nullptr) return absl::OkStatus();
   if (!tools->is_array()) return BadField("tools", "must be a list");
@@ -120,9 +122,23 @@ absl::StatusOr<std::string> RenderChat(const OrderedJson& context,
   return text;
 }
 
-bool EndsInsideTags(const std::string& prompt, const std::string& open, const std::string& close) {
-  const size_t opened = prompt.rfind(open);
-  return opened != std::string::npos && prompt.find(close, opened) == std::string::npos;
+std::string AnswerOpening(const OrderedJson& context, const std::string& text,
+                          const ChatTemplate& chat_template) {
+  OrderedJson before = context;
+  before["add_generation_prompt"] = false;
+  if (before.erase("continue_final_message") > 0) {
+    before["messages"].erase(before["messages"].size() - 1);
+  }
+  absl::StatusOr<std::string> earlier = std::string();
+  if (!before["messages"].empty()) earlier = chat_template.Render(before);
+  if (!earlier.ok()) return text;
+  const auto differ = std::mismatch(earlier->begin(), earlier->end(), text.begin(), text.end());
+  return {differ.second, text.end()};
+}
+
+bool EndsInsideTags(const std::string& opening, const std::string& open, const std::string& close) {
+  const size_t opened = opening.rfind(open);
+  return opened != std::string::npos && opening.find(close, opened) == std::string::npos;
 }
 
 }  // namespace tramontane

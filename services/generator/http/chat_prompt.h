@@ -18,7 +18,12 @@ absl::StatusOr<OrderedJson> ReadChatContext(FieldReader& fields);
 absl::StatusOr<std::string> RenderChat(const OrderedJson& context,
                                        const ChatTemplate* chat_template);
 
-// Whether the last opening tag of `prompt` is not closed again.
-bool EndsInsideTags(const std::string& prompt, const std::string& open, const std::string& close);
+// The end of `text`, which RenderChat made of `context`, that belongs to the answer: what the
+// template begins it with, or the message to be continued. Never what somebody else said.
+std::string AnswerOpening(const OrderedJson& context, const std::string& text,
+                          const ChatTemplate& chat_template);
+
+// Whether the last opening tag of `opening` is not closed again.
+bool EndsInsideTags(const std::string& opening, const std::string& open, const std::string& close);
 
 }  // namespace tramontane

@@ -97,6 +97,7 @@ absl::Status CompletionCall::Submit() {
                     .grammar = request_.grammar,
                     .grammar_after_token = request_.grammar_after_token};
     sample.top_logprobs = request_.top_logprobs.value_or(0);
+    sample.answer_opening = request_.answer_opening;
     if (request_.echo && request_.top_logprobs.has_value()) {
       sample.on_prompt = [self = shared_from_this(), p](PromptLogprobs logprobs) {
         self->OnPrompt(p, std::move(logprobs));
@@ -147,7 +148,7 @@ void CompletionCall::OnChunk(size_t prompt, TokenChunk chunk) {
     std::lock_guard lock(mutex_);
     Choice& choice = choices_[prompt * static_cast<size_t>(request_.n) +
                               static_cast<size_t>(chunk.sample_index)];
-    Count(choice, chunk.tokens.size());
+    Count(choice, chunk.injected ? 0 : chunk.tokens.size());
     if (!failed_.ok() || !request_.generate) return;
     if (request_.split_reasoning) {
       TakeText(choice, choice.splitter.Push(chunk.text));
@@ -159,6 +160,7 @@ void CompletionCall::OnChunk(size_t prompt, TokenChunk chunk) {
       ChoicePart& part = choice.unsent;
       part.tokens.insert(part.tokens.end(), chunk.tokens.begin(), chunk.tokens.end());
       part.logprobs.insert(part.logprobs.end(), chunk.logprobs.begin(), chunk.logprobs.end());
+      part.injected.resize(part.tokens.size(), chunk.injected ? 1 : 0);
       chunk.alternatives.resize(chunk.tokens.size());
       std::move(chunk.alternatives.begin(), chunk.alternatives.end(),
                 std::back_inserter(part.alternatives));
@@ -169,13 +171,20 @@ void CompletionCall::OnChunk(size_t prompt, TokenChunk chunk) {
   exchange_->Wake();
 }
 
+// Trying again helps where the engine will be well again, not where this very sample cannot go on.
+absl::Status CompletionCall::WhyLost(FinishReason reason) const {
+  const EngineStats stats = engine_.stats();
+  if (!stats.healthy) return absl::UnavailableError(stats.unhealthy_reason);
+  if (reason == FinishReason::kAborted) {
+    return absl::UnavailableError("the sample was aborted; try again");
+  }
+  return absl::InternalError("the sample could not be finished: nothing that the model can say "
+                             "goes on with what was asked for");
+}
+
 void CompletionCall::OnFinished(size_t prompt, const Rollout& rollout) {
   const FinishReason reason = rollout.finish_reason;
-  if (reason == FinishReason::kAborted || reason == FinishReason::kError) {
-    const EngineStats stats = engine_.stats();
-    Fail(stats.healthy ? absl::UnavailableError("the sample was aborted; try again")
-                       : absl::UnavailableError(stats.unhealthy_reason));
-  }
+  if (reason == FinishReason::kAborted || reason == FinishReason::kError) Fail(WhyLost(reason));
   bool whole = false;
   {
     std::lock_guard lock(mutex_);
@@ -190,6 +199,7 @@ void CompletionCall::OnFinished(size_t prompt, const Rollout& rollout) {
       choice.unsent.spans = rollout.spans;
       usage_.completion += static_cast<int64_t>(rollout.tokens.size());
       usage_.reasoning += rollout.usage.thinking;
+      usage_.injected += rollout.usage.injected;
     } else {
       choice.unsent.finished = FinishReason::kLength;
     }

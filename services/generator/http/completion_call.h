@@ -75,6 +75,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   void OnFinished(size_t prompt, const Rollout& rollout);
   void Count(Choice& choice, size_t tokens);
   void TakeText(Choice& choice, ReasoningSplitter::Parts parts);
+  absl::Status WhyLost(FinishReason reason) const;
   void Fail(const absl::Status& status);
   void OnGone(Gone why);
   // Network thread.

@@ -14,7 +14,7 @@
 namespace tramontane {
 namespace {
 
-constexpr int32_t kMostSamples = 4096;  // of one request, over all its prompts
+constexpr int32_t kMostPrompts = 4096;
 constexpr int32_t kMostTopLogprobs = 20;
 constexpr int32_t kCompletionTokens = 16;  // where nothing is said, as the API has it
 constexpr double kMostBias = 100;
@@ -47,8 +47,8 @@ void ReadBias(FieldReader& fields, const ServedModel& model, CompletionRequest& 
   if (bias == nullptr) return;
   if (!bias->is_object()) return fields.Fail("logit_bias", "must map token ids to numbers");
   for (const auto& [key, value] : bias->items()) {
-    const bool digits = !key.empty() && key.size() < 10 &&
-                        key.find_first_not_of("0123456789") == std::string::npos;
+    const bool digits =
+        !key.empty() && key.size() < 10 && key.find_first_not_of("0123456789") == std::string::npos;
     if (!digits || std::stol(key) >= model.vocab_size) {
       return fields.Fail("logit_bias", "holds \"" + key + "\", which is no token id");
     }
@@ -97,7 +97,7 @@ void ReadSampling(FieldReader& fields, const ServedModel& model, CompletionReque
   fields.ReadTexts("stop", sampling.stop);
   fields.Read("stop_token_ids", sampling.stop_token_ids);
   fields.Read("ignore_eos", sampling.ignore_eos);
-  fields.Read("n", request.n, 1, kMostSamples);
+  fields.Read("n", request.n, 1, model.max_samples);
   fields.Read("return_token_ids", request.return_token_ids);
   fields.Read("return_tokens_as_token_ids", request.tokens_as_ids);
   fields.Read("max_tokens", max_tokens, request.chat ? 1 : 0, kNoLimit);
@@ -120,8 +120,8 @@ absl::Status CheckModel(FieldReader& fields, const ServedModel& model) {
 }
 
 absl::Status TooLong(const std::string& param, const std::string& what, int64_t context) {
-  return WithCode(WithParam(absl::InvalidArgumentError(
-                                what + "; this model's context has " + std::to_string(context)),
+  return WithCode(WithParam(absl::InvalidArgumentError(what + "; this model's context has " +
+                                                       std::to_string(context)),
                             param),
                   "context_length_exceeded");
 }
@@ -173,18 +173,17 @@ absl::StatusOr<ApiPrompt> FromIds(const OrderedJson& ids, const ServedModel& mod
 absl::Status ReadPrompts(const OrderedJson* value, bool special_tokens, const ServedModel& model,
                          CompletionRequest& request) {
   if (value == nullptr) return BadField("prompt", "is missing");
-  const bool one = value->is_string() || (value->is_array() && !value->empty() &&
-                                          value->front().is_number());
+  const bool one =
+      value->is_string() || (value->is_array() && !value->empty() && value->front().is_number());
   if (!one && !value->is_array()) return BadField("prompt", "must be a text or a list");
-  if (!one && value->size() > static_cast<size_t>(kMostSamples)) {
-    return BadField("prompt", "holds more than " + std::to_string(kMostSamples) + " prompts");
+  if (!one && value->size() > static_cast<size_t>(kMostPrompts)) {
+    return BadField("prompt", "holds more than " + std::to_string(kMostPrompts) + " prompts");
   }
   const OrderedJson alone = one ? OrderedJson::array({*value}) : OrderedJson();
   for (const OrderedJson& item : one ? alone : *value) {
     absl::StatusOr<ApiPrompt> prompt =
-        item.is_string()
-            ? Tokenised(item.get<std::string>(), special_tokens, "prompt", model)
-            : FromIds(item, model);
+        item.is_string() ? Tokenised(item.get<std::string>(), special_tokens, "prompt", model)
+                         : FromIds(item, model);
     RETURN_IF_ERROR(prompt.status());
     if (prompt->tokens.empty()) return BadField("prompt", "is empty");
     request.prompts.push_back(*std::move(prompt));
@@ -192,10 +191,12 @@ absl::Status ReadPrompts(const OrderedJson* value, bool special_tokens, const Se
   return request.prompts.empty() ? BadField("prompt", "is empty") : absl::OkStatus();
 }
 
-absl::Status CheckSamples(const CompletionRequest& request) {
-  if (static_cast<int64_t>(request.prompts.size()) * request.n <= kMostSamples)
+// More than the engine's queue holds would be told to come back for ever.
+absl::Status CheckSamples(const CompletionRequest& request, const ServedModel& model) {
+  if (static_cast<int64_t>(request.prompts.size()) * request.n <= model.max_samples)
     return absl::OkStatus();
-  return BadField("n", "times the number of prompts is more than " + std::to_string(kMostSamples));
+  return BadField("n",
+                  "times the number of prompts is more than " + std::to_string(model.max_samples));
 }
 
 }  // namespace
@@ -222,7 +223,7 @@ absl::StatusOr<CompletionRequest> ReadCompletion(const std::string& body,
   OutputFormat format = ReadOutputFormat(fields);
   RETURN_IF_ERROR(fields.Finish());
   RETURN_IF_ERROR(ReadPrompts(prompt, special_tokens, model, request));
-  RETURN_IF_ERROR(CheckSamples(request));
+  RETURN_IF_ERROR(CheckSamples(request, model));
   RETURN_IF_ERROR(SetMaxTokens(max_tokens, "prompt", model, request));
   RETURN_IF_ERROR(SetGrammar(format, model, request));
   return request;
@@ -254,9 +255,11 @@ absl::StatusOr<CompletionRequest> ReadChat(const std::string& body, const Served
   RETURN_IF_ERROR(fields.Finish());
   ASSIGN_OR_RETURN(std::string text, RenderChat(context, model.chat_template.get()));
   ASSIGN_OR_RETURN(ApiPrompt prompt, Tokenised(std::move(text), false, "messages", model));
-  request.reasoning_open = EndsInsideTags(prompt.text, model.think_open, model.think_close);
-  request.split_reasoning = split.value_or(
-      request.reasoning_open || model.tokenizer->TokenId(model.think_close) >= 0);
+  request.answer_opening = AnswerOpening(context, prompt.text, *model.chat_template);
+  request.reasoning_open =
+      EndsInsideTags(*request.answer_opening, model.think_open, model.think_close);
+  request.split_reasoning =
+      split.value_or(request.reasoning_open || model.tokenizer->TokenId(model.think_close) >= 0);
   request.prompts.push_back(std::move(prompt));
   RETURN_IF_ERROR(SetMaxTokens(max_tokens, "messages", model, request));
   RETURN_IF_ERROR(SetGrammar(format, model, request));

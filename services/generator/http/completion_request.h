@@ -31,6 +31,7 @@ struct ServedModel {
   int32_t vocab_size = 0;      // ids that the model can draw
   std::string think_open = "<think>", think_close = "</think>";
   double default_timeout_s = 600;  // also the longest that may be asked for
+  int32_t max_samples = 4096;      // of one request, over all its prompts
 };
 
 struct ApiPrompt {
@@ -41,10 +42,10 @@ struct ApiPrompt {
 struct CompletionRequest {
   bool chat = false;
   bool stream = false, include_usage = false;
-  bool echo = false;              // the answer begins with the prompt
-  bool generate = true;           // false: echo alone (max_tokens 0)
+  bool echo = false;     // the answer begins with the prompt
+  bool generate = true;  // false: echo alone (max_tokens 0)
   bool return_token_ids = false;
-  bool tokens_as_ids = false;     // logprobs name tokens "token_id:17"
+  bool tokens_as_ids = false;           // logprobs name tokens "token_id:17"
   std::optional<int32_t> top_logprobs;  // set: log-probabilities, with that many alternatives
   int32_t n = 1;                        // samples of each prompt
   std::vector<ApiPrompt> prompts;
@@ -53,7 +54,9 @@ struct CompletionRequest {
   std::shared_ptr<const Grammar> grammar;  // null: free text
   int32_t grammar_after_token = -1;        // the grammar begins behind this token; -1: at once
   bool split_reasoning = false;            // reasoning_content apart from content
-  bool reasoning_open = false;             // the prompt ends inside the think tags
+  bool reasoning_open = false;             // the answer begins inside the think tags
+  std::optional<std::string>
+      answer_opening;  // a chat's: the end of the prompt that is the answer's
   double timeout_s = 0;
 };
 

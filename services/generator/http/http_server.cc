@@ -22,6 +22,7 @@ namespace {
 constexpr int kBacklog = 128;
 constexpr int32_t kRefusers = 16;  // connections beyond the bound, to be told so
 constexpr size_t kHandlerThreads = 2;
+constexpr size_t kReadQueue = 64;  // GET requests that wait for their thread
 // A body that is too large is read all the same, so that its sender comes to read the answer; but
 // not more of it than this.
 constexpr size_t kMostBodyToForget = size_t{64} << 20;
@@ -31,8 +32,8 @@ constexpr std::chrono::milliseconds kWatchEvery{100};
 using ExchangePtr = std::shared_ptr<HttpExchange>;
 
 size_t DeclaredBody(MHD_Connection* connection) {
-  const char* length = MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
-                                                   MHD_HTTP_HEADER_CONTENT_LENGTH);
+  const char* length =
+      MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
   return length == nullptr ? 0 : std::strtoull(length, nullptr, 10);
 }
 
@@ -51,8 +52,8 @@ MHD_Result Queue(MHD_Connection* connection, unsigned status, MHD_Response* resp
 }
 
 MHD_Result Send(MHD_Connection* connection, HttpReply reply) {
-  MHD_Response* response = MHD_create_response_from_buffer(
-      reply.body.size(), reply.body.data(), MHD_RESPMEM_MUST_COPY);
+  MHD_Response* response =
+      MHD_create_response_from_buffer(reply.body.size(), reply.body.data(), MHD_RESPMEM_MUST_COPY);
   return Queue(connection, static_cast<unsigned>(reply.status), response, reply.content_type,
                reply.retry_after_s, reply.last);
 }
@@ -65,7 +66,8 @@ class HttpServer::Impl {
       : options_(std::move(options)),
         handler_(std::move(handler)),
         refusal_(std::move(refusal)),
-        arrived_(static_cast<size_t>(options_.max_connections)) {}
+        arrived_(static_cast<size_t>(options_.max_connections)),
+        arrived_reads_(kReadQueue) {}
 
   absl::Status Start() {
     ASSIGN_OR_RETURN(listener_, ListenTcp(options_.bind, kBacklog));
@@ -78,7 +80,8 @@ class HttpServer::Impl {
         MHD_OPTION_NOTIFY_COMPLETED, &Impl::OnCompleted, this, MHD_OPTION_END);
     listener_.Reset();  // the library has a share of its own, and closes it
     if (daemon_ == nullptr) return absl::InternalError("libmicrohttpd did not start");
-    for (std::thread& thread : handlers_) thread = std::thread([this] { HandleLoop(); });
+    for (std::thread& thread : handlers_) thread = std::thread([this] { HandleLoop(arrived_); });
+    reader_ = std::thread([this] { HandleLoop(arrived_reads_); });
     watcher_ = std::thread([this] { WatchLoop(); });
     return absl::OkStatus();
   }
@@ -92,7 +95,9 @@ class HttpServer::Impl {
     closing_changed_.notify_all();
     watcher_.join();
     arrived_.Close();
+    arrived_reads_.Close();
     for (std::thread& thread : handlers_) thread.join();
+    reader_.join();
     for (const ExchangePtr& exchange : Open()) exchange->Kill();
     MHD_stop_daemon(daemon_);  // tells the rest that they are closed
   }
@@ -152,14 +157,18 @@ class HttpServer::Impl {
       exchange->dispatched_ = true;
       exchange->Attach(connection);
       ExchangePtr handed = exchange;
-      if (!arrived_.TryPush(std::move(handed))) {
+      const bool reads = exchange->request().method == MHD_HTTP_METHOD_GET;
+      if (!(reads ? arrived_reads_ : arrived_).TryPush(std::move(handed))) {
         return Refuse(connection, absl::UnavailableError("too many requests have just arrived"));
       }
     }
     switch (exchange->Advance()) {
-      case HttpExchange::Next::kParked: return MHD_YES;
-      case HttpExchange::Next::kClose: return MHD_NO;
-      case HttpExchange::Next::kAnswer: break;
+      case HttpExchange::Next::kParked:
+        return MHD_YES;
+      case HttpExchange::Next::kClose:
+        return MHD_NO;
+      case HttpExchange::Next::kAnswer:
+        break;
     }
     if (exchange->render_) return Send(connection, exchange->render_());
     return Queue(connection, MHD_HTTP_OK,
@@ -184,12 +193,12 @@ class HttpServer::Impl {
     return info == nullptr ? 0 : static_cast<int32_t>(info->num_connections);
   }
 
-  void HandleLoop() {
+  void HandleLoop(Mailbox<ExchangePtr>& arrived) {
     while (true) {
-      std::optional<ExchangePtr> exchange = arrived_.Pop(std::chrono::seconds(1));
+      std::optional<ExchangePtr> exchange = arrived.Pop(std::chrono::seconds(1));
       if (exchange.has_value()) {
         handler_(*std::move(exchange));
-      } else if (arrived_.closed()) {
+      } else if (arrived.closed()) {
         return;
       }
     }
@@ -220,12 +229,13 @@ class HttpServer::Impl {
   UniqueFd listener_;
   std::string address_;
   MHD_Daemon* daemon_ = nullptr;
-  Mailbox<ExchangePtr> arrived_;
+  Mailbox<ExchangePtr> arrived_, arrived_reads_;
   std::mutex mutex_;
   std::condition_variable closing_changed_;
   std::unordered_set<ExchangePtr> open_;  // guarded by mutex_
   bool closing_ = false;                  // guarded by mutex_
   std::array<std::thread, kHandlerThreads> handlers_;
+  std::thread reader_;  // of GET requests, which never wait for a large body's tokens
   std::thread watcher_;
 };
 

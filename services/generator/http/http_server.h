@@ -1,5 +1,6 @@
 // An HTTP/1.1 server for answers that take long, over libmicrohttpd: one network thread, a few
-// threads that run the handler (parsing, tokenising), and one that watches for deadlines and for
+// threads that run the handler (parsing, tokenising), one of them for GET requests alone, so that a
+// health check never waits for somebody's large prompt, and one that watches for deadlines and for
 // clients that left.
 //
 // Everything is bounded: connections, the body, requests waiting for a handler, the time for which
@@ -19,8 +20,8 @@ namespace tramontane {
 class HttpServer {
  public:
   struct Options {
-    std::string bind = "127.0.0.1:0";  // port 0 picks a free one
-    int32_t max_connections = 256;     // beyond it: 503
+    std::string bind = "127.0.0.1:0";         // port 0 picks a free one
+    int32_t max_connections = 256;            // beyond it: 503
     size_t max_body_bytes = size_t{8} << 20;  // beyond it: 413
     // No byte taken or sent by the client for so long, outside of our own thinking: it is dropped.
     int32_t idle_timeout_s = 30;

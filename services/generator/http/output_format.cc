@@ -122,6 +122,12 @@ absl::Status SetGrammar(const OutputFormat& format, const ServedModel& model,
   // A model that thinks first follows the grammar behind its thoughts.
   if (request.reasoning_open) {
     request.grammar_after_token = model.tokenizer->TokenId(model.think_close);
+    if (request.grammar_after_token < 0) {
+      return WithParam(absl::FailedPreconditionError(
+                           format.param + ": this model's closing tag " + model.think_close +
+                           " is not one token, so a grammar cannot begin behind its thoughts"),
+                       format.param);
+    }
   }
   return absl::OkStatus();
 }

@@ -18,13 +18,26 @@ OrderedJson Usage(const ApiUsage& usage) {
   return {{"prompt_tokens", usage.prompt},
           {"completion_tokens", usage.completion},
           {"total_tokens", usage.prompt + usage.completion},
-          {"completion_tokens_details", {{"reasoning_tokens", usage.reasoning}}}};
+          {"completion_tokens_details",
+           {{"reasoning_tokens", usage.reasoning}, {"injected_tokens", usage.injected}}}};
 }
 
 size_t Characters(std::string_view text) {
   size_t characters = 0;
   for (const char c : text) characters += (c & 0xC0) != 0x80;
   return characters;
+}
+
+// Runs of tokens that nobody sampled, as [begin, count] within the part.
+OrderedJson InjectedRuns(const std::vector<uint8_t>& injected) {
+  OrderedJson runs = OrderedJson::array();
+  for (size_t i = 0; i < injected.size(); ++i) {
+    if (injected[i] == 0) continue;
+    const size_t begin = i;
+    while (i + 1 < injected.size() && injected[i + 1] != 0) ++i;
+    runs.push_back({begin, i + 1 - begin});
+  }
+  return runs;
 }
 
 }  // namespace
@@ -47,7 +60,7 @@ OrderedJson ReplyWriter::Frame(bool chunk) const {
 }
 
 OrderedJson ReplyWriter::ChatLogprobs(const ChoicePart& part) const {
-  const auto entry = [this](int32_t token, float logprob) {
+  const auto entry = [this](int32_t token, const OrderedJson& logprob) {
     const std::string name = Name(token);
     OrderedJson bytes = OrderedJson::array();
     for (const char c : name) bytes.push_back(static_cast<uint8_t>(c));
@@ -55,7 +68,10 @@ OrderedJson ReplyWriter::ChatLogprobs(const ChoicePart& part) const {
   };
   OrderedJson content = OrderedJson::array();
   for (size_t i = 0; i < part.tokens.size(); ++i) {
-    OrderedJson one = entry(part.tokens[i], part.logprobs[i]);
+    const bool injected = part.injected[i] != 0;
+    OrderedJson one =
+        entry(part.tokens[i], injected ? OrderedJson() : OrderedJson(part.logprobs[i]));
+    if (injected) one["injected"] = true;
     one["top_logprobs"] = OrderedJson::array();
     for (const TokenLogprob& other : part.alternatives[i]) {
       one["top_logprobs"].push_back(entry(other.token, other.logprob));
@@ -95,7 +111,7 @@ OrderedJson ReplyWriter::TextLogprobs(const ChoicePart& part) const {
     }
   }
   for (size_t i = 0; i < part.tokens.size(); ++i) {
-    add(part.tokens[i], &part.logprobs[i], &part.alternatives[i]);
+    add(part.tokens[i], part.injected[i] != 0 ? nullptr : &part.logprobs[i], &part.alternatives[i]);
   }
   return {{"tokens", std::move(names)},
           {"token_logprobs", std::move(logprobs)},
@@ -123,6 +139,8 @@ OrderedJson ReplyWriter::Choice(const ChoicePart& part, bool chunk) const {
       part.finished.has_value() ? OrderedJson(FinishName(*part.finished)) : OrderedJson();
   if (request_.return_token_ids) {
     choice["token_ids"] = part.tokens;
+    OrderedJson injected = InjectedRuns(part.injected);
+    if (!injected.empty()) choice["injected"] = std::move(injected);
     if (part.prompt != nullptr) choice["prompt_token_ids"] = part.prompt->tokens;
     if (!part.spans.empty()) {
       OrderedJson& versions = choice["weight_versions"] = OrderedJson::array();

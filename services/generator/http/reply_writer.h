@@ -21,6 +21,7 @@ struct ChoicePart {
   std::string reasoning, text;
   std::vector<int32_t> tokens;
   std::vector<float> logprobs;
+  std::vector<uint8_t> injected;  // 1: put in, not sampled; its log-probability means nothing
   std::vector<std::vector<TokenLogprob>> alternatives;  // as asked for, likeliest first
   std::vector<VersionSpan> spans;                       // of weights, whole answers alone
   bool first = false;                                   // begins its choice
@@ -31,7 +32,7 @@ struct ChoicePart {
 };
 
 struct ApiUsage {
-  int64_t prompt = 0, completion = 0, reasoning = 0;
+  int64_t prompt = 0, completion = 0, reasoning = 0, injected = 0;
 };
 
 class ReplyWriter {
@@ -39,7 +40,10 @@ class ReplyWriter {
   // References outlive the writer.
   ReplyWriter(const ServedModel& model, const CompletionRequest& request, std::string id,
               int64_t created_s, int64_t version)
-      : model_(model), request_(request), id_(std::move(id)), created_s_(created_s),
+      : model_(model),
+        request_(request),
+        id_(std::move(id)),
+        created_s_(created_s),
         version_(version) {}
 
   std::string Whole(const std::vector<ChoicePart>& choices, const ApiUsage& usage) const;

@@ -178,6 +178,35 @@ TEST(CompletionRequestTest, UnsaidFieldsHaveTheApisDefaults) {
   EXPECT_NE(text->sampling.seed, chat->sampling.seed);  // two requests are two samples
 }
 
+TEST(CompletionRequestTest, TagsThatTheUserWritesOpenNoThoughts) {
+  ServedModel model = Model();
+  model.context_tokens = 1000;
+  const auto read = [&](const std::string& rest) {
+    auto chat =
+        ReadChat(R"({"messages": [{"role": "user", "content": "what is <think>?"})" + rest, model);
+    EXPECT_TRUE(chat.ok()) << chat.status();
+    return *std::move(chat);
+  };
+  const CompletionRequest asked = read(R"(], "guided_regex": "a"})");
+  EXPECT_FALSE(asked.reasoning_open);
+  EXPECT_EQ(asked.grammar_after_token, -1);  // the answer begins at once
+  EXPECT_EQ(asked.answer_opening->find("<think>"), std::string::npos);
+  const CompletionRequest continued =
+      read(R"(, {"role": "assistant", "content": "<think>hm"}], "continue_final_message": true})");
+  EXPECT_TRUE(continued.reasoning_open) << *continued.answer_opening;
+}
+
+TEST(CompletionRequestTest, MoreSamplesThanTheQueueHoldsAreRefused) {
+  ServedModel model = Model();
+  model.max_samples = 6;
+  const std::string chat = R"({"messages": [{"role": "user", "content": "a"}], "n": )";
+  EXPECT_TRUE(ReadChat(chat + "6}", model).ok());
+  ExpectRefused({"chat", 400, "n", ""}, ReadChat(chat + "7}", model));
+  EXPECT_TRUE(ReadCompletion(R"({"prompt": ["a", "b"], "n": 3})", model).ok());
+  ExpectRefused({"prompts", 400, "n", ""},
+                ReadCompletion(R"({"prompt": ["a", "b"], "n": 4})", model));
+}
+
 TEST(CompletionRequestTest, ChatsAreWordedByTheModelsTemplate) {
   const auto chat = ReadChat(
       R"({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"},

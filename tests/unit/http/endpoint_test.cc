@@ -5,7 +5,9 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <atomic>
 #include <condition_variable>
+#include <future>
 #include <set>
 #include <thread>
 
@@ -25,7 +27,11 @@ class ScriptedEngine {
   EngineHooks Hooks() {
     return {.submit = [this](SampleRequest r) { return Submit(std::move(r)); },
             .cancel = [this](const std::string& id) { Cancel(id); },
-            .stats = [] { return EngineStats{}; }};
+            .stats = [this] {
+              EngineStats stats;
+              stats.healthy = healthy_;
+              return stats;
+            }};
   }
 
   // The `number`-th request, from 0; waits until it is there.
@@ -42,10 +48,18 @@ class ScriptedEngine {
     std::lock_guard lock(mutex_);
     return cancelled_.count(id) > 0;
   }
+  // Before the first request: runs in every submission, on the thread that read the prompt.
+  void OnSubmit(std::function<void()> on_submit) { on_submit_ = std::move(on_submit); }
+  bool AwaitSubmitting(size_t requests) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_until(lock, Soon(), [&] { return submitting_ >= requests; });
+  }
   void Refuse(const absl::Status& status) {
     std::lock_guard lock(mutex_);
     refusal_ = status;
   }
+
+  void Break() { healthy_ = false; }
 
   static void Say(const SampleRequest& request, const std::string& text, int32_t sample = 0) {
     request.on_chunk({.sample_index = sample, .tokens = {1}, .logprobs = {-1}, .text = text});
@@ -61,6 +75,12 @@ class ScriptedEngine {
 
  private:
   absl::Status Submit(SampleRequest request) {
+    {
+      std::lock_guard lock(mutex_);
+      ++submitting_;
+      changed_.notify_all();
+    }
+    if (on_submit_) on_submit_();
     std::lock_guard lock(mutex_);
     if (!refusal_.ok()) return refusal_;
     requests_.push_back(std::move(request));
@@ -76,8 +96,11 @@ class ScriptedEngine {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<SampleRequest> requests_;
+  size_t submitting_ = 0;
+  std::function<void()> on_submit_;
   std::set<std::string> cancelled_;
   absl::Status refusal_;
+  std::atomic<bool> healthy_ = true;
 };
 
 // A client that reads when it is told to. HTTP/1.0: the answer comes unframed, and its end closes.
@@ -218,6 +241,53 @@ TEST_F(EndpointTest, AWholeAnswerHoldsEveryChoice) {
   EXPECT_EQ(reply["usage"]["completion_tokens"], 4);
 }
 
+TEST_F(EndpointTest, InjectedTokensAreMarkedAndHaveNoLogprob) {
+  Start();
+  Client text = Connect(), chat = Connect();
+  text.Post(kText, R"({"prompt": "a", "logprobs": 1, "return_token_ids": true})");
+  const SampleRequest first = engine_.Request(0);
+  chat.Post(kChat, R"({"messages": [{"role": "user", "content": "a"}], "logprobs": true,
+                       "return_token_ids": true})");
+  const SampleRequest second = engine_.Request(1);
+  for (const SampleRequest* request : {&first, &second}) {
+    ScriptedEngine::Say(*request, "x");
+    request->on_chunk({.tokens = {2, 3}, .logprobs = {0, 0}, .injected = true, .text = "yz"});
+    ScriptedEngine::Say(*request, "w");
+    Rollout rollout;
+    rollout.tokens = {1, 2, 3, 1};
+    rollout.injected = {{1, 2}};
+    rollout.usage.injected = 2;
+    rollout.finish_reason = FinishReason::kStop;
+    request->on_finished(std::move(rollout));
+  }
+  const OrderedJson whole = text.Body(), said = chat.Body();
+  const OrderedJson runs = OrderedJson::parse("[[1, 2]]");
+  for (const OrderedJson* reply : {&whole, &said}) {
+    EXPECT_EQ((*reply)["choices"][0]["injected"], runs) << *reply;
+    EXPECT_EQ((*reply)["usage"]["completion_tokens"], 4);
+    EXPECT_EQ((*reply)["usage"]["completion_tokens_details"]["injected_tokens"], 2);
+  }
+  EXPECT_EQ(whole["choices"][0]["logprobs"]["token_logprobs"],
+            OrderedJson::parse("[-1.0, null, null, -1.0]"));
+  EXPECT_TRUE(whole["choices"][0]["logprobs"]["top_logprobs"][1].is_null());
+  const OrderedJson& entries = said["choices"][0]["logprobs"]["content"];
+  ASSERT_EQ(entries.size(), 4u);
+  EXPECT_EQ(entries[0]["logprob"], -1.0);
+  EXPECT_FALSE(entries[0].contains("injected"));
+  EXPECT_TRUE(entries[1]["logprob"].is_null());
+  EXPECT_EQ(entries[2]["injected"], true);
+}
+
+TEST_F(EndpointTest, ASampleThatCannotGoOnInAHealthyEngineIsNoReasonToTryAgain) {
+  Start();
+  Client client = Connect();
+  client.Post(kText, R"({"prompt": "a"})");
+  ScriptedEngine::End(engine_.Request(0), FinishReason::kError);
+  EXPECT_EQ(client.Status(), 500);
+  EXPECT_EQ(client.Body()["error"]["code"], "internal_error");
+  EXPECT_EQ(client.ReadAll().find("Retry-After"), std::string::npos);
+}
+
 TEST_F(EndpointTest, WhoLeavesHasHisSamplesCancelled) {
   Start();
   for (const char* body : {kStream, R"({"prompt": "a"})"}) {
@@ -261,7 +331,9 @@ TEST_F(EndpointTest, ABrokenEngineIsAnErrorToWhoeverWaits) {
   Start();
   Client whole = Connect(), stream = Connect();
   whole.Post(kText, R"({"prompt": "a"})");
-  ScriptedEngine::End(engine_.Request(0), FinishReason::kError);
+  const SampleRequest lost = engine_.Request(0);
+  engine_.Break();
+  ScriptedEngine::End(lost, FinishReason::kError);
   EXPECT_EQ(whole.Status(), 503);
   stream.Post(kText, kStream);
   const SampleRequest request = engine_.Request(1);
@@ -375,6 +447,22 @@ TEST_F(EndpointTest, StoppingTheServerEndsWhatIsOpen) {
   ScriptedEngine::Say(second, "too late");
   ScriptedEngine::End(second, FinishReason::kAborted);
   EXPECT_EQ(stream.ReadAll().find("too late"), std::string::npos);
+}
+
+TEST_F(EndpointTest, HealthIsAnsweredWhilePromptsAreBeingRead) {
+  Start();
+  std::promise<void> release;
+  const std::shared_future<void> released = release.get_future().share();
+  engine_.OnSubmit([released] { released.wait(); });
+  Client first = Connect(), second = Connect();
+  for (Client* client : {&first, &second}) client->Post(kText, kStream);
+  ASSERT_TRUE(engine_.AwaitSubmitting(2));  // both of the threads that read prompts are busy
+  Client health = Connect();
+  health.Get("/health");
+  EXPECT_EQ(health.Status(), 200);
+  release.set_value();
+  for (size_t i : {0, 1}) ScriptedEngine::End(engine_.Request(i));
+  EXPECT_TRUE(first.Await("[DONE]") && second.Await("[DONE]"));
 }
 
 TEST_F(EndpointTest, SmallPagesAnswer) {
