@@ -170,6 +170,8 @@ struct GeneratorSection {
   int32_t kv_block_tokens = 16;
   int32_t kv_blocks = 4096;
   int32_t prefill_chunk_tokens = 512;  // prompt tokens in one step, over all sequences
+  bool prefix_cache = true;            // blocks of finished sequences serve those that begin alike
+  bool recompute_kv_on_swap = false;   // running sequences compute all their keys by new weights
   int32_t claim_groups = 4;            // groups claimed from the queue ahead of need
   double lease_s = 60;                 // renewed while the group is alive
   std::string device = "cpu";          // cpu | cuda

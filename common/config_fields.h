@@ -209,6 +209,12 @@ void Visit(V& v, GeneratorSection& s) {
   v("kv_block_tokens", s.kv_block_tokens, "Tokens in one KV cache block.");
   v("kv_blocks", s.kv_blocks, "Blocks in the KV cache.");
   v("prefill_chunk_tokens", s.prefill_chunk_tokens, "Most prompt tokens in one step.");
+  v("prefix_cache", s.prefix_cache,
+    "Full KV blocks stay, while there is room, for requests that begin with the same tokens under the same "
+    "weights.");
+  v("recompute_kv_on_swap", s.recompute_kv_on_swap,
+    "After a weight swap running sequences compute their keys and values anew by the new weights, instead "
+    "of going on with those that older versions left.");
   v("claim_groups", s.claim_groups, "Groups claimed ahead of need.");
   v("lease_s", s.lease_s, "Lease on a claimed group, renewed while it is alive.");
   v("device", s.device, "cpu or cuda.");

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -22,6 +23,8 @@ struct StagedWeights {
   WeightManifest manifest;
   std::vector<char> payload;              // empty once packed
   std::shared_ptr<PackedWeights> packed;  // FusedDecoder alone
+  // What Score would say of the manifest's probe under these weights, where Prepare could find out.
+  std::optional<std::vector<float>> probe_scores;
 };
 
 // Owns the model's weights as it needs them and the keys and values behind the scheduler's block
@@ -34,8 +37,8 @@ class Decoder {
   // item that samples, in the plan's order, valid until the next call.
   virtual absl::StatusOr<LogitRows> Forward(const StepPlan& plan) = 0;
 
-  // Any thread, while steps are computed: whatever of a swap can be done ahead of it. `weights` has
-  // been verified and is of this model.
+  // Any thread, while steps are computed: whatever of a swap can be done ahead of it, the probe's
+  // scores included. `weights` has been verified and is of this model.
   virtual absl::Status Prepare(StagedWeights& weights) = 0;
   // Engine thread, between steps: prepared weights take the place of those in use. The
   // manifest stays; the rest of `weights` means nothing afterwards.

@@ -3,7 +3,9 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <future>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -24,7 +26,6 @@
 namespace tramontane {
 namespace {
 
-constexpr std::chrono::seconds kCommitPatience{60};
 // Each is looked for at every token.
 constexpr size_t kMostStopStrings = 64, kMostStopTokens = 1024, kMaxStopStringBytes = 1024;
 
@@ -144,6 +145,7 @@ class Engine::Impl {
         tokenizer_(tokenizer),
         profile_(options.thinking),
         max_waiting_(options.max_waiting_sequences),
+        commit_patience_(options.commit_timeout_s),
         inbox_(options.max_waiting_sequences),
         decoder_(std::move(decoder)),
         gate_(EntriesOf(model), config_.vocab_size, *decoder_, options.initial_version),
@@ -169,28 +171,51 @@ class Engine::Impl {
 
   absl::StatusOr<CommitResult> Commit(int64_t version, int64_t trainer_epoch) {
     std::lock_guard lock(commit_mutex_);
+    // One that nobody waited for to the end comes first, be it this version or an earlier one.
+    if (pending_commit_) {
+      const bool same = pending_commit_->Is(version, trainer_epoch);
+      const absl::StatusOr<CommitResult> result = AwaitCommit();
+      if (same || absl::IsDeadlineExceeded(result.status())) return result;
+    }
     // A caller that lost the first answer asks again.
     if (last_commit_ && gate_.IsCurrent(version, trainer_epoch) && loop_.stats().healthy)
       return *last_commit_;
     ASSIGN_OR_RETURN(StagedWeights weights, gate_.Take(version, trainer_epoch));
     ASSIGN_OR_RETURN(auto reply, inbox_.Commit(std::move(weights)));
-    if (reply.wait_for(kCommitPatience) != std::future_status::ready)
-      return absl::DeadlineExceededError("the engine's step did not end in time for the commit");
-    absl::StatusOr<CommitResult> result = reply.get();
-    if (result.ok()) last_commit_ = *result;
-    return result;
+    pending_commit_.emplace(PendingCommit{version, trainer_epoch, std::move(reply)});
+    return AwaitCommit();
   }
 
   EngineStats stats() const { return loop_.stats(); }
   int64_t size_limit() const { return loop_.size_limit(); }
 
  private:
+  struct PendingCommit {
+    int64_t version = 0, trainer_epoch = 0;
+    std::future<absl::StatusOr<CommitResult>> reply;
+
+    bool Is(int64_t v, int64_t epoch) const { return version == v && trainer_epoch == epoch; }
+  };
+
+  // Holds commit_mutex_; there is one pending.
+  absl::StatusOr<CommitResult> AwaitCommit() {
+    if (pending_commit_->reply.wait_for(commit_patience_) != std::future_status::ready)
+      return absl::DeadlineExceededError("the engine's step did not end in time for the commit");
+    absl::StatusOr<CommitResult> result = pending_commit_->reply.get();
+    pending_commit_.reset();
+    if (result.ok()) last_commit_ = *result;
+    return result;
+  }
+
   const ModelConfig config_;
   const std::shared_ptr<const Tokenizer> tokenizer_;
   const ThinkingProfile profile_;
   const int32_t max_waiting_;
+  const std::chrono::duration<double> commit_patience_;
   std::mutex commit_mutex_;
-  std::optional<CommitResult> last_commit_;  // guarded by commit_mutex_
+  // Guarded by commit_mutex_.
+  std::optional<CommitResult> last_commit_;
+  std::optional<PendingCommit> pending_commit_;
   EngineInbox inbox_;
   const std::unique_ptr<Decoder> decoder_;
   WeightGate gate_;

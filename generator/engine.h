@@ -36,6 +36,9 @@ struct EngineOptions {
   int32_t kv_block_tokens = 16;
   int32_t kv_blocks = 4096;
   int32_t prefill_chunk_tokens = 512;
+  bool prefix_cache = true;           // blocks of finished sequences serve those that begin alike
+  bool recompute_kv_on_swap = false;  // running sequences compute all their keys by the new weights
+  double commit_timeout_s = 60;       // for which CommitWeights waits for the engine's step to end
   int64_t initial_version = 0;
   ThinkingProfile thinking = {};  // what the model publishes about its thinking
 };
@@ -85,8 +88,10 @@ struct CommitResult {
 
 struct EngineStats {
   int32_t running_sequences = 0, waiting_sequences = 0;
-  int32_t kv_blocks_used = 0, kv_blocks_total = 0;
+  int32_t kv_blocks_used = 0, kv_blocks_kept = 0, kv_blocks_total = 0;
   uint64_t generated_tokens = 0, prompt_tokens = 0, steps = 0, preemptions = 0;
+  // Prompt tokens that were not computed: found in the prefix cache, or computed by a sibling.
+  uint64_t cache_hit_tokens = 0, sibling_hit_tokens = 0;
   double busy_seconds = 0, uptime_seconds = 0;
   int64_t version = 0;
   bool healthy = true;  // false after a probe disagreed or a step failed; nothing is served then
@@ -112,7 +117,9 @@ class Engine {
   absl::Status StageWeights(WeightManifest manifest, std::vector<char> payload);
   // Swaps the staged version in between two steps, runs the probe, returns. Any thread but the
   // engine's. FailedPrecondition: nothing staged at (epoch, version). DataLoss: probe disagreed,
-  // the engine then serves nothing until a good version is committed.
+  // the engine then serves nothing until a good version is committed. DeadlineExceeded: the commit
+  // is still on its way; asking again for the same version waits for that one and tells what came of
+  // it. A version that is in use already answers as it did.
   absl::StatusOr<CommitResult> CommitWeights(int64_t version, int64_t trainer_epoch);
 
   EngineStats stats() const;

@@ -16,7 +16,9 @@ SchedulerOptions ForScheduler(const EngineOptions& options) {
   return {.max_running_sequences = options.max_running_sequences,
           .block_tokens = options.kv_block_tokens,
           .total_blocks = options.kv_blocks,
-          .prefill_chunk_tokens = options.prefill_chunk_tokens};
+          .prefill_chunk_tokens = options.prefill_chunk_tokens,
+          .prefix_cache = options.prefix_cache,
+          .recompute_on_swap = options.recompute_kv_on_swap};
 }
 
 }  // namespace
@@ -146,6 +148,8 @@ void EngineLoop::Step() {
   scheduler_.Complete();
   ++stats_.steps;
   stats_.preemptions = scheduler_.preemptions();
+  stats_.cache_hit_tokens = scheduler_.cache_hit_tokens();
+  stats_.sibling_hit_tokens = scheduler_.sibling_hit_tokens();
   const uint64_t generated_before = stats_.generated_tokens;
   stats_.prompt_tokens += plan.prefill_tokens;
   const int32_t prompt_tokens = plan.prefill_tokens;
@@ -278,6 +282,7 @@ void EngineLoop::RefreshStats() {
   stats_.running_sequences = scheduler_.running();
   stats_.waiting_sequences = scheduler_.waiting();
   stats_.kv_blocks_used = scheduler_.pool().used();
+  stats_.kv_blocks_kept = scheduler_.pool().kept();
   stats_.kv_blocks_total = scheduler_.pool().total();
   inbox_.SetWaiting(scheduler_.waiting());
   metrics_.Queue(stats_);

@@ -15,9 +15,14 @@ EngineMetrics::EngineMetrics(MetricsRegistry& registry, int32_t kv_blocks)
           registry.MakeCounter("tramontane_generator_wait_seconds_total", {{"reason", "work"}})),
       wait_weights_(registry.MakeCounter("tramontane_generator_wait_seconds_total",
                                          {{"reason", "good_weights"}})),
+      cache_hits_(
+          registry.MakeCounter("tramontane_generator_prefix_hit_tokens_total", {{"from", "cache"}})),
+      sibling_hits_(registry.MakeCounter("tramontane_generator_prefix_hit_tokens_total",
+                                         {{"from", "sibling"}})),
       running_(registry.MakeGauge("tramontane_generator_running_sequences")),
       waiting_(registry.MakeGauge("tramontane_generator_waiting_sequences")),
       kv_used_(registry.MakeGauge("tramontane_generator_kv_blocks", {{"state", "used"}})),
+      kv_kept_(registry.MakeGauge("tramontane_generator_kv_blocks", {{"state", "kept"}})),
       version_(registry.MakeGauge("tramontane_generator_weight_version")),
       probe_gap_(registry.MakeGauge("tramontane_generator_probe_gap")),
       step_(registry.MakeHistogram("tramontane_generator_step_seconds")),
@@ -49,8 +54,12 @@ void EngineMetrics::Step(const EngineStats& stats, double seconds, int32_t gener
   prompt_.Add(prompt);
   busy_.Add(seconds);
   step_.Observe(seconds);
-  preemptions_.Add(static_cast<double>(stats.preemptions - preemptions_seen_));
-  preemptions_seen_ = stats.preemptions;
+  const auto count = [](Counter& counter, uint64_t now, uint64_t& seen) {
+    counter.Add(static_cast<double>(now - std::exchange(seen, now)));
+  };
+  count(preemptions_, stats.preemptions, preemptions_seen_);
+  count(cache_hits_, stats.cache_hit_tokens, cache_hits_seen_);
+  count(sibling_hits_, stats.sibling_hit_tokens, sibling_hits_seen_);
   Queue(stats);
 }
 
@@ -58,6 +67,7 @@ void EngineMetrics::Queue(const EngineStats& stats) {
   running_.Set(stats.running_sequences);
   waiting_.Set(stats.waiting_sequences);
   kv_used_.Set(stats.kv_blocks_used);
+  kv_kept_.Set(stats.kv_blocks_kept);
 }
 
 void EngineMetrics::Waited(double seconds, bool healthy) {

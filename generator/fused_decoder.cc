@@ -165,6 +165,8 @@ absl::Status FusedDecoder::Prepare(StagedWeights& weights) {
       return nullptr;
     return reinterpret_cast<const float*>(weights.payload.data() + found->second->offset_bytes);
   }));
+  // Here, beside the steps, and not in the pause that a swap makes.
+  ASSIGN_OR_RETURN(weights.probe_scores, ScoreBeside(*packed, weights.manifest.probe_tokens));
   weights.packed = std::move(packed);
   weights.payload = {};
   return absl::OkStatus();
@@ -179,29 +181,38 @@ absl::Status FusedDecoder::Apply(StagedWeights& weights) {
 }
 
 absl::StatusOr<std::vector<float>> FusedDecoder::Score(const std::vector<int32_t>& tokens) {
+  return ScoreBeside(*weights_, tokens);
+}
+
+absl::StatusOr<std::vector<float>> FusedDecoder::ScoreBeside(
+    const PackedWeights& weights, const std::vector<int32_t>& tokens) const {
   const int32_t size = static_cast<int32_t>(tokens.size());
   if (size < 2) return std::vector<float>();
   if (size > positions_)
     return absl::InvalidArgumentError("cannot score " + std::to_string(size) +
                                       " tokens: model and cache hold " +
                                       std::to_string(positions_));
-  const int32_t blocks = (size + kProbeBlockTokens - 1) / kProbeBlockTokens;
-  const PagedKv kv(config_, blocks, kProbeBlockTokens);
-  FusedStep step;
-  step.paged.block_tokens = kProbeBlockTokens;
-  step.paged.sequences.push_back({.first_row = 0, .num_rows = size});
-  for (int32_t b = 0; b < blocks; ++b) step.paged.block_tables.push_back(b);
-  step.tokens = tokens;
-  for (int32_t t = 0; t < size; ++t) step.positions.push_back(t);
-  step.wanted_rows.assign(step.positions.begin(), step.positions.end() - 1);
-  const LogitRows logits = model_.Forward(*weights_, step, kv);
   std::vector<float> scores(size - 1);
-  for (int32_t t = 0; t + 1 < size; ++t) {
-    const int64_t target = tokens[t + 1];
-    float lse;
-    kernels::Kernels<float>().log_softmax_gather(1, logits.vocab, logits[t].data(), 1.0, &target,
-                                                 &scores[t], &lse, nullptr);
-  }
+  RETURN_IF_ERROR(GuardTorch([&] {
+    const int32_t blocks = (size + kProbeBlockTokens - 1) / kProbeBlockTokens;
+    const PagedKv kv(config_, blocks, kProbeBlockTokens);
+    ThreadTeam alone(1);
+    FusedModel model(config_, AnglesOf(config_, size), size, size - 1, alone);
+    FusedStep step;
+    step.paged.block_tokens = kProbeBlockTokens;
+    step.paged.sequences.push_back({.first_row = 0, .num_rows = size});
+    for (int32_t b = 0; b < blocks; ++b) step.paged.block_tables.push_back(b);
+    step.tokens = tokens;
+    for (int32_t t = 0; t < size; ++t) step.positions.push_back(t);
+    step.wanted_rows.assign(step.positions.begin(), step.positions.end() - 1);
+    const LogitRows logits = model.Forward(weights, step, kv);
+    for (int32_t t = 0; t + 1 < size; ++t) {
+      const int64_t target = tokens[t + 1];
+      float lse;
+      kernels::Kernels<float>().log_softmax_gather(1, logits.vocab, logits[t].data(), 1.0, &target,
+                                                   &scores[t], &lse, nullptr);
+    }
+  }));
   return scores;
 }
 

@@ -34,6 +34,9 @@ class FusedDecoder final : public Decoder {
   FusedDecoder(const EngineOptions& options, const ModelConfig& config, kernels::WeightType type,
                RopeAngles angles, std::shared_ptr<PackedWeights> weights);
   void Build(const StepPlan& plan);
+  // Any thread: log p(tokens[t + 1] | tokens[0..t]) under `weights`, on the caller's thread alone.
+  absl::StatusOr<std::vector<float>> ScoreBeside(const PackedWeights& weights,
+                                                 const std::vector<int32_t>& tokens) const;
 
   const ModelConfig config_;
   const kernels::WeightType type_;

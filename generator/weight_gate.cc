@@ -59,7 +59,7 @@ absl::Status WeightGate::Stage(WeightManifest manifest, std::vector<char> payloa
   RETURN_IF_ERROR(CheckProbe(manifest, vocab_size_));
   // Both are long, and unlocked.
   RETURN_IF_ERROR(VerifyPayload(manifest, payload.data(), payload.size()));
-  StagedWeights staged{std::move(manifest), std::move(payload), nullptr};
+  StagedWeights staged{std::move(manifest), std::move(payload), nullptr, {}};
   RETURN_IF_ERROR(decoder_.Prepare(staged));
   std::lock_guard lock(mutex_);
   RETURN_IF_ERROR(CheckFence(staged.manifest.version, staged.manifest.trainer_epoch));
@@ -95,7 +95,10 @@ bool WeightGate::IsCurrent(int64_t version, int64_t trainer_epoch) const {
 absl::StatusOr<double> ApplyWeights(Decoder& decoder, StagedWeights& weights) {
   const WeightManifest& manifest = weights.manifest;
   RETURN_IF_ERROR(decoder.Apply(weights));
-  ASSIGN_OR_RETURN(const std::vector<float> scores, decoder.Score(manifest.probe_tokens));
+  if (!weights.probe_scores) {
+    ASSIGN_OR_RETURN(weights.probe_scores, decoder.Score(manifest.probe_tokens));
+  }
+  const std::vector<float>& scores = *weights.probe_scores;
   double gap = 0;
   for (size_t i = 0; i < scores.size(); ++i) {
     const double difference = std::abs(double{scores[i]} - double{manifest.probe_logprobs[i]});

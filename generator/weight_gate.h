@@ -44,9 +44,9 @@ class WeightGate {
   int64_t highest_epoch_ = -1;
 };
 
-// Puts a staged version in use, then scores its probe tokens and returns the largest difference
-// from the manifest's log-probabilities (0 without a probe, infinity when not a number). Engine
-// thread, between steps.
+// Puts a staged version in use, scores its probe tokens unless that was done ahead, and returns the
+// largest difference from the manifest's log-probabilities (0 without a probe, infinity when not a
+// number). Engine thread, between steps.
 absl::StatusOr<double> ApplyWeights(Decoder& decoder, StagedWeights& weights);
 
 }  // namespace tramontane

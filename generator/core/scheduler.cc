@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <span>
 
 namespace tramontane {
 namespace {
@@ -13,7 +14,8 @@ bool Older(const Sequence* a, const Sequence* b) { return a->id < b->id; }
 Scheduler::Scheduler(const SchedulerOptions& options)
     : options_(options),
       watermark_blocks_(std::max(1, options.total_blocks / 100)),
-      pool_(options.total_blocks) {}
+      pool_(options.total_blocks),
+      cache_(options.total_blocks) {}
 
 int64_t Scheduler::capacity_tokens() const {
   return int64_t{options_.total_blocks} * options_.block_tokens;
@@ -55,7 +57,8 @@ void Scheduler::PlanRunning() {
     if (count > 1) count = std::min(count, prefill_left_);
     if (count == 0) continue;
     while (!Reserve(sequence, count)) {
-      PreemptYoungest();
+      SetBack(*running_.back());
+      ++preemptions_;
       if (sequence.state != SequenceState::kRunning) return;  // it was the youngest itself
     }
     Append(sequence, count);
@@ -75,21 +78,29 @@ void Scheduler::PlanWaiting() {
 Scheduler::Admission Scheduler::TryAdmit(Sequence& sequence) {
   const Prefix prefix = FindPrefix(sequence);
   if (prefix.donor == nullptr && prefix.coming) return Admission::kLater;
-  const int32_t shared_tokens = prefix.donor == nullptr ? 0 : sequence.prompt_size - 1;
+  std::vector<PrefixCache::Entry> cached = FindCached(sequence);
+  const int32_t cached_tokens = static_cast<int32_t>(cached.size()) * options_.block_tokens;
+  int32_t shared_tokens = prefix.donor == nullptr ? 0 : sequence.prompt_size - 1;
+  if (cached_tokens > shared_tokens) {
+    shared_tokens = cached_tokens;
+  } else {
+    cached.clear();
+  }
   const int32_t missing = sequence.size() - shared_tokens;
   if (missing > 1 && prefill_left_ == 0) return Admission::kFull;
-  // Full blocks are shared for good; a partial one is copied, so it counts as needed.
-  const int32_t needed = BlocksFor(sequence.size()) - shared_tokens / options_.block_tokens;
+  // Full blocks are shared for good; a partial one is copied, so it counts as needed, and so does
+  // one that nobody uses now.
+  const auto unused = static_cast<int32_t>(std::ranges::count_if(
+      cached, [this](const PrefixCache::Entry& entry) { return !pool_.used(entry.block); }));
+  const int32_t needed =
+      BlocksFor(sequence.size()) - shared_tokens / options_.block_tokens + unused;
   const int32_t keep_free = running_.empty() ? 0 : watermark_blocks_;
   if (pool_.free() < needed + keep_free) return Admission::kFull;
 
   waiting_.erase(sequence.id);
   sequence.weight_generation = weight_generation_;
   sequence.cached = shared_tokens;
-  for (int32_t i = 0; i < BlocksFor(shared_tokens); ++i) {
-    sequence.blocks.push_back(prefix.donor->blocks[i]);
-    pool_.Share(sequence.blocks.back());
-  }
+  ShareBlocks(sequence, prefix, cached);
   StartRunning(sequence);
   const int32_t count = missing > 1 ? std::min(missing, prefill_left_) : 1;
   const bool reserved = Reserve(sequence, count);
@@ -97,6 +108,69 @@ Scheduler::Admission Scheduler::TryAdmit(Sequence& sequence) {
   static_cast<void>(reserved);
   Append(sequence, count);
   return Admission::kAdmitted;
+}
+
+void Scheduler::ShareBlocks(Sequence& sequence, const Prefix& prefix,
+                            const std::vector<PrefixCache::Entry>& cached) {
+  for (const PrefixCache::Entry& entry : cached) {
+    sequence.blocks.push_back(entry.block);
+    sequence.chain.push_back(entry.id);
+  }
+  if (cached.empty() && prefix.donor != nullptr) {
+    const Sequence& donor = *prefix.donor;
+    const auto full = static_cast<size_t>(sequence.cached / options_.block_tokens);
+    sequence.blocks.assign(donor.blocks.begin(), donor.blocks.begin() + BlocksFor(sequence.cached));
+    sequence.chain.assign(donor.chain.begin(),
+                          donor.chain.begin() + std::min(full, donor.chain.size()));
+    sibling_hit_tokens_ += sequence.cached;
+  } else {
+    cache_hit_tokens_ += sequence.cached;
+  }
+  for (const int32_t block : sequence.blocks) pool_.Share(block);
+}
+
+// The longest beginning that full blocks hold, but for the newest token, whose logits are wanted.
+std::vector<PrefixCache::Entry> Scheduler::FindCached(const Sequence& sequence) const {
+  std::vector<PrefixCache::Entry> found;
+  if (!options_.prefix_cache || sequence.scores_prompt) return found;
+  const std::span<const int32_t> tokens = sequence.tokens;
+  const auto block_tokens = static_cast<size_t>(options_.block_tokens);
+  uint64_t parent = cache_.root();
+  for (size_t begin = 0; begin + block_tokens < tokens.size(); begin += block_tokens) {
+    found.push_back(cache_.Find(parent, tokens.subspan(begin, block_tokens)));
+    parent = found.back().id;
+    if (parent != 0) continue;
+    found.pop_back();
+    break;
+  }
+  return found;
+}
+
+// Only where one version of the weights computed everything from the first token on.
+void Scheduler::NoteFullBlocks(Sequence& sequence) {
+  if (!options_.prefix_cache || sequence.weight_generation != weight_generation_) return;
+  const std::span<const int32_t> tokens = sequence.tokens;
+  const auto block_tokens = static_cast<size_t>(options_.block_tokens);
+  const auto full = static_cast<size_t>(sequence.cached) / block_tokens;
+  for (size_t i = sequence.chain.size(); i < full; ++i) {
+    const uint64_t parent = i == 0 ? cache_.root() : sequence.chain.back();
+    sequence.chain.push_back(cache_.Insert(parent, tokens.subspan(i * block_tokens, block_tokens),
+                                           sequence.blocks[i]));
+  }
+}
+
+int32_t Scheduler::TakeBlock() {
+  const int32_t block = pool_.Take();
+  cache_.Forget(block);
+  return block;
+}
+
+// All but the first `kept`, the last one first: a chain is worth nothing without its beginning.
+void Scheduler::ReleaseBlocks(Sequence& sequence, int32_t kept) {
+  while (static_cast<int32_t>(sequence.blocks.size()) > kept) {
+    pool_.Release(sequence.blocks.back(), cache_.Holds(sequence.blocks.back()));
+    sequence.blocks.pop_back();
+  }
 }
 
 Scheduler::Prefix Scheduler::FindPrefix(const Sequence& sequence) const {
@@ -118,6 +192,10 @@ Scheduler::Prefix Scheduler::FindPrefix(const Sequence& sequence) const {
 
 // Makes tokens [cached, cached + count) writable; changes nothing when blocks are short.
 bool Scheduler::Reserve(Sequence& sequence, int32_t count) {
+  // What was taken back (Sequence::Rewind) leaves blocks, or a part of one, to be written anew.
+  ReleaseBlocks(sequence, BlocksFor(sequence.cached));
+  sequence.chain.resize(std::min(sequence.chain.size(),
+                                 static_cast<size_t>(sequence.cached / options_.block_tokens)));
   const int32_t have = static_cast<int32_t>(sequence.blocks.size());
   const int32_t fresh = BlocksFor(sequence.cached + count) - have;
   const int32_t first = sequence.cached / options_.block_tokens;
@@ -125,11 +203,13 @@ bool Scheduler::Reserve(Sequence& sequence, int32_t count) {
   if (pool_.free() < fresh + (copy ? 1 : 0)) return false;
   if (copy) {
     const int32_t from = sequence.blocks[first];
-    sequence.blocks[first] = pool_.Take();
+    sequence.blocks[first] = TakeBlock();
     plan_.copies.push_back({from, sequence.blocks[first]});
     pool_.Release(from);
+  } else if (first < have) {
+    cache_.Forget(sequence.blocks[first]);
   }
-  for (int32_t i = 0; i < fresh; ++i) sequence.blocks.push_back(pool_.Take());
+  for (int32_t i = 0; i < fresh; ++i) sequence.blocks.push_back(TakeBlock());
   return true;
 }
 
@@ -146,12 +226,21 @@ void Scheduler::Append(Sequence& sequence, int32_t count) {
   }
 }
 
-void Scheduler::PreemptYoungest() {
-  Sequence& victim = *running_.back();
-  StopRunning(victim);
-  victim.state = SequenceState::kWaiting;
-  waiting_.emplace(victim.id, &victim);
-  ++preemptions_;
+// It waits again, at its old place, to be recomputed.
+void Scheduler::SetBack(Sequence& sequence) {
+  StopRunning(sequence);
+  sequence.state = SequenceState::kWaiting;
+  waiting_.emplace(sequence.id, &sequence);
+}
+
+void Scheduler::OnWeightsChanged() {
+  ++weight_generation_;
+  for (int32_t block = 0; block < pool_.total(); ++block) {
+    if (cache_.Holds(block)) pool_.Empty(block);
+  }
+  cache_.Clear();
+  if (!options_.recompute_on_swap) return;
+  while (!running_.empty()) SetBack(*running_.back());
 }
 
 void Scheduler::StartRunning(Sequence& sequence) {
@@ -161,8 +250,8 @@ void Scheduler::StartRunning(Sequence& sequence) {
 }
 
 void Scheduler::StopRunning(Sequence& sequence) {
-  for (int32_t block : sequence.blocks) pool_.Release(block);
-  sequence.blocks.clear();
+  ReleaseBlocks(sequence, 0);
+  sequence.chain.clear();
   sequence.cached = 0;
   running_.erase(std::lower_bound(running_.begin(), running_.end(), &sequence, Older));
   auto siblings = running_by_request_.find(sequence.request);
@@ -171,7 +260,10 @@ void Scheduler::StopRunning(Sequence& sequence) {
 }
 
 void Scheduler::Complete() {
-  for (const StepItem& item : plan_.items) item.sequence->cached += item.count;
+  for (const StepItem& item : plan_.items) {
+    item.sequence->cached += item.count;
+    NoteFullBlocks(*item.sequence);
+  }
 }
 
 }  // namespace tramontane

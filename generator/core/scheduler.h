@@ -10,8 +10,13 @@
 // each shares all blocks that hold the prompt but for its last token, and computes that one itself
 // to get its first logits. A shared block is copied before it is written.
 //
+// Full blocks are noted in a prefix cache and stay there, while there is room, when their sequence is
+// gone: whoever comes later and begins alike shares them, be it another request or the same sequence
+// after a preemption.
+//
 // Keys and values belong to the weights that computed them. Running sequences keep theirs across a
-// swap, but a prompt is shared only between sequences that started under the same weights.
+// swap (or give them up and are recomputed), but blocks are shared only between sequences that
+// started under the same weights, and noted only where those weights computed all before them.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +25,7 @@
 #include <vector>
 
 #include "generator/core/block_pool.h"
+#include "generator/core/prefix_cache.h"
 #include "generator/core/sequence.h"
 
 namespace tramontane {
@@ -29,6 +35,8 @@ struct SchedulerOptions {
   int32_t block_tokens = 16;
   int32_t total_blocks = 4096;
   int32_t prefill_chunk_tokens = 512;  // in one step, over all sequences that prefill
+  bool prefix_cache = true;
+  bool recompute_on_swap = false;  // running sequences give up keys of earlier weights
 };
 
 struct StepItem {
@@ -68,12 +76,15 @@ class Scheduler {
   const StepPlan& Plan();
   // The planned tokens are now in the cache.
   void Complete();
-  // Prompts computed so far are not shared with sequences that start later.
-  void OnWeightsChanged() { ++weight_generation_; }
+  // Between steps. What is in the cache now is not shared with sequences that start later.
+  void OnWeightsChanged();
 
   int32_t running() const { return static_cast<int32_t>(running_.size()); }
   int32_t waiting() const { return static_cast<int32_t>(waiting_.size()); }
-  uint64_t preemptions() const { return preemptions_; }
+  uint64_t preemptions() const { return preemptions_; }  // for want of blocks
+  // Tokens that need not be computed: found in the prefix cache, or computed by a sibling.
+  uint64_t cache_hit_tokens() const { return cache_hit_tokens_; }
+  uint64_t sibling_hit_tokens() const { return sibling_hit_tokens_; }
   const BlockPool& pool() const { return pool_; }
 
  private:
@@ -87,9 +98,15 @@ class Scheduler {
   void PlanWaiting();
   Admission TryAdmit(Sequence& sequence);
   Prefix FindPrefix(const Sequence& sequence) const;
+  std::vector<PrefixCache::Entry> FindCached(const Sequence& sequence) const;
+  void ShareBlocks(Sequence& sequence, const Prefix& prefix,
+                   const std::vector<PrefixCache::Entry>& cached);
+  void NoteFullBlocks(Sequence& sequence);
+  int32_t TakeBlock();
+  void ReleaseBlocks(Sequence& sequence, int32_t kept);
   bool Reserve(Sequence& sequence, int32_t count);
   void Append(Sequence& sequence, int32_t count);
-  void PreemptYoungest();
+  void SetBack(Sequence& sequence);
   void StartRunning(Sequence& sequence);
   void StopRunning(Sequence& sequence);
   int32_t BlocksFor(int32_t tokens) const;
@@ -97,11 +114,12 @@ class Scheduler {
   const SchedulerOptions options_;
   const int32_t watermark_blocks_;  // left free by admissions, so that decoding has room to grow
   BlockPool pool_;
+  PrefixCache cache_;
   std::map<uint64_t, Sequence*> waiting_;  // by arrival
   std::vector<Sequence*> running_;         // by arrival
   std::unordered_map<uint64_t, std::vector<const Sequence*>> running_by_request_;
   uint64_t weight_generation_ = 0;
-  uint64_t preemptions_ = 0;
+  uint64_t preemptions_ = 0, cache_hit_tokens_ = 0, sibling_hit_tokens_ = 0;
   StepPlan plan_;
   int32_t prefill_left_ = 0;
 };

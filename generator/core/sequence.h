@@ -22,7 +22,8 @@ struct Sequence {
   SequenceState state = SequenceState::kIdle;
   int32_t cached = 0;              // keys and values of tokens[0, cached) are in `blocks`
   std::vector<int32_t> blocks;     // block i holds positions [i·block_tokens, (i+1)·block_tokens)
-  uint64_t weight_generation = 0;  // of the weights that computed the prompt's first keys
+  std::vector<uint64_t> chain;     // the prefix cache's entries of the first, full blocks
+  uint64_t weight_generation = 0;  // of the weights that computed the first keys
 
   int32_t size() const { return static_cast<int32_t>(tokens.size()); }
   // Takes back sampled tokens; what is computed next overwrites their keys. Between two steps.

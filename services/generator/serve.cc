@@ -43,6 +43,8 @@ EngineOptions EngineOptionsOf(const GeneratorSection& section, bool member_of_ru
           .kv_block_tokens = section.kv_block_tokens,
           .kv_blocks = section.kv_blocks,
           .prefill_chunk_tokens = section.prefill_chunk_tokens,
+          .prefix_cache = section.prefix_cache,
+          .recompute_kv_on_swap = section.recompute_kv_on_swap,
           .initial_version = member_of_run ? kNoVersion : 0};
 }
 

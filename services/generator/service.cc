@@ -164,7 +164,7 @@ absl::Status GeneratorService::Prepare(const v1::PrepareWeightsRequest& request,
                                        v1::PrepareWeightsReply& reply) {
   WeightManifest manifest = FromProto(request.manifest());
   const VersionKey key{manifest.trainer_epoch, manifest.version};
-  if (staged_ == key || committed_ == key) return absl::OkStatus();
+  if (staged_ == key || committed_ == key || committing_ == key) return absl::OkStatus();
   RETURN_IF_ERROR(CheckManifest(manifest));
   std::vector<char> payload;
   const auto start = std::chrono::steady_clock::now();
@@ -204,9 +204,11 @@ absl::Status GeneratorService::Commit(const v1::CommitWeightsRequest& request,
     return absl::OkStatus();
   }
   staged_.reset();  // whatever comes of it, the staged payload is used up
+  committing_.reset();
   absl::StatusOr<CommitResult> result =
       engine_.CommitWeights(request.version(), request.trainer_epoch());
   if (!result.ok()) {
+    if (absl::IsDeadlineExceeded(result.status())) committing_ = key;
     LogError("weights_refused", {{"version", request.version()}, {"error", result.status()}});
     return result.status();
   }

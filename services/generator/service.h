@@ -76,6 +76,7 @@ class GeneratorService final : public v1::Generator::CallbackService {
   std::shared_ptr<std::atomic<int32_t>> open_streams_ = std::make_shared<std::atomic<int32_t>>(0);
   // Transfer thread only.
   std::optional<VersionKey> staged_, committed_;
+  std::optional<VersionKey> committing_;  // nobody has seen the end of its commit yet
   v1::CommitWeightsReply last_commit_;
   Mailbox<std::function<void()>> transfers_;
   std::thread transfer_thread_;

@@ -131,11 +131,48 @@ TEST(Engine, SamplesOfOneRequestSharePromptWorkAndDifferFromEachOther) {
   const auto shared = RunAll(options, model, {ask}, &stats)[0];
   EXPECT_EQ(stats.prompt_tokens, 50u);
   EXPECT_EQ(stats.generated_tokens, 8u * 20);
-  options.max_running_sequences = 1;  // one after the other, nothing to share
+  EXPECT_EQ(stats.sibling_hit_tokens, 7u * 49);
+  options.max_running_sequences = 1;  // one after the other: none is there to share with
+  RunAll(options, model, {ask}, &stats);
+  EXPECT_EQ(stats.prompt_tokens, 50u + 7 * 2);  // but for what its three full blocks left behind
+  EXPECT_EQ(stats.cache_hit_tokens, 7u * 48);
+  options.prefix_cache = false;
   const auto single = RunAll(options, model, {ask}, &stats)[0];
   EXPECT_EQ(stats.prompt_tokens, 8u * 50);
   for (const auto& [sample, rollout] : single) ExpectSame(shared.at(sample), rollout);
   EXPECT_NE(shared.at(0).tokens, shared.at(1).tokens);
+}
+
+TEST(Engine, ThePrefixCacheChangesNoToken) {
+  const auto model = TinyModel(6);
+  std::vector<Ask> asks = MixedRequests(60);
+  for (size_t i = 0; i < asks.size(); ++i) {  // begin alike, by three, for 0 to 57 tokens
+    const std::vector<int32_t> common = Prompt(static_cast<size_t>(i * 19 % 58), 1000 + i % 3);
+    asks[i].prompt.insert(asks[i].prompt.begin(), common.begin(), common.end());
+    const std::vector<int32_t> same = Prompt(58, 1000 + i % 3);
+    std::copy(same.begin(), same.begin() + static_cast<ptrdiff_t>(common.size()),
+              asks[i].prompt.begin());
+  }
+  for (const char* engine : {"fused", "torch"}) {
+    EngineOptions options;
+    options.engine = engine;
+    options.kv_block_tokens = 8;
+    options.kv_blocks = 40;  // kept blocks have to give way, and sequences are preempted
+    options.max_running_sequences = 6;
+    options.prefill_chunk_tokens = 33;
+    EngineStats with, without;
+    const auto cached = RunAll(options, model, asks, &with);
+    options.prefix_cache = false;
+    const auto plain = RunAll(options, model, asks, &without);
+    for (size_t i = 0; i < asks.size(); ++i) {
+      SCOPED_TRACE(i);
+      for (const auto& [sample, rollout] : plain[i]) ExpectSame(cached[i].at(sample), rollout);
+    }
+    EXPECT_GT(with.cache_hit_tokens, 200u) << engine;
+    EXPECT_EQ(without.cache_hit_tokens, 0u);
+    EXPECT_LT(with.prompt_tokens, without.prompt_tokens);
+    EXPECT_EQ(with.kv_blocks_used, 0);
+  }
 }
 
 TEST(Engine, SampledLogProbabilitiesAreThoseOfTheTemperedDistribution) {
@@ -202,6 +239,15 @@ TEST_F(EngineRequests, AreRefusedWithTheFieldNamed) {
   EXPECT_THAT(refusal(Prompt(64, 1), Sampling(1, 4)), HasSubstr("hold 64"));
   EXPECT_THAT(refusal({1}, Sampling(1, 0)), HasSubstr("max_new_tokens"));
   EXPECT_THAT(refusal({1}, Sampling(1, 4), 0), HasSubstr("n must be positive"));
+  EXPECT_THAT(refusal({1}, Sampling(1, 4), 1025), HasSubstr("n is 1025"));  // it could never fit
+  SamplingParams stops = Sampling(1, 4);
+  stops.stop.assign(65, "x");
+  EXPECT_THAT(refusal({1}, stops), HasSubstr("stop: at most 64"));
+  stops.stop = {std::string(1025, 'x')};
+  EXPECT_THAT(refusal({1}, stops), HasSubstr("stop: each string"));
+  stops.stop.clear();
+  stops.stop_token_ids.assign(1025, 1);
+  EXPECT_THAT(refusal({1}, stops), HasSubstr("stop_token_ids: at most 1024"));
   SamplingParams empty_stop = Sampling(1, 4);
   empty_stop.stop = {""};
   EXPECT_THAT(refusal({1}, empty_stop), HasSubstr("stop"));

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "generator/engine.h"
+#include "generator/fused_decoder.h"
 #include "generator/intra_op_threads.h"
 #include "model/weights/flatten.h"
 #include "tests/unit/generator/engine_fixture.h"
@@ -50,8 +51,11 @@ Payload Version(Transformer& model, int64_t version, int64_t epoch = 1) {
 
 class WeightSwap : public ::testing::TestWithParam<const char*> {
  protected:
-  void SetUp() override {
-    EngineOptions options;
+  void SetUp() override { Start({}); }
+
+  void Start(EngineOptions options) {
+    engine_.reset();
+    model_ = TinyModel(20);
     options.engine = GetParam();
     auto engine = Engine::Create(options, model_, nullptr, metrics_);
     ASSERT_TRUE(engine.ok()) << engine.status();
@@ -213,6 +217,86 @@ TEST_P(WeightSwap, CommittingTheVersionInUseAgainAnswersTheSame) {
   EXPECT_EQ(again->pause_seconds, first->pause_seconds);
 }
 
+TEST_P(WeightSwap, ACommitThatTookTooLongIsWaitedForByWhoeverAsksAgain) {
+  Start({.commit_timeout_s = 0.05});
+  collector_.AllowStreamed(5);
+  ASSERT_TRUE(Submit("a", Endless(100), true).ok());
+  ASSERT_TRUE(collector_.WaitStreamed(5));  // the engine's step does not end
+  Payload one = Version(*second_, 1), two = Version(*third_, 2);
+  ASSERT_TRUE(engine_->StageWeights(one.manifest, one.bytes).ok());
+  for (int i = 0; i < 2; ++i)
+    EXPECT_EQ(engine_->CommitWeights(1, 1).status().code(), absl::StatusCode::kDeadlineExceeded);
+  ASSERT_TRUE(engine_->StageWeights(two.manifest, two.bytes).ok());
+  EXPECT_EQ(engine_->CommitWeights(2, 1).status().code(), absl::StatusCode::kDeadlineExceeded);
+  collector_.AllowStreamed(SIZE_MAX);
+  ASSERT_TRUE(collector_.WaitFinished(1));
+  const auto finished = engine_->CommitWeights(1, 1);  // came through meanwhile
+  ASSERT_TRUE(finished.ok()) << finished.status();
+  EXPECT_EQ(finished->version, 1);
+  EXPECT_EQ(engine_->stats().version, 1);
+  absl::StatusOr<CommitResult> next = engine_->CommitWeights(2, 1);
+  for (int i = 0; i < 1000 && absl::IsDeadlineExceeded(next.status()); ++i)
+    next = engine_->CommitWeights(2, 1);
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_EQ(next->version, 2);
+}
+
+TEST_P(WeightSwap, NoPromptIsSharedAcrossVersions) {
+  EngineOptions options;
+  options.kv_block_tokens = 4;
+  Start(options);
+  const std::vector<int32_t> prompt(30, 7);
+  const auto run = [&](const std::string& id) {
+    EXPECT_TRUE(engine_->Submit(collector_.Request(id, prompt, Endless(20))).ok());
+  };
+  run("old");
+  ASSERT_TRUE(collector_.WaitFinished(1));
+  run("again");
+  ASSERT_TRUE(collector_.WaitFinished(2));
+  const uint64_t hits = engine_->stats().cache_hit_tokens;
+  EXPECT_EQ(hits, 28u);
+  ASSERT_TRUE(Swap(Version(*second_, 1)).ok());
+  EXPECT_EQ(engine_->stats().kv_blocks_kept, 0);
+  run("new");
+  ASSERT_TRUE(collector_.WaitFinished(3));
+  EXPECT_EQ(engine_->stats().cache_hit_tokens, hits);
+  const Rollout rollout = collector_.rollouts("new").at(0);
+  std::vector<int32_t> tokens = prompt;
+  for (size_t i = 0; i < rollout.tokens.size(); ++i) {
+    ASSERT_NEAR(rollout.logprobs[i], FullForward(*second_, tokens)[rollout.tokens[i]], 1e-5) << i;
+    tokens.push_back(rollout.tokens[i]);
+  }
+}
+
+TEST_P(WeightSwap, KeysAreComputedAnewByTheNewWeightsWhereThatIsAskedFor) {
+  EngineOptions options;
+  options.kv_block_tokens = 4;
+  options.recompute_kv_on_swap = true;
+  options.prefill_chunk_tokens = 7;
+  Start(options);
+  collector_.AllowStreamed(1);
+  ASSERT_TRUE(engine_->Submit(collector_.Request("a", prompt_, Endless(60), 3, true)).ok());
+  ASSERT_TRUE(SwapAfter(60, Version(*second_, 1)).ok());
+  ASSERT_TRUE(SwapAfter(collector_.chunks("a").size() + 30, Version(*third_, 2)).ok());
+  collector_.AllowStreamed(SIZE_MAX);
+  ASSERT_TRUE(collector_.WaitFinished(3));
+  Transformer* models[] = {first_.get(), second_.get(), third_.get()};
+  for (const auto& [sample, rollout] : collector_.rollouts("a")) {
+    ASSERT_EQ(rollout.tokens.size(), 60u);
+    ASSERT_EQ(rollout.spans.size(), 3u) << sample;
+    std::vector<int32_t> tokens = prompt_;
+    size_t i = 0;
+    for (const VersionSpan& span : rollout.spans) {
+      for (const size_t end = i + static_cast<size_t>(span.count); i < end; ++i) {
+        const std::vector<float> fresh = FullForward(*models[span.version], tokens);
+        ASSERT_NEAR(rollout.logprobs[i], fresh[rollout.tokens[i]], 1e-5) << sample << " " << i;
+        tokens.push_back(rollout.tokens[i]);
+      }
+    }
+    EXPECT_EQ(i, rollout.tokens.size());
+  }
+}
+
 TEST_P(WeightSwap, NonFiniteLogitsEndTheSampleWithAnErrorAndStopService) {
   auto broken = TinyModel(20);
   {
@@ -251,6 +335,21 @@ TEST(RoundedWeights, PassAProbeThatAllowsForTheirRoundingAndFailAnothersProbe) {
     ASSERT_TRUE((*engine)->StageWeights(wrong.manifest, wrong.bytes).ok());
     EXPECT_EQ((*engine)->CommitWeights(2, 1).status().code(), absl::StatusCode::kDataLoss) << dtype;
   }
+}
+
+TEST(FusedWeights, AreProbedBeforeTheSwapAndNotInIt) {
+  const auto model = TinyModel(20), second = TinyModel(21);
+  auto decoder = FusedDecoder::Create({}, *model);
+  ASSERT_TRUE(decoder.ok()) << decoder.status();
+  Payload payload = Version(*second, 1);
+  StagedWeights staged{payload.manifest, payload.bytes, nullptr, {}};
+  ASSERT_TRUE((*decoder)->Prepare(staged).ok());
+  ASSERT_TRUE(staged.probe_scores.has_value());
+  for (size_t i = 0; i < staged.probe_scores->size(); ++i)
+    EXPECT_NEAR((*staged.probe_scores)[i], payload.manifest.probe_logprobs[i], 1e-5) << i;
+  const std::vector<float> ahead = *staged.probe_scores;
+  ASSERT_TRUE((*decoder)->Apply(staged).ok());
+  EXPECT_EQ(*(*decoder)->Score(payload.manifest.probe_tokens), ahead);  // to the last bit
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, WeightSwap, ::testing::Values("fused", "torch"),

@@ -15,6 +15,7 @@ namespace {
 struct Cell {
   uint64_t prefix_hash = 0;
   uint64_t weights = 0;
+  uint64_t oldest = 0;  // of the weights that computed it and everything before it
 };
 
 uint64_t Extend(uint64_t hash, int32_t token) {
@@ -47,7 +48,8 @@ class CacheModel {
     for (int32_t p = 0; p < item.start + item.count; ++p) {
       hash = Extend(hash, sequence.tokens[p]);
       if (p < item.start) continue;
-      At(sequence, p) = {hash, weights};
+      const uint64_t before = p == 0 ? weights : At(sequence, p - 1).oldest;
+      At(sequence, p) = {hash, weights, std::min(before, weights)};
       written.insert(sequence.blocks[p / block_tokens_] * block_tokens_ + p % block_tokens_);
     }
   }
@@ -59,10 +61,8 @@ class CacheModel {
       hash = Extend(hash, sequence.tokens[p]);
       ASSERT_EQ(At(sequence, p).prefix_hash, hash)
           << "sequence " << sequence.id << " position " << p;
-      // A prompt's keys are never older than the sequence's own start.
-      if (p < sequence.prompt_size) {
-        ASSERT_GE(At(sequence, p).weights, sequence.weight_generation);
-      }
+      // Keys are never older than the sequence's own start, nor is what they were computed from.
+      ASSERT_GE(At(sequence, p).oldest, sequence.weight_generation);
     }
   }
 
@@ -72,6 +72,7 @@ class CacheModel {
 
 struct Arrival {
   int32_t prompt_size, samples, new_tokens;
+  int32_t common = 0;  // tokens at the beginning that all requests have in common
 };
 
 // Runs arrivals to their end; tokens are a function of (request, sample, position).
@@ -88,7 +89,8 @@ class Simulation {
       live->sequence.request = request;
       live->sequence.prompt_size = arrival.prompt_size;
       for (int32_t p = 0; p < arrival.prompt_size; ++p)
-        live->sequence.tokens.push_back(static_cast<int32_t>(request * 31 + p * 7) % 251);
+        live->sequence.tokens.push_back(
+            static_cast<int32_t>((p < arrival.common ? 0 : request) * 31 + p * 7) % 251);
       live->final_size = arrival.prompt_size + arrival.new_tokens;
       live->born = step_;
       scheduler_.Add(live->sequence);
@@ -108,7 +110,7 @@ class Simulation {
     for (const StepItem& item : items) {
       if (!item.samples) continue;
       Sequence& sequence = *item.sequence;
-      sequence.tokens.push_back(static_cast<int32_t>(sequence.id * 17 + sequence.size()) % 251);
+      sequence.tokens.push_back(NextToken(*live_.at(sequence.id)));
       if (sequence.size() == live_.at(sequence.id)->final_size) Finish(sequence.id);
     }
     trace_ = trace_ * 1099511628211u + static_cast<uint64_t>(plan.tokens * 131 + plan.items.size());
@@ -128,6 +130,27 @@ class Simulation {
     Finish(it->first);
   }
 
+  // Takes back some sampled tokens of one sequence and puts another one in their place.
+  void RewindOne() {
+    if (live_.empty()) return;
+    auto it = live_.begin();
+    std::advance(it, random_() % live_.size());
+    Live& live = *it->second;
+    const int32_t sampled = live.sequence.size() - live.sequence.prompt_size;
+    if (sampled == 0) return;
+    live.sequence.Rewind(live.sequence.prompt_size + static_cast<int32_t>(random_()) % sampled);
+    ++live.rewinds;
+    live.sequence.tokens.push_back(NextToken(live));
+  }
+
+  // A request whose prompt is what a sequence holds by now, and a little more: the next turn.
+  void Continue(uint64_t id, int32_t new_tokens) {
+    const Sequence& earlier = live_.at(id)->sequence;
+    Arrive({.prompt_size = earlier.size() + 1, .samples = 1, .new_tokens = new_tokens});
+    Sequence& next = live_.rbegin()->second->sequence;
+    std::copy(earlier.tokens.begin(), earlier.tokens.end(), next.tokens.begin());
+  }
+
   size_t live() const { return live_.size(); }
   int64_t step() const { return step_; }
   int64_t longest_life() const { return longest_life_; }
@@ -143,7 +166,13 @@ class Simulation {
     Sequence sequence;
     int32_t final_size = 0;
     int64_t born = 0;
+    int32_t rewinds = 0;
   };
+
+  static int32_t NextToken(const Live& live) {
+    return static_cast<int32_t>(live.sequence.id * 17 + live.rewinds * 5 + live.sequence.size()) %
+           251;
+  }
 
   void Finish(uint64_t id) {
     Live& live = *live_.at(id);
@@ -268,6 +297,93 @@ TEST(Scheduler, SharesAPromptOnlyWhenAllOfItIsOfTheSameWeights) {
   EXPECT_EQ(simulation.computed(), 2 * 12 + 2 * 4);
 }
 
+TEST(Scheduler, ARequestThatBeginsLikeAnEarlierOneComputesTheRest) {
+  for (const bool enabled : {true, false}) {
+    SchedulerOptions options = Options(4, 4, 100, 64);
+    options.prefix_cache = enabled;
+    Simulation simulation(options, 1);
+    simulation.Arrive({.prompt_size = 22, .samples = 1, .new_tokens = 1, .common = 19});
+    simulation.Step();
+    ASSERT_EQ(simulation.live(), 0u);  // it is gone; its blocks stay
+    simulation.Arrive({.prompt_size = 30, .samples = 3, .new_tokens = 1, .common = 19});
+    Drain(simulation, 10);
+    const int32_t found = enabled ? 16 : 0;  // four full blocks hold 16 of the 19 common tokens
+    EXPECT_EQ(simulation.computed(), 22 + (30 - found) + 2);
+    EXPECT_EQ(simulation.scheduler().cache_hit_tokens(), static_cast<uint64_t>(found));
+    EXPECT_EQ(simulation.scheduler().sibling_hit_tokens(), 2u * 29);
+  }
+}
+
+TEST(Scheduler, TheNextTurnFindsPromptAndAnswer) {
+  Simulation simulation(Options(4, 4, 100, 64), 1);
+  simulation.Arrive({.prompt_size = 10, .samples = 1, .new_tokens = 20});
+  for (int i = 0; i < 11; ++i) simulation.Step();
+  simulation.Continue(simulation.oldest(), 1);  // 21 tokens, 20 of them computed, and one more
+  const int64_t before = simulation.computed();
+  simulation.Step();
+  EXPECT_EQ(simulation.computed(), before + 1 + (22 - 20));
+  Drain(simulation, 100);
+}
+
+TEST(Scheduler, BlocksThatNobodyUsesGiveWay) {
+  Simulation simulation(Options(4, 4, 10, 64), 1);
+  for (int i = 0; i < 20; ++i) {
+    simulation.Arrive({.prompt_size = 17, .samples = 1, .new_tokens = 1});
+    simulation.Step();  // each needs half of the blocks, and none has to wait
+    ASSERT_EQ(simulation.live(), 0u) << i;
+    ASSERT_EQ(simulation.scheduler().pool().free(), 10);
+  }
+  EXPECT_EQ(simulation.scheduler().preemptions(), 0u);
+  EXPECT_EQ(simulation.computed(), 20 * 17);
+}
+
+TEST(Scheduler, APreemptedSequenceFindsWhatItHadComputed) {
+  std::map<bool, int64_t> computed;
+  for (const bool enabled : {false, true}) {
+    SchedulerOptions options = Options(8, 4, 24, 64);
+    options.prefix_cache = enabled;
+    Simulation simulation(options, 1);
+    for (int i = 0; i < 6; ++i)
+      simulation.Arrive({.prompt_size = 12, .samples = 1, .new_tokens = 24});
+    Drain(simulation, 1000);
+    EXPECT_GT(simulation.scheduler().preemptions(), 0u);
+    computed[enabled] = simulation.computed();
+  }
+  EXPECT_LT(computed[true], computed[false]);
+}
+
+TEST(Scheduler, NothingComputedByEarlierWeightsIsFound) {
+  Simulation simulation(Options(4, 4, 100, 8), 1);
+  simulation.Arrive({.prompt_size = 17, .samples = 1, .new_tokens = 9, .common = 17});
+  simulation.Step();
+  simulation.SwapWeights();  // 8 of the prompt's tokens are of the old weights, the rest of the new
+  for (int i = 0; i < 5; ++i) simulation.Step();
+  simulation.Arrive({.prompt_size = 17, .samples = 1, .new_tokens = 1, .common = 17});
+  Drain(simulation, 50);
+  EXPECT_EQ(simulation.scheduler().cache_hit_tokens(), 0u);
+  simulation.Arrive({.prompt_size = 17, .samples = 1, .new_tokens = 1, .common = 17});
+  Drain(simulation, 50);
+  EXPECT_EQ(simulation.scheduler().cache_hit_tokens(), 16u);
+}
+
+TEST(Scheduler, RunningSequencesAreRecomputedAfterASwapWhereThatIsAskedFor) {
+  SchedulerOptions options = Options(4, 4, 100, 64);
+  options.recompute_on_swap = true;
+  Simulation simulation(options, 1);
+  simulation.Arrive({.prompt_size = 9, .samples = 3, .new_tokens = 30});
+  for (int i = 0; i < 8; ++i) simulation.Step();
+  const int64_t before = simulation.computed();
+  simulation.SwapWeights();
+  EXPECT_EQ(simulation.scheduler().running(), 0);
+  EXPECT_EQ(simulation.scheduler().pool().used(), 0);
+  simulation.Step();
+  simulation.Step();
+  EXPECT_EQ(simulation.scheduler().running(), 3);
+  EXPECT_EQ(simulation.scheduler().preemptions(), 0u);
+  EXPECT_GE(simulation.computed() - before, 9 + 3 * 7);  // the prompt once, each answer
+  Drain(simulation, 100);  // CacheModel: no cell is older than its sequence's new start
+}
+
 TEST(Scheduler, AScoredPromptIsComputedWholeWithLogitsBehindEveryToken) {
   Scheduler scheduler(Options(4, 4, 100, 5));
   Sequence scored, sibling;
@@ -311,19 +427,26 @@ TEST_P(RandomArrivals, CacheContentsStayRightAndNobodyStarves) {
   std::mt19937 random(seed);
   const int32_t block_tokens = std::vector<int32_t>{1, 2, 4, 16}[random() % 4];
   const int32_t blocks = 80 / block_tokens + static_cast<int32_t>(random() % 30);
-  const SchedulerOptions options =
-      Options(1 + random() % 12, block_tokens, blocks, 1 + random() % 40);
+  SchedulerOptions options = Options(1 + random() % 12, block_tokens, blocks, 1 + random() % 40);
+  options.prefix_cache = seed % 4 != 3;
+  options.recompute_on_swap = seed % 5 == 4;
   Simulation simulation(options, seed);
   const auto drive = [&](Simulation& target) {
     for (int step = 0; step < 400; ++step) {
       if (target.random()() % 4 == 0 && target.live() < 60) {
-        const Arrival arrival = {.prompt_size = 1 + static_cast<int32_t>(target.random()() % 30),
-                                 .samples = 1 + static_cast<int32_t>(target.random()() % 8),
-                                 .new_tokens = 1 + static_cast<int32_t>(target.random()() % 40)};
+        const auto any = [&](int32_t below) {
+          return static_cast<int32_t>(target.random()() % static_cast<uint32_t>(below));
+        };
+        const int32_t prompt_size = 1 + any(30);
+        const Arrival arrival = {.prompt_size = prompt_size,
+                                 .samples = 1 + any(8),
+                                 .new_tokens = 1 + any(40),
+                                 .common = any(2) * any(prompt_size + 1)};
         target.Arrive(arrival);
       }
       if (target.random()() % 25 == 0) target.CancelOne();
       if (target.random()() % 30 == 0) target.SwapWeights();
+      if (target.random()() % 8 == 0) target.RewindOne();
       target.Step();
       if (::testing::Test::HasFatalFailure()) return;
     }
@@ -335,6 +458,7 @@ TEST_P(RandomArrivals, CacheContentsStayRightAndNobodyStarves) {
   Simulation again(options, seed);
   drive(again);
   EXPECT_EQ(again.trace(), simulation.trace());  // deterministic
+  EXPECT_EQ(options.prefix_cache, simulation.scheduler().pool().kept() > 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, RandomArrivals, ::testing::Range(0u, 40u));
