@@ -48,6 +48,7 @@ struct RolloutSection {
   double top_p = 1.0;
   int32_t top_k = 0;
   double min_p = 0.0;
+  double timeout_s = 0;  // wall clock of one sample; 0: none
   std::vector<std::string> stop;
   Json thinking = Json::object();  // common/thinking.h; empty: no control
 };

@@ -42,6 +42,9 @@ void Visit(V& v, RolloutSection& s) {
   v("top_p", s.top_p, "Nucleus sampling; training refuses values below 1.");
   v("top_k", s.top_k, "Top-k sampling; training refuses values above 0.");
   v("min_p", s.min_p, "Min-p sampling; training refuses values above 0.");
+  v("timeout_s", s.timeout_s,
+    "Wall-clock time of one sample, from when an engine takes its group; 0: none. A sample that is not "
+    "finished by then leaves its group (generation_timeout), and the others go on.");
   v("stop", s.stop, "Strings that end a completion.");
   v("thinking", s.thinking,
     "Thinking control; empty: none. {budget, effort, tag, mode, min_tokens, on_exhaust, reserve, "

@@ -84,6 +84,7 @@ void CheckRoom(const ThinkingParams& thinking, int32_t max_new_tokens, Rules& r)
 
 void CheckRollout(const RolloutSection& c, Rules& r) {
   r.Between("rollout.samples_per_group", c.samples_per_group, 1, 4096);
+  r.AtLeast("rollout.timeout_s", c.timeout_s, 0);
   r.Between("rollout.max_new_tokens", c.max_new_tokens, 1, 1 << 20);
   r.Require(c.temperature > 0 && c.temperature <= 10, "rollout.temperature", "must be in (0, 10]");
   const char* why = "truncated sampling would bias the importance ratio; only its default can be trained with";

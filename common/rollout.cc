@@ -43,6 +43,7 @@ const char* ToString(FinishReason reason) {
     case FinishReason::kLength: return "length";
     case FinishReason::kAborted: return "aborted";
     case FinishReason::kError: return "error";
+    case FinishReason::kTimeout: return "timeout";
   }
   return "unspecified";
 }

@@ -58,7 +58,8 @@ struct GroupTask {
   int64_t trainer_epoch = 0;   // fencing epoch of the trainer that issued it
 };
 
-enum class FinishReason { kUnspecified, kStop, kLength, kAborted, kError };
+// kTimeout: the request's deadline passed; what was sampled until then is there.
+enum class FinishReason { kUnspecified, kStop, kLength, kAborted, kError, kTimeout };
 
 // A run of consecutive tokens sampled by one weight version.
 struct VersionSpan {

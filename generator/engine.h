@@ -5,6 +5,7 @@
 // every token carries the version that sampled it.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -74,6 +75,8 @@ struct SampleRequest {
   // or a message to be continued): thinking is open where this leaves it open. Absent: what follows
   // the prompt's last end token.
   std::optional<std::string> answer_opening = {};
+  // Samples that are not finished by then, waiting ones included, end with kTimeout after the step.
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
   std::function<void(PromptLogprobs)> on_prompt = {};  // may be empty; once, before the first chunk
   std::function<void(TokenChunk)> on_chunk;  // may be empty: no streaming
   std::function<void(Rollout)> on_finished;  // once per sample

@@ -35,6 +35,7 @@ EngineLoop::EngineLoop(const EngineOptions& options, const ModelConfig& config, 
       metrics_(metrics, options.kv_blocks),
       scheduler_(ForScheduler(options)),
       size_limit_(std::min(config_.max_position_embeddings, scheduler_.capacity_tokens())),
+      next_deadline_(std::chrono::steady_clock::time_point::max()),
       born_(std::chrono::steady_clock::now()) {
   stats_.version = options.initial_version;
   metrics_.Version(options.initial_version);
@@ -50,6 +51,7 @@ void EngineLoop::Run() {
     const bool closed = work.closed;
     Handle(std::move(work));
     if (closed) break;
+    EndLate();
     if (!samples_.empty()) Step();
     RefreshStats();
   }
@@ -63,7 +65,7 @@ void EngineLoop::Handle(EngineWork work) {
                                              : Commit(work.commit->weights));
   }
   for (SampleRequest& request : work.requests) Admit(std::move(request));
-  for (const std::string& id : work.cancelled) Cancel(id);
+  for (const std::string& id : work.cancelled) End(id, FinishReason::kAborted);
   if (!stats_.healthy) AbortAll(FinishReason::kAborted);  // what was on its way when it happened
 }
 
@@ -94,14 +96,31 @@ void EngineLoop::Admit(SampleRequest request) {
     scheduler_.Add(entry->second.sample.sequence());
     live.sequences.push_back(id);
   }
+  next_deadline_ = std::min(next_deadline_, shared->request.deadline);
   requests_.emplace(shared->request.id, std::move(live));
 }
 
-void EngineLoop::Cancel(const std::string& id) {
+void EngineLoop::End(const std::string& id, FinishReason reason) {
   const auto found = requests_.find(id);
   if (found == requests_.end()) return;
   const std::vector<uint64_t> sequences = found->second.sequences;
-  for (uint64_t sequence : sequences) Finish(sequence, FinishReason::kAborted);
+  for (uint64_t sequence : sequences) Finish(sequence, reason);
+}
+
+void EngineLoop::EndLate() {
+  const auto now = std::chrono::steady_clock::now();
+  if (now < next_deadline_) return;
+  next_deadline_ = std::chrono::steady_clock::time_point::max();
+  std::vector<std::string> late;
+  for (const auto& [id, live] : requests_) {
+    const auto deadline = live.shared->request.deadline;
+    if (deadline <= now) {
+      late.push_back(id);
+    } else {
+      next_deadline_ = std::min(next_deadline_, deadline);
+    }
+  }
+  for (const std::string& id : late) End(id, FinishReason::kTimeout);
 }
 
 absl::StatusOr<CommitResult> EngineLoop::Commit(StagedWeights& weights) {

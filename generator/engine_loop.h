@@ -52,7 +52,8 @@ class EngineLoop {
 
   void Handle(EngineWork work);
   void Admit(SampleRequest request);
-  void Cancel(const std::string& id);
+  void End(const std::string& id, FinishReason reason);  // all of its samples
+  void EndLate();
   absl::StatusOr<CommitResult> Commit(StagedWeights& weights);
   void Step();
   void Sample(const StepPlan& plan, const LogitRows& logits);
@@ -79,6 +80,7 @@ class EngineLoop {
   Sampler sampler_;
   std::unordered_map<uint64_t, LiveSample> samples_;  // by sequence id
   std::unordered_map<std::string, LiveRequest> requests_;
+  std::chrono::steady_clock::time_point next_deadline_;  // of any request
   uint64_t next_sequence_ = 1, next_request_ = 1;
   const std::chrono::steady_clock::time_point born_;
 

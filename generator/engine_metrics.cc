@@ -28,7 +28,8 @@ EngineMetrics::EngineMetrics(MetricsRegistry& registry, int32_t kv_blocks)
       step_(registry.MakeHistogram("tramontane_generator_step_seconds")),
       pause_(registry.MakeHistogram("tramontane_generator_swap_pause_seconds")) {
   for (FinishReason reason :
-       {FinishReason::kStop, FinishReason::kLength, FinishReason::kAborted, FinishReason::kError})
+       {FinishReason::kStop, FinishReason::kLength, FinishReason::kAborted, FinishReason::kError,
+        FinishReason::kTimeout})
     finished_[static_cast<size_t>(reason)] =
         registry.MakeCounter("tramontane_generator_finished_total", {{"reason", ToString(reason)}});
   registry.MakeGauge("tramontane_generator_kv_blocks", {{"state", "total"}}).Set(kv_blocks);

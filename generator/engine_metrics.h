@@ -27,7 +27,7 @@ class EngineMetrics {
   Counter cache_hits_, sibling_hits_;
   Gauge running_, waiting_, kv_used_, kv_kept_, version_, probe_gap_;
   Histogram step_, pause_;
-  std::array<Counter, 5> finished_;  // by FinishReason
+  std::array<Counter, 6> finished_;  // by FinishReason
   std::array<Counter, 3> thinking_ends_;  // by ThinkControl::End
   Counter injected_, extensions_;
   uint64_t preemptions_seen_ = 0, cache_hits_seen_ = 0, sibling_hits_seen_ = 0;

@@ -122,6 +122,7 @@ v1::FinishReason ToProto(FinishReason reason) {
     case FinishReason::kLength: return v1::FINISH_REASON_LENGTH;
     case FinishReason::kAborted: return v1::FINISH_REASON_ABORTED;
     case FinishReason::kError: return v1::FINISH_REASON_ERROR;
+    case FinishReason::kTimeout: return v1::FINISH_REASON_ABORTED;  // the call says why
     case FinishReason::kUnspecified: break;
   }
   return v1::FINISH_REASON_UNSPECIFIED;

@@ -182,6 +182,11 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
     request.prompt_tokens = group->task.row.prompt_tokens;
     request.sampling = group->task.sampling;
     request.n = group->task.samples;
+    if (options_.rollout_timeout_s > 0) {
+      request.deadline = std::chrono::steady_clock::now() +
+                         std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+                             std::chrono::duration<double>(options_.rollout_timeout_s));
+    }
     request.on_finished = [self = shared_from_this(), group](Rollout rollout) {
       self->Sampled(group, std::move(rollout));
     };
@@ -213,11 +218,24 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
       std::optional<SampledItem> item = sampled_.Pop(kTick);
       if (!item.has_value()) continue;
       const LiveGroupPtr& group = item->group;
+      const Rollout sample = groups_.Sample(group, item->sample_index);
+      if (sample.finish_reason == FinishReason::kTimeout) {
+        Judged(group, item->sample_index, TimedOut());
+        continue;
+      }
       const VerifyTicket ticket{group->task.gid, group->request_id, group->task.samples};
-      hooks_.verify(group->task.row, groups_.Sample(group, item->sample_index), ticket,
+      hooks_.verify(group->task.row, sample, ticket,
                     [self = shared_from_this(), group, index = item->sample_index](
                         Verdict verdict) { self->Judged(group, index, std::move(verdict)); });
     }
+  }
+
+  // It costs its group one sample and nobody a verdict: half an answer has no reward.
+  static Verdict TimedOut() {
+    Verdict verdict;
+    verdict.status = VerdictStatus::kInfraFailure;
+    verdict.feedback = "rollout.timeout_s passed";
+    return verdict;
   }
 
   void Judged(const LiveGroupPtr& group, int32_t sample_index, Verdict verdict) {

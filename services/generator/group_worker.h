@@ -31,6 +31,7 @@ struct GroupWorkerOptions {
   std::string worker;  // "generator-0"
   BlobStore blobs;     // of the run; payloads of tasks and finished groups
   double lease_s = 60;
+  double rollout_timeout_s = 0;   // of a sample, from when the engine takes it; 0: none
   int32_t claim_groups = 4;       // claimed ahead of need
   int32_t samples_per_group = 8;  // expected; what a task says counts
   int32_t max_running_sequences = 128;

@@ -197,6 +197,7 @@ class GeneratorProcess {
                            .worker = process_,
                            .blobs = std::move(blobs),
                            .lease_s = config_.generator.lease_s,
+                           .rollout_timeout_s = config_.rollout.timeout_s,
                            .claim_groups = config_.generator.claim_groups,
                            .samples_per_group = config_.rollout.samples_per_group,
                            .max_running_sequences = config_.generator.max_running_sequences},

@@ -1,5 +1,6 @@
 #include "services/generator/service.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@ namespace {
 // One trainer sends one version at a time; more than this is a mistake and refused.
 constexpr size_t kTransferBacklog = 8;
 constexpr uint32_t kMostSamples = 4096;
+constexpr double kNoDeadlineS = 1e8;  // a call that sets none has one that is farther away
 
 grpc::ServerUnaryReactor* FinishNow(grpc::CallbackServerContext* context,
                                     const absl::Status& status) {
@@ -115,6 +117,12 @@ grpc::ServerWriteReactor<v1::GenerateEvent>* GeneratorService::Generate(
     status = absl::ResourceExhaustedError("too many open streams: " + std::to_string(streams));
   }
   if (status.ok()) {
+    const double left_s = SecondsLeft(*context, kNoDeadlineS);
+    if (left_s < kNoDeadlineS) {
+      sample->deadline =
+          std::chrono::steady_clock::now() +
+          std::chrono::milliseconds(static_cast<int64_t>(std::max(0.0, left_s) * 1e3));
+    }
     sample->on_chunk = [stream](TokenChunk chunk) { stream->OnChunk(std::move(chunk)); };
     sample->on_finished = [stream](Rollout rollout) { stream->OnFinished(rollout); };
     status = engine_.Submit(*std::move(sample));

@@ -42,6 +42,7 @@ std::string InvalidReason(const Rollout& rollout, const FilterConfig& filter) {
       if (filter.truncated == "drop") return "truncated";
       break;
     case FinishReason::kAborted: return "aborted";
+    case FinishReason::kTimeout: return "generation_timeout";
     case FinishReason::kError:
     case FinishReason::kUnspecified: return "generation_error";
   }

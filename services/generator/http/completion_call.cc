@@ -36,6 +36,8 @@ CompletionCall::CompletionCall(std::shared_ptr<HttpExchange> exchange, Completio
       metrics_(context_->metrics),
       writer_(context_->model, request_, id_, UnixSeconds(), engine_.stats().version),
       born_(std::chrono::steady_clock::now()),
+      deadline_(born_ + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+                            std::chrono::duration<double>(request_.timeout_s))),
       unfinished_(request_.prompts.size() * static_cast<size_t>(request_.n)) {
   metrics_.Opened();
   for (size_t i = 0; i < unfinished_; ++i) {
@@ -62,9 +64,7 @@ std::string CompletionCall::EngineId(size_t prompt) const {
 }
 
 void CompletionCall::Start(std::shared_ptr<void> open) {
-  const auto deadline = born_ + std::chrono::duration_cast<std::chrono::steady_clock::duration>(
-                                    std::chrono::duration<double>(request_.timeout_s));
-  exchange_->OnGone(deadline, [self = shared_from_this(), open = std::move(open)](Gone why) {
+  exchange_->OnGone(deadline_, [self = shared_from_this(), open = std::move(open)](Gone why) {
     self->OnGone(why);
   });
   const absl::Status status = Submit();
@@ -74,7 +74,10 @@ void CompletionCall::Start(std::shared_ptr<void> open) {
     failed = !failed_.ok();
   }
   if (failed) CancelAll();  // whatever came in while it failed
-  if (!status.ok()) return Fail(WithParamOfMessage(status, request_.chat));
+  if (!status.ok()) {
+    Fail(WithParamOfMessage(status, request_.chat));
+    return;
+  }
   if (!request_.stream) return;  // the last sample's end answers
   {
     std::lock_guard lock(mutex_);
@@ -98,6 +101,7 @@ absl::Status CompletionCall::Submit() {
                     .grammar_after_token = request_.grammar_after_token};
     sample.top_logprobs = request_.top_logprobs.value_or(0);
     sample.answer_opening = request_.answer_opening;
+    sample.deadline = deadline_;
     if (request_.echo && request_.top_logprobs.has_value()) {
       sample.on_prompt = [self = shared_from_this(), p](PromptLogprobs logprobs) {
         self->OnPrompt(p, std::move(logprobs));
@@ -184,6 +188,7 @@ absl::Status CompletionCall::WhyLost(FinishReason reason) const {
 
 void CompletionCall::OnFinished(size_t prompt, const Rollout& rollout) {
   const FinishReason reason = rollout.finish_reason;
+  if (reason == FinishReason::kTimeout) Late();
   if (reason == FinishReason::kAborted || reason == FinishReason::kError) Fail(WhyLost(reason));
   bool whole = false;
   {
@@ -214,31 +219,38 @@ void CompletionCall::OnFinished(size_t prompt, const Rollout& rollout) {
   }
 }
 
-void CompletionCall::Fail(const absl::Status& status) {
+bool CompletionCall::Fail(const absl::Status& status) {
   bool answered;
   {
     std::lock_guard lock(mutex_);
-    if (!failed_.ok()) return;
-    if (answered_ && unfinished_ == 0) return;  // all is there already
+    if (!failed_.ok()) return false;
+    if (answered_ && unfinished_ == 0) return false;  // all is there already
     failed_ = status;
     answered = std::exchange(answered_, true);
   }
   CancelAll();
-  if (answered) return exchange_->Wake();
-  HttpReply reply = ErrorReply(status);
-  metrics_.Answered(Route(), reply.status);
-  exchange_->Reply(std::move(reply));
+  if (answered) {
+    exchange_->Wake();
+  } else {
+    HttpReply reply = ErrorReply(status);
+    metrics_.Answered(Route(), reply.status);
+    exchange_->Reply(std::move(reply));
+  }
+  return true;
+}
+
+// The engine and the watcher of connections both look at the clock; whoever comes first is counted.
+void CompletionCall::Late() {
+  if (Fail(absl::DeadlineExceededError("the request did not finish in the time it had")))
+    metrics_.Left(Gone::kDeadline);
 }
 
 void CompletionCall::OnGone(Gone why) {
+  if (why == Gone::kDeadline) return Late();
   metrics_.Left(why);
-  switch (why) {
-    case Gone::kDeadline:
-      return Fail(absl::DeadlineExceededError("the request did not finish in the time it had"));
-    case Gone::kSlowReader: return Fail(absl::AbortedError("the client did not read"));
-    case Gone::kShutdown: return Fail(absl::UnavailableError("the server is stopping"));
-    case Gone::kClient: return Fail(absl::CancelledError("the client went away"));
-  }
+  Fail(why == Gone::kSlowReader ? absl::AbortedError("the client did not read")
+       : why == Gone::kShutdown ? absl::UnavailableError("the server is stopping")
+                                : absl::CancelledError("the client went away"));
 }
 
 Pulled CompletionCall::Pull(std::string& out) {

@@ -76,7 +76,8 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   void Count(Choice& choice, size_t tokens);
   void TakeText(Choice& choice, ReasoningSplitter::Parts parts);
   absl::Status WhyLost(FinishReason reason) const;
-  void Fail(const absl::Status& status);
+  bool Fail(const absl::Status& status);  // false: it is over already
+  void Late();
   void OnGone(Gone why);
   // Network thread.
   Pulled Pull(std::string& out);
@@ -89,7 +90,7 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   const EngineHooks& engine_;
   HttpMetrics& metrics_;
   const ReplyWriter writer_;
-  const Time born_;
+  const Time born_, deadline_;
 
   std::mutex mutex_;
   // All guarded by mutex_.

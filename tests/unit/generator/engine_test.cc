@@ -6,9 +6,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <random>
+#include <thread>
 
 #include "tests/unit/generator/engine_fixture.h"
 
@@ -298,6 +300,37 @@ TEST_F(EngineRequests, CancelledOnesEndAndFreeTheirBlocks) {
   again.id = "a";
   ASSERT_TRUE(engine_->Submit(std::move(again)).ok());
   ASSERT_TRUE(collector_.WaitFinished(7));
+  EXPECT_EQ(engine_->stats().kv_blocks_used, 0);
+}
+
+TEST_F(EngineRequests, EndWhenTheirDeadlinePassesRunningOrWaiting) {
+  EngineOptions options;
+  options.max_running_sequences = 3;
+  Start(options);
+  SamplingParams sampling = Sampling(1, 450);
+  sampling.ignore_eos = true;
+  const auto soon = std::chrono::steady_clock::now() + std::chrono::milliseconds(300);
+  collector_.AllowStreamed(40);  // holds the engine until the deadline has passed
+  auto late = collector_.Request("late", Prompt(30, 1), sampling, 4, true);
+  late.deadline = soon;
+  ASSERT_TRUE(engine_->Submit(std::move(late)).ok());
+  auto patient = collector_.Request("patient", Prompt(30, 2), Sampling(1, 5), 2);
+  patient.deadline = soon + std::chrono::hours(1);
+  ASSERT_TRUE(engine_->Submit(std::move(patient)).ok());
+  ASSERT_TRUE(collector_.WaitStreamed(40));
+  std::this_thread::sleep_until(soon);
+  collector_.AllowStreamed(SIZE_MAX);
+  ASSERT_TRUE(collector_.WaitFinished(6));
+  int sampled = 0;
+  for (const auto& [sample, rollout] : collector_.rollouts("late")) {
+    EXPECT_EQ(rollout.finish_reason, FinishReason::kTimeout);
+    EXPECT_LT(rollout.tokens.size(), 450u);
+    EXPECT_EQ(rollout.tokens.size(), rollout.logprobs.size());
+    sampled += !rollout.tokens.empty();
+  }
+  EXPECT_EQ(sampled, 3);  // the fourth had to wait for a place
+  for (const auto& [sample, rollout] : collector_.rollouts("patient"))
+    EXPECT_NE(rollout.finish_reason, FinishReason::kTimeout);
   EXPECT_EQ(engine_->stats().kv_blocks_used, 0);
 }
 

@@ -318,6 +318,19 @@ TEST_F(EndpointTest, ADeadlineThatPassesIsAnswered) {
   EXPECT_TRUE(engine_.AwaitCancelled(first.id) && engine_.AwaitCancelled(second.id));
 }
 
+TEST_F(EndpointTest, TheEngineKnowsTheDeadlineAndMayBeTheFirstToSeeItPass) {
+  Start();
+  Client client = Connect();
+  const auto before = std::chrono::steady_clock::now();
+  client.Post(kText, R"({"prompt": "a", "timeout_s": 100})");
+  const SampleRequest request = engine_.Request(0);
+  EXPECT_GE(request.deadline, before + seconds(100));
+  EXPECT_LE(request.deadline, std::chrono::steady_clock::now() + seconds(100));
+  ScriptedEngine::End(request, FinishReason::kTimeout);
+  EXPECT_EQ(client.Status(), 504);
+  EXPECT_EQ(Unanswered("deadline"), 1);
+}
+
 TEST_F(EndpointTest, AFullQueueSaysWhenToComeAgain) {
   Start();
   engine_.Refuse(absl::ResourceExhaustedError("waiting queue full"));

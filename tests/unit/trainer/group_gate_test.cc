@@ -60,7 +60,9 @@ TEST(StalenessGate, CountsTheGroupsOfAPlanThatChanges) {
 }
 
 TEST(GroupGate, TakesOutSamplesThatSayNothingAboutThePolicy) {
-  std::vector<Rollout> rollouts(9, Sample(1));
+  std::vector<Rollout> rollouts(10, Sample(1));
+  rollouts[9].finish_reason = FinishReason::kTimeout;
+  rollouts[9].verdict.score.reset();
   rollouts[0].finish_reason = FinishReason::kAborted;
   rollouts[1].finish_reason = FinishReason::kError;
   rollouts[2].verdict.status = VerdictStatus::kInfraFailure;
@@ -77,6 +79,7 @@ TEST(GroupGate, TakesOutSamplesThatSayNothingAboutThePolicy) {
   EXPECT_EQ(group.rollouts.size(), 2u);  // the policy's own failure is a lesson
   EXPECT_EQ(removed.at("aborted"), 1);
   EXPECT_EQ(removed.at("generation_error"), 1);
+  EXPECT_EQ(removed.at("generation_timeout"), 1);
   EXPECT_EQ(removed.at("infra_failure"), 1);
   EXPECT_EQ(removed.at("verifier_timeout"), 1);
   EXPECT_EQ(removed.at("no_score"), 2);

@@ -213,6 +213,26 @@ TEST_F(GroupWorkerTest, EverySampleIsVerifiedWhenItIsFinishedAndTheGroupGoesBack
   EXPECT_TRUE(Counted("completed", 1));
 }
 
+TEST_F(GroupWorkerTest, ASampleThatTookTooLongCostsItsGroupOneSampleAndNoVerdict) {
+  options_.rollout_timeout_s = 500;
+  Admit("g");
+  Start();
+  const SampleRequest request = script_.NextRequest();
+  const auto left = request.deadline - std::chrono::steady_clock::now();
+  EXPECT_GT(left, std::chrono::seconds(400));
+  EXPECT_LE(left, std::chrono::seconds(500));
+  Script::Finish(request, 0, FinishReason::kTimeout);
+  Script::Finish(request, 1);
+  Script::Asked asked = script_.NextAsked();
+  EXPECT_EQ(asked.rollout.sample_index, 1);  // the other is no question
+  asked.answer(Script::Scored(1));
+  const Group group = TakeCompleted();
+  EXPECT_EQ(group.rollouts[0].finish_reason, FinishReason::kTimeout);
+  EXPECT_EQ(group.rollouts[0].verdict.status, VerdictStatus::kInfraFailure);
+  EXPECT_FALSE(group.rollouts[0].verdict.score.has_value());
+  EXPECT_EQ(group.rollouts[1].verdict.score, 1);
+}
+
 TEST_F(GroupWorkerTest, ClaimsAheadAsFarAsTheEngineCanUseIt) {
   for (int i = 0; i < 8; ++i) Admit("g" + std::to_string(i));
   Start();
