@@ -173,6 +173,7 @@ struct GeneratorSection {
   int32_t prefill_chunk_tokens = 512;  // prompt tokens in one step, over all sequences
   bool prefix_cache = true;            // blocks of finished sequences serve those that begin alike
   bool recompute_kv_on_swap = false;   // running sequences compute all their keys by new weights
+  int32_t ngram_draft_tokens = 0;      // guessed ahead in one step of a sequence; 0: off
   int32_t claim_groups = 4;            // groups claimed from the queue ahead of need
   double lease_s = 60;                 // renewed while the group is alive
   std::string device = "cpu";          // cpu | cuda

@@ -218,6 +218,10 @@ void Visit(V& v, GeneratorSection& s) {
   v("recompute_kv_on_swap", s.recompute_kv_on_swap,
     "After a weight swap running sequences compute their keys and values anew by the new weights, instead "
     "of going on with those that older versions left.");
+  v("ngram_draft_tokens", s.ngram_draft_tokens,
+    "Most tokens that a step guesses for a sequence, from where its last tokens stood before (n-gram "
+    "speculation). Samples stay the same, token for token; texts that repeat themselves take fewer steps. "
+    "0: off.");
   v("claim_groups", s.claim_groups, "Groups claimed ahead of need.");
   v("lease_s", s.lease_s, "Lease on a claimed group, renewed while it is alive.");
   v("device", s.device, "cpu or cuda.");

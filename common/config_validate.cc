@@ -188,6 +188,7 @@ void CheckGenerator(const RunConfig& c, Rules& r) {
             "the KV cache (" + std::to_string(int64_t{g.kv_blocks} * g.kv_block_tokens) +
                 " tokens) cannot hold one completion of rollout.max_new_tokens");
   r.AtLeast("generator.prefill_chunk_tokens", g.prefill_chunk_tokens, 1);
+  r.Between("generator.ngram_draft_tokens", g.ngram_draft_tokens, 0, 64);
   r.AtLeast("generator.claim_groups", g.claim_groups, 1);
   r.AtLeast("generator.lease_s", g.lease_s, 1);
   r.OneOf("generator.device", g.device, {"cpu", "cuda"});

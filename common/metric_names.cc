@@ -49,6 +49,11 @@ const std::vector<MetricSpec>& AllMetrics() {
        "Tokens of new sequences that were not computed again, by where they came from (cache: the "
        "prefix cache; sibling: a sample of the same request).",
        {}},
+      {"tramontane_generator_draft_tokens_total",
+       kCounter,
+       "Tokens guessed ahead by n-gram lookup, by outcome (proposed, accepted; accepted ones are "
+       "among the proposed).",
+       {}},
       {"tramontane_generator_step_seconds", kHistogram, "Time of one engine step.", kSeconds},
       {"tramontane_generator_busy_seconds_total", kCounter, "Engine time spent in steps.", {}},
       {"tramontane_generator_wait_seconds_total",

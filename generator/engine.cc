@@ -40,6 +40,8 @@ absl::Status CheckOptions(const EngineOptions& options) {
       return absl::InvalidArgumentError(std::string(field) + " must be positive, got " +
                                         std::to_string(value));
   }
+  if (options.ngram_draft_tokens < 0)
+    return absl::InvalidArgumentError("ngram_draft_tokens must not be negative");
   return absl::OkStatus();
 }
 
@@ -58,8 +60,9 @@ absl::Status CheckRequest(const SampleRequest& request, const ModelConfig& confi
   if (request.n < 1)
     return absl::InvalidArgumentError("n must be positive, got " + std::to_string(request.n));
   if (request.n > max_waiting)  // it would be told to come back for ever
-    return absl::InvalidArgumentError("n is " + std::to_string(request.n) + ", and the queue holds " +
-                                      std::to_string(max_waiting) + " samples");
+    return absl::InvalidArgumentError("n is " + std::to_string(request.n) +
+                                      ", and the queue holds " + std::to_string(max_waiting) +
+                                      " samples");
   if (!request.on_finished) return absl::InvalidArgumentError("on_finished must be set");
   if (request.prompt_tokens.empty()) return absl::InvalidArgumentError("prompt_tokens is empty");
   if (static_cast<int64_t>(request.prompt_tokens.size()) >= size_limit)
@@ -68,8 +71,8 @@ absl::Status CheckRequest(const SampleRequest& request, const ModelConfig& confi
         " tokens leave no room to generate; model and cache hold " + std::to_string(size_limit));
   RETURN_IF_ERROR(CheckTokens("prompt_tokens", request.prompt_tokens, config.vocab_size));
   if (request.sampling.stop_token_ids.size() > kMostStopTokens)
-    return absl::InvalidArgumentError("stop_token_ids: at most " +
-                                      std::to_string(kMostStopTokens) + " can be given");
+    return absl::InvalidArgumentError("stop_token_ids: at most " + std::to_string(kMostStopTokens) +
+                                      " can be given");
   RETURN_IF_ERROR(
       CheckTokens("stop_token_ids", request.sampling.stop_token_ids, config.vocab_size));
   for (const auto& [token, bias] : request.rules.logit_bias) {
@@ -105,8 +108,8 @@ absl::Status CheckTagsDecode(const ThinkingPlan& plan,
 absl::StatusOr<std::string> OpeningOf(const std::vector<int32_t>& prompt,
                                       const std::vector<int32_t>& end_tokens,
                                       const Tokenizer& tokenizer) {
-  const auto turn_end = std::find_first_of(prompt.rbegin(), prompt.rend(), end_tokens.begin(),
-                                           end_tokens.end());
+  const auto turn_end =
+      std::find_first_of(prompt.rbegin(), prompt.rend(), end_tokens.begin(), end_tokens.end());
   return tokenizer.Decode({turn_end.base(), prompt.end()}, /*skip_special_tokens=*/false);
 }
 
@@ -120,17 +123,16 @@ absl::StatusOr<std::shared_ptr<const ThinkingPlan>> PlanFor(
   }
   ASSIGN_OR_RETURN(const std::string prompt, tokenizer->Decode(request.prompt_tokens, false));
   const int64_t left = size_limit - static_cast<int64_t>(request.prompt_tokens.size());
-  const auto room =
-      static_cast<int32_t>(std::min<int64_t>(left, request.sampling.max_new_tokens));
+  const auto room = static_cast<int32_t>(std::min<int64_t>(left, request.sampling.max_new_tokens));
   std::string opening = request.answer_opening.value_or("");
   if (!request.answer_opening) {
     ASSIGN_OR_RETURN(opening, OpeningOf(request.prompt_tokens, config.eos_token_ids, *tokenizer));
   }
-  ASSIGN_OR_RETURN(ThinkingPlan plan, PlanThinking(thinking, profile, prompt, opening, room,
-                                                   [&](const std::string& text) {
-                                                     return tokenizer->Encode(
-                                                         text, /*add_special_tokens=*/false);
-                                                   }));
+  ASSIGN_OR_RETURN(
+      ThinkingPlan plan,
+      PlanThinking(thinking, profile, prompt, opening, room, [&](const std::string& text) {
+        return tokenizer->Encode(text, /*add_special_tokens=*/false);
+      }));
   if (plan.controlled) RETURN_IF_ERROR(CheckTagsDecode(plan, tokenizer));
   return std::make_shared<const ThinkingPlan>(std::move(plan));
 }
@@ -157,7 +159,8 @@ class Engine::Impl {
   absl::Status Submit(SampleRequest request) {
     RETURN_IF_ERROR(
         CheckRequest(request, config_, tokenizer_ != nullptr, loop_.size_limit(), max_waiting_));
-    ASSIGN_OR_RETURN(request.plan, PlanFor(request, tokenizer_, profile_, config_, loop_.size_limit()));
+    ASSIGN_OR_RETURN(request.plan,
+                     PlanFor(request, tokenizer_, profile_, config_, loop_.size_limit()));
     return inbox_.Submit(std::move(request));
   }
   void Cancel(const std::string& id) { inbox_.Cancel(id); }
@@ -231,8 +234,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
   ASSIGN_OR_RETURN(std::unique_ptr<Decoder> decoder, MakeDecoder(options, model, metrics));
   std::unique_ptr<Impl> impl;
   RETURN_IF_ERROR(GuardTorch([&] {
-    impl = std::make_unique<Impl>(options, *model, std::move(decoder), std::move(tokenizer),
-                                  metrics);
+    impl =
+        std::make_unique<Impl>(options, *model, std::move(decoder), std::move(tokenizer), metrics);
   }));
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }

@@ -39,7 +39,10 @@ struct EngineOptions {
   int32_t prefill_chunk_tokens = 512;
   bool prefix_cache = true;           // blocks of finished sequences serve those that begin alike
   bool recompute_kv_on_swap = false;  // running sequences compute all their keys by the new weights
-  double commit_timeout_s = 60;       // for which CommitWeights waits for the engine's step to end
+  // Most tokens a step guesses for a sequence from what it holds already; right guesses save steps
+  // and change nothing. 0: off.
+  int32_t ngram_draft_tokens = 0;
+  double commit_timeout_s = 60;  // for which CommitWeights waits for the engine's step to end
   int64_t initial_version = 0;
   ThinkingProfile thinking = {};  // what the model publishes about its thinking
 };
@@ -78,9 +81,9 @@ struct SampleRequest {
   // Samples that are not finished by then, waiting ones included, end with kTimeout after the step.
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
   std::function<void(PromptLogprobs)> on_prompt = {};  // may be empty; once, before the first chunk
-  std::function<void(TokenChunk)> on_chunk;  // may be empty: no streaming
-  std::function<void(Rollout)> on_finished;  // once per sample
-  std::shared_ptr<const ThinkingPlan> plan;  // made by Submit; null without a tokenizer
+  std::function<void(TokenChunk)> on_chunk;            // may be empty: no streaming
+  std::function<void(Rollout)> on_finished;            // once per sample
+  std::shared_ptr<const ThinkingPlan> plan;            // made by Submit; null without a tokenizer
 };
 
 struct CommitResult {
@@ -95,6 +98,7 @@ struct EngineStats {
   uint64_t generated_tokens = 0, prompt_tokens = 0, steps = 0, preemptions = 0;
   // Prompt tokens that were not computed: found in the prefix cache, or computed by a sibling.
   uint64_t cache_hit_tokens = 0, sibling_hit_tokens = 0;
+  uint64_t drafted_tokens = 0, accepted_draft_tokens = 0;
   double busy_seconds = 0, uptime_seconds = 0;
   int64_t version = 0;
   bool healthy = true;  // false after a probe disagreed or a step failed; nothing is served then
@@ -121,8 +125,8 @@ class Engine {
   // Swaps the staged version in between two steps, runs the probe, returns. Any thread but the
   // engine's. FailedPrecondition: nothing staged at (epoch, version). DataLoss: probe disagreed,
   // the engine then serves nothing until a good version is committed. DeadlineExceeded: the commit
-  // is still on its way; asking again for the same version waits for that one and tells what came of
-  // it. A version that is in use already answers as it did.
+  // is still on its way; asking again for the same version waits for that one and tells what came
+  // of it. A version that is in use already answers as it did.
   absl::StatusOr<CommitResult> CommitWeights(int64_t version, int64_t trainer_epoch);
 
   EngineStats stats() const;

@@ -6,6 +6,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/status.h"
+#include "generator/core/ngram_draft.h"
 
 namespace tramontane {
 namespace {
@@ -157,6 +158,7 @@ absl::StatusOr<CommitResult> EngineLoop::Commit(StagedWeights& weights) {
 
 void EngineLoop::Step() {
   const auto before = std::chrono::steady_clock::now();
+  if (options_.ngram_draft_tokens > 0) AddDrafts();
   const StepPlan& plan = scheduler_.Plan();
   const absl::StatusOr<LogitRows> logits = decoder_.Forward(plan);
   if (!logits.ok()) {
@@ -191,19 +193,19 @@ void EngineLoop::Sample(const StepPlan& plan, const LogitRows& logits) {
       ScorePrompt(live, item.start + item.count - item.logit_rows, logits, row, item.logit_rows);
     row += item.logit_rows;
     if (!item.samples) continue;
+    const int32_t position = item.sequence->size() - item.drafts;
+    const auto ended = Advance(live, item, logits, row - 1 - item.drafts);
     const ActiveSample& sample = live.sample;
-    const absl::StatusOr<SampledToken> token = Draw(live, logits[row - 1]);
-    if (token.ok() && !token->finite) {
+    if (absl::IsDataLoss(ended.status())) {
       broken = "non-finite logits at weight version " + std::to_string(stats_.version) +
                ", request " + sample.request().request.id + ", sample " +
-               std::to_string(sample.sample_index()) + ", position " +
-               std::to_string(item.sequence->size());
+               std::to_string(sample.sample_index()) + ", position " + std::to_string(position);
       finished.emplace_back(item.sequence->id, FinishReason::kError);
       continue;
     }
-    const auto ended = token.ok() ? Take(live, *token) : token.status();
     if (!ended.ok()) {
-      LogWarn("sample_failed", {{"request", sample.request().request.id}, {"error", ended.status()}});
+      LogWarn("sample_failed",
+              {{"request", sample.request().request.id}, {"error", ended.status()}});
       finished.emplace_back(item.sequence->id, FinishReason::kError);
     } else if (ended->has_value()) {
       finished.emplace_back(item.sequence->id, **ended);
@@ -212,6 +214,42 @@ void EngineLoop::Sample(const StepPlan& plan, const LogitRows& logits) {
   if (!broken.empty()) BecomeUnhealthy(broken);  // before anybody hears of it
   for (const auto& [sequence_id, reason] : finished) Finish(sequence_id, reason);
   if (!broken.empty()) AbortAll(FinishReason::kAborted);
+}
+
+void EngineLoop::AddDrafts() {
+  std::vector<int32_t> draft;
+  for (Sequence* sequence : scheduler_.Decoding()) {
+    const int32_t size_limit = samples_.at(sequence->id).sample.request().size_limit;
+    draft.clear();
+    DraftByNgram(sequence->tokens,
+                 std::min(options_.ngram_draft_tokens, size_limit - sequence->size() - 1), draft);
+    sequence->AddDrafts(draft);
+  }
+}
+
+absl::StatusOr<std::optional<FinishReason>> EngineLoop::Advance(LiveSample& live,
+                                                                const StepItem& item,
+                                                                const LogitRows& logits,
+                                                                int64_t first_row) {
+  Sequence& sequence = live.sample.sequence();
+  const std::vector<int32_t> draft(sequence.tokens.end() - item.drafts, sequence.tokens.end());
+  sequence.DropDrafts();
+  const int32_t size = sequence.size();
+  stats_.drafted_tokens += draft.size();
+  std::optional<FinishReason> ended;
+  for (int32_t drawn = 0;; ++drawn) {
+    ASSIGN_OR_RETURN(const SampledToken token, Draw(live, logits[first_row + drawn]));
+    if (!token.finite) return absl::DataLossError("non-finite logits");
+    ASSIGN_OR_RETURN(ended, Take(live, token));
+    // The next row's logits hold only if the sample goes on just as was guessed.
+    const bool as_guessed = drawn < item.drafts && sequence.size() == size + drawn + 1 &&
+                            sequence.tokens.back() == draft[static_cast<size_t>(drawn)];
+    if (ended || !as_guessed) {
+      sequence.cached = std::min(sequence.cached, size + drawn);
+      stats_.accepted_draft_tokens += static_cast<uint64_t>(drawn);
+      return ended;
+    }
+  }
 }
 
 void EngineLoop::ScorePrompt(LiveSample& live, int32_t start, const LogitRows& logits,
@@ -226,9 +264,9 @@ void EngineLoop::ScorePrompt(LiveSample& live, int32_t start, const LogitRows& l
     if (start + i < static_cast<int32_t>(live.prompt->logprobs.size())) continue;
     const std::span<const float> row = logits[first_row + i];
     live.prompt->logprobs.push_back(sampler_.Logprob(row, tokens[start + i + 1]));
-    live.prompt->alternatives.push_back(
-        asked.top_logprobs > 0 ? sampler_.Likeliest(row, own, asked.top_logprobs)
-                               : std::vector<TokenLogprob>());
+    live.prompt->alternatives.push_back(asked.top_logprobs > 0
+                                            ? sampler_.Likeliest(row, own, asked.top_logprobs)
+                                            : std::vector<TokenLogprob>());
   }
   if (static_cast<int32_t>(live.prompt->logprobs.size()) < last) return;
   asked.on_prompt(*std::move(live.prompt));

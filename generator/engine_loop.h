@@ -15,10 +15,10 @@
 #include "generator/active_sample.h"
 #include "generator/core/sampler.h"
 #include "generator/core/scheduler.h"
+#include "generator/decoder.h"
 #include "generator/engine.h"
 #include "generator/engine_inbox.h"
 #include "generator/engine_metrics.h"
-#include "generator/decoder.h"
 #include "generator/weight_gate.h"
 #include "model/model_config.h"
 
@@ -46,7 +46,7 @@ class EngineLoop {
   struct LiveSample {
     ActiveSample sample;
     std::chrono::steady_clock::time_point started;
-    std::optional<RuledDraw> rules = {};       // where the request has any
+    std::optional<RuledDraw> rules = {};        // where the request has any
     std::optional<PromptLogprobs> prompt = {};  // where they are asked for, until they are whole
   };
 
@@ -56,10 +56,15 @@ class EngineLoop {
   void EndLate();
   absl::StatusOr<CommitResult> Commit(StagedWeights& weights);
   void Step();
+  void AddDrafts();
   void Sample(const StepPlan& plan, const LogitRows& logits);
   // Rows of logits that follow prompt tokens, the first behind position `start`.
   void ScorePrompt(LiveSample& live, int32_t start, const LogitRows& logits, int64_t first_row,
                    int32_t rows);
+  // Draws the next token, and as many behind it as the item's drafts were right. Logits begin with
+  // the newest token's. Why the sample ends, if it does; DataLoss: logits were not finite.
+  absl::StatusOr<std::optional<FinishReason>> Advance(LiveSample& live, const StepItem& item,
+                                                      const LogitRows& logits, int64_t first_row);
   absl::StatusOr<SampledToken> Draw(LiveSample& live, std::span<const float> logits_V);
   // Why the sample ends with `token`, if it does.
   absl::StatusOr<std::optional<FinishReason>> Take(LiveSample& live, const SampledToken& token);

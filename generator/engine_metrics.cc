@@ -15,10 +15,14 @@ EngineMetrics::EngineMetrics(MetricsRegistry& registry, int32_t kv_blocks)
           registry.MakeCounter("tramontane_generator_wait_seconds_total", {{"reason", "work"}})),
       wait_weights_(registry.MakeCounter("tramontane_generator_wait_seconds_total",
                                          {{"reason", "good_weights"}})),
-      cache_hits_(
-          registry.MakeCounter("tramontane_generator_prefix_hit_tokens_total", {{"from", "cache"}})),
+      cache_hits_(registry.MakeCounter("tramontane_generator_prefix_hit_tokens_total",
+                                       {{"from", "cache"}})),
       sibling_hits_(registry.MakeCounter("tramontane_generator_prefix_hit_tokens_total",
                                          {{"from", "sibling"}})),
+      drafted_(registry.MakeCounter("tramontane_generator_draft_tokens_total",
+                                    {{"outcome", "proposed"}})),
+      accepted_(registry.MakeCounter("tramontane_generator_draft_tokens_total",
+                                     {{"outcome", "accepted"}})),
       running_(registry.MakeGauge("tramontane_generator_running_sequences")),
       waiting_(registry.MakeGauge("tramontane_generator_waiting_sequences")),
       kv_used_(registry.MakeGauge("tramontane_generator_kv_blocks", {{"state", "used"}})),
@@ -27,9 +31,8 @@ EngineMetrics::EngineMetrics(MetricsRegistry& registry, int32_t kv_blocks)
       probe_gap_(registry.MakeGauge("tramontane_generator_probe_gap")),
       step_(registry.MakeHistogram("tramontane_generator_step_seconds")),
       pause_(registry.MakeHistogram("tramontane_generator_swap_pause_seconds")) {
-  for (FinishReason reason :
-       {FinishReason::kStop, FinishReason::kLength, FinishReason::kAborted, FinishReason::kError,
-        FinishReason::kTimeout})
+  for (FinishReason reason : {FinishReason::kStop, FinishReason::kLength, FinishReason::kAborted,
+                              FinishReason::kError, FinishReason::kTimeout})
     finished_[static_cast<size_t>(reason)] =
         registry.MakeCounter("tramontane_generator_finished_total", {{"reason", ToString(reason)}});
   registry.MakeGauge("tramontane_generator_kv_blocks", {{"state", "total"}}).Set(kv_blocks);
@@ -61,6 +64,8 @@ void EngineMetrics::Step(const EngineStats& stats, double seconds, int32_t gener
   count(preemptions_, stats.preemptions, preemptions_seen_);
   count(cache_hits_, stats.cache_hit_tokens, cache_hits_seen_);
   count(sibling_hits_, stats.sibling_hit_tokens, sibling_hits_seen_);
+  count(drafted_, stats.drafted_tokens, drafted_seen_);
+  count(accepted_, stats.accepted_draft_tokens, accepted_seen_);
   Queue(stats);
 }
 

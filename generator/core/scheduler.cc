@@ -42,6 +42,7 @@ const StepPlan& Scheduler::Plan() {
   plan_.copies.clear();
   plan_.tokens = plan_.logit_rows = plan_.prefill_tokens = 0;
   prefill_left_ = options_.prefill_chunk_tokens;
+  draft_left_ = prefill_left_ / 2;  // guesses leave room for prompts
   const uint64_t preemptions_before = preemptions_;
   PlanRunning();
   // What was just preempted must not take the blocks it gave back.
@@ -53,9 +54,14 @@ void Scheduler::PlanRunning() {
   // Preemption shortens running_ from its end, so the index stays good.
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& sequence = *running_[i];
+    if (sequence.drafts > std::min(draft_left_, prefill_left_)) sequence.DropDrafts();
     int32_t count = sequence.size() - sequence.cached;
-    if (count > 1) count = std::min(count, prefill_left_);
+    if (count > 1 && sequence.drafts == 0) count = std::min(count, prefill_left_);
     if (count == 0) continue;
+    if (sequence.drafts > 0 && !Reserve(sequence, count)) {  // nobody makes room for guesses
+      sequence.DropDrafts();
+      count = 1;
+    }
     while (!Reserve(sequence, count)) {
       SetBack(*running_.back());
       ++preemptions_;
@@ -151,11 +157,12 @@ void Scheduler::NoteFullBlocks(Sequence& sequence) {
   if (!options_.prefix_cache || sequence.weight_generation != weight_generation_) return;
   const std::span<const int32_t> tokens = sequence.tokens;
   const auto block_tokens = static_cast<size_t>(options_.block_tokens);
-  const auto full = static_cast<size_t>(sequence.cached) / block_tokens;
+  const int32_t certain = std::min(sequence.cached, sequence.size() - sequence.drafts);
+  const auto full = static_cast<size_t>(certain) / block_tokens;
   for (size_t i = sequence.chain.size(); i < full; ++i) {
     const uint64_t parent = i == 0 ? cache_.root() : sequence.chain.back();
-    sequence.chain.push_back(cache_.Insert(parent, tokens.subspan(i * block_tokens, block_tokens),
-                                           sequence.blocks[i]));
+    sequence.chain.push_back(
+        cache_.Insert(parent, tokens.subspan(i * block_tokens, block_tokens), sequence.blocks[i]));
   }
 }
 
@@ -216,11 +223,14 @@ bool Scheduler::Reserve(Sequence& sequence, int32_t count) {
 void Scheduler::Append(Sequence& sequence, int32_t count) {
   const bool samples = sequence.cached + count == sequence.size();
   const bool scores = sequence.scores_prompt && sequence.cached < sequence.prompt_size - 1;
-  const int32_t logit_rows = scores ? count : samples ? 1 : 0;
-  plan_.items.push_back({&sequence, sequence.cached, count, samples, logit_rows});
+  const int32_t logit_rows = scores ? count : samples ? 1 + sequence.drafts : 0;
+  plan_.items.push_back({&sequence, sequence.cached, count, samples, logit_rows, sequence.drafts});
   plan_.tokens += count;
   plan_.logit_rows += logit_rows;
-  if (count > 1 || !samples) {
+  if (sequence.drafts > 0) {
+    prefill_left_ -= sequence.drafts;
+    draft_left_ -= sequence.drafts;
+  } else if (count > 1 || !samples) {
     plan_.prefill_tokens += count;
     prefill_left_ -= count;
   }
@@ -251,12 +261,21 @@ void Scheduler::StartRunning(Sequence& sequence) {
 
 void Scheduler::StopRunning(Sequence& sequence) {
   ReleaseBlocks(sequence, 0);
+  sequence.DropDrafts();
   sequence.chain.clear();
   sequence.cached = 0;
   running_.erase(std::lower_bound(running_.begin(), running_.end(), &sequence, Older));
   auto siblings = running_by_request_.find(sequence.request);
   std::erase(siblings->second, &sequence);
   if (siblings->second.empty()) running_by_request_.erase(siblings);
+}
+
+std::vector<Sequence*> Scheduler::Decoding() const {
+  std::vector<Sequence*> decoding;
+  for (Sequence* sequence : running_) {
+    if (sequence->size() - sequence->cached == 1) decoding.push_back(sequence);
+  }
+  return decoding;
 }
 
 void Scheduler::Complete() {

@@ -10,9 +10,9 @@
 // each shares all blocks that hold the prompt but for its last token, and computes that one itself
 // to get its first logits. A shared block is copied before it is written.
 //
-// Full blocks are noted in a prefix cache and stay there, while there is room, when their sequence is
-// gone: whoever comes later and begins alike shares them, be it another request or the same sequence
-// after a preemption.
+// Full blocks are noted in a prefix cache and stay there, while there is room, when their sequence
+// is gone: whoever comes later and begins alike shares them, be it another request or the same
+// sequence after a preemption.
 //
 // Keys and values belong to the weights that computed them. Running sequences keep theirs across a
 // swap (or give them up and are recomputed), but blocks are shared only between sequences that
@@ -44,6 +44,7 @@ struct StepItem {
   int32_t start = 0, count = 0;  // computes tokens[start, start + count)
   bool samples = false;          // the last of them is the newest token: draw the next one
   int32_t logit_rows = 0;        // so many of the last want logits
+  int32_t drafts = 0;            // so many of the last are guesses
 };
 
 struct BlockCopy {
@@ -74,8 +75,12 @@ class Scheduler {
   // The next step; the reference is valid until the next call. Empty only if nothing can run,
   // which means that nothing waits either.
   const StepPlan& Plan();
-  // The planned tokens are now in the cache.
+  // The planned tokens are now in the cache. Of a sequence with drafts the caller says how far they
+  // were right: it drops them, and sets `cached` back to what holds.
   void Complete();
+  // Those that only want their newest token computed: before Plan() they may be given drafts. A
+  // plan that has no room for them drops them.
+  std::vector<Sequence*> Decoding() const;
   // Between steps. What is in the cache now is not shared with sequences that start later.
   void OnWeightsChanged();
 
@@ -121,7 +126,7 @@ class Scheduler {
   uint64_t weight_generation_ = 0;
   uint64_t preemptions_ = 0, cache_hit_tokens_ = 0, sibling_hit_tokens_ = 0;
   StepPlan plan_;
-  int32_t prefill_left_ = 0;
+  int32_t prefill_left_ = 0, draft_left_ = 0;  // tokens of this step
 };
 
 }  // namespace tramontane

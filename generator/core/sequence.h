@@ -16,7 +16,9 @@ struct Sequence {
   uint64_t request = 0;  // samples of one request have the same prompt and share its blocks
   int32_t prompt_size = 0;
   std::vector<int32_t> tokens;  // prompt, then what has been sampled
-  bool scores_prompt = false;   // wants logits behind every prompt token: computes all of them itself
+  int32_t drafts = 0;           // so many of the last tokens are guesses: within a step alone
+  bool scores_prompt =
+      false;  // wants logits behind every prompt token: computes all of them itself
 
   // Kept by the scheduler.
   SequenceState state = SequenceState::kIdle;
@@ -26,6 +28,15 @@ struct Sequence {
   uint64_t weight_generation = 0;  // of the weights that computed the first keys
 
   int32_t size() const { return static_cast<int32_t>(tokens.size()); }
+  // Within a step: guesses at the next tokens, computed along with the newest one.
+  void AddDrafts(const std::vector<int32_t>& guesses) {
+    tokens.insert(tokens.end(), guesses.begin(), guesses.end());
+    drafts = static_cast<int32_t>(guesses.size());
+  }
+  void DropDrafts() {
+    tokens.resize(tokens.size() - static_cast<size_t>(drafts));
+    drafts = 0;
+  }
   // Takes back sampled tokens; what is computed next overwrites their keys. Between two steps.
   void Rewind(int32_t size) {
     tokens.resize(size);

@@ -45,6 +45,7 @@ EngineOptions EngineOptionsOf(const GeneratorSection& section, bool member_of_ru
           .prefill_chunk_tokens = section.prefill_chunk_tokens,
           .prefix_cache = section.prefix_cache,
           .recompute_kv_on_swap = section.recompute_kv_on_swap,
+          .ngram_draft_tokens = section.ngram_draft_tokens,
           .initial_version = member_of_run ? kNoVersion : 0};
 }
 

@@ -182,8 +182,9 @@ absl::Status CompletionCall::WhyLost(FinishReason reason) const {
   if (reason == FinishReason::kAborted) {
     return absl::UnavailableError("the sample was aborted; try again");
   }
-  return absl::InternalError("the sample could not be finished: nothing that the model can say "
-                             "goes on with what was asked for");
+  return absl::InternalError(
+      "the sample could not be finished: nothing that the model can say "
+      "goes on with what was asked for");
 }
 
 void CompletionCall::OnFinished(size_t prompt, const Rollout& rollout) {

@@ -177,6 +177,37 @@ TEST(Engine, ThePrefixCacheChangesNoToken) {
   }
 }
 
+TEST(Engine, GuessingAheadChangesNoToken) {
+  const auto model = TinyModel(6, 0.35);  // certain enough of itself to repeat itself
+  std::vector<Ask> asks = MixedRequests(24);
+  for (size_t i = 0; i < asks.size(); ++i) {
+    asks[i].sampling.temperature = i % 2 == 0 ? 0 : 1;
+    asks[i].sampling.max_new_tokens = 90;
+    const std::vector<int32_t> again = asks[i].prompt;  // something to look up
+    asks[i].prompt.insert(asks[i].prompt.end(), again.begin(), again.end());
+  }
+  for (const char* engine : {"fused", "torch"}) {
+    EngineOptions options;
+    options.engine = engine;
+    options.kv_block_tokens = 4;
+    options.kv_blocks = 400;
+    options.max_running_sequences = 12;
+    EngineStats plain_stats, stats;
+    const auto plain = RunAll(options, model, asks, &plain_stats);
+    options.ngram_draft_tokens = 5;
+    const auto guessed = RunAll(options, model, asks, &stats);
+    for (size_t i = 0; i < asks.size(); ++i) {
+      SCOPED_TRACE(i);
+      for (const auto& [sample, rollout] : plain[i]) ExpectSame(guessed[i].at(sample), rollout);
+    }
+    EXPECT_EQ(plain_stats.drafted_tokens, 0u);
+    EXPECT_GT(stats.accepted_draft_tokens, 100u) << engine;
+    EXPECT_LT(stats.accepted_draft_tokens, stats.drafted_tokens);
+    EXPECT_LT(stats.steps, plain_stats.steps);
+    EXPECT_EQ(stats.generated_tokens, plain_stats.generated_tokens);
+  }
+}
+
 TEST(Engine, SampledLogProbabilitiesAreThoseOfTheTemperedDistribution) {
   const auto model = TinyModel(7);
   const Ask ask{Prompt(12, 9), Sampling(0.7, 24), 1};

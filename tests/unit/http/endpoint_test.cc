@@ -27,11 +27,12 @@ class ScriptedEngine {
   EngineHooks Hooks() {
     return {.submit = [this](SampleRequest r) { return Submit(std::move(r)); },
             .cancel = [this](const std::string& id) { Cancel(id); },
-            .stats = [this] {
-              EngineStats stats;
-              stats.healthy = healthy_;
-              return stats;
-            }};
+            .stats =
+                [this] {
+                  EngineStats stats;
+                  stats.healthy = healthy_;
+                  return stats;
+                }};
   }
 
   // The `number`-th request, from 0; waits until it is there.
