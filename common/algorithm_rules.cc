@@ -141,11 +141,10 @@ absl::Status CheckAlgorithmRules(const AlgorithmConfig& algorithm) {
 }
 
 absl::Status CheckRunnable(const AlgorithmConfig& a) {
-  if (a.advantage.baseline == "value") {
-    return absl::UnimplementedError(
-        "algorithm.advantage.baseline: value needs a critic, which a run does not have yet; "
-        "`tramontane loss` "
-        "computes it from given values (rule value_baseline_needs_a_critic)");
+  if (a.advantage.baseline == "value" && a.auxiliary.value_coefficient <= 0) {
+    return absl::InvalidArgumentError(
+        "algorithm.auxiliary.value_coefficient: must be above 0 with baseline value, or the critic "
+        "would never learn (rule critic_learns)");
   }
   if (a.kl.kind != "none" && a.kl.where == "reward" && a.filter.zero_variance == "drop" &&
       a.filter.on == "reward") {

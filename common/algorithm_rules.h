@@ -21,8 +21,8 @@ std::span<const AlgorithmRule> AlgorithmRules();
 // InvalidArgument: the first rule that is broken, as "<field>: <why> (rule <name>)".
 absl::Status CheckAlgorithmRules(const AlgorithmConfig& algorithm);
 
-// What `tramontane loss` can compute but a run cannot: Unimplemented for whatever needs a critic,
-// InvalidArgument for a reward that is final only after the queue has filtered on it.
+// What `tramontane loss` can compute but a run cannot (InvalidArgument): values that nobody learns,
+// a reward that is final only after the queue has filtered on it.
 absl::Status CheckRunnable(const AlgorithmConfig& algorithm);
 
 }  // namespace tramontane

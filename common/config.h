@@ -22,14 +22,14 @@ struct RunSection {
   std::string output_dir = "runs";  // the run directory is <output_dir>/<name>
   uint64_t seed = 0;
   int64_t max_steps = 100;
-  double stop_reward = 0;            // > 0: stop when the 10-step mean sampled reward reaches it
-  double stop_seconds = 0;           // > 0: stop after this much wall time in the RL stage
+  double stop_reward = 0;   // > 0: stop when the 10-step mean sampled reward reaches it
+  double stop_seconds = 0;  // > 0: stop after this much wall time in the RL stage
 };
 
 struct ModelSection {
-  std::string path;                // Hugging Face folder to start from; or empty with `init`
+  std::string path;                  // Hugging Face folder to start from; or empty with `init`
   std::map<std::string, Json> init;  // config.json fields of a randomly initialised model
-  std::string init_tokenizer;      // folder with tokenizer.json (and chat template) for `init`
+  std::string init_tokenizer;        // folder with tokenizer.json (and chat template) for `init`
 };
 
 struct DataSection {
@@ -39,6 +39,20 @@ struct DataSection {
   std::string verifier = "math";     // used by rows that name none
   bool apply_chat_template = false;  // rows with messages always use the template
   bool shuffle = true;
+};
+
+// Which rows of data.train prompts are drawn from; trainer/ledger/prompt_source.h. A row's domain
+// is params.<domain_key>, or else its verifier; its label is params.<label_key>.
+struct PromptSection {
+  std::string order = "pass";  // pass | priority | gaussian
+  std::string domain_key = "domain", label_key = "difficulty";
+  std::map<std::string, Json> domain_weights;   // empty: a domain counts by its rows
+  std::optional<double> label_low, label_high;  // rows with a label outside wait
+  std::optional<double> pass_low, pass_high;    // rows with a pass rate outside are set aside
+  double outside_probability = 0;               // … and drawn with this chance
+  int32_t pass_min_samples = 8;                 // before a row's pass rate counts
+  int32_t pass_memory_samples = 0;              // older samples fade; 0: none do
+  double target_pass_rate = 0.5, target_deviation = 0.15;  // of order gaussian
 };
 
 struct RolloutSection {
@@ -151,15 +165,26 @@ struct TrainerSection {
   double weight_decay = 0.0;
   double adam_beta1 = 0.9, adam_beta2 = 0.95, adam_epsilon = 1e-8;
   double max_grad_norm = 1.0;
-  int32_t threads = 1;                // microbatches computed side by side
-  int32_t microbatch_tokens = 2048;   // packed tokens in one forward pass
+  int32_t threads = 1;               // microbatches computed side by side
+  int32_t microbatch_tokens = 2048;  // packed tokens in one forward pass
+  int32_t updates_per_step = 1;      // minibatches of a step's groups, one optimiser update each
   int64_t optimiser_reset_interval_steps = 0;  // 0: never
-  int32_t max_nonfinite_steps = 3;    // consecutive skipped steps before the run stops
+  int32_t max_nonfinite_steps = 3;             // consecutive skipped steps before the run stops
   int64_t checkpoint_interval_steps = 50;
   int32_t checkpoint_keep_last = 3;
-  int64_t eval_interval_steps = 20;   // 0: only before the first and after the last step
+  int64_t eval_interval_steps = 20;  // 0: only before the first and after the last step
   int32_t publish_interval_steps = 1;
-  double logprob_gap_alarm = 1e-3;    // warn when |generator − trainer| exceeds it at one version
+  double logprob_gap_alarm = 1e-3;  // warn when |generator − trainer| exceeds it at one version
+};
+
+// The value model of algorithm.advantage.baseline value; trainer/learner/critic.h.
+struct CriticSection {
+  double learning_rate = 1e-4;
+  int64_t warmup_steps = 0;
+  int32_t steps_per_rollout = 1;  // updates from one step's samples, each on its share of them
+  int64_t pretrain_steps = 0;     // first steps in which the critic alone learns
+  double weight_decay = 0.0;
+  double max_grad_norm = 1.0;
 };
 
 struct GeneratorSection {
@@ -177,14 +202,14 @@ struct GeneratorSection {
   int32_t claim_groups = 4;            // groups claimed from the queue ahead of need
   double lease_s = 60;                 // renewed while the group is alive
   std::string device = "cpu";          // cpu | cuda
-  std::string engine = "fused";            // fused | torch
-  std::string weights_dtype = "float32";   // float32 | bfloat16 | int8
+  std::string engine = "fused";        // fused | torch
+  std::string weights_dtype = "float32";  // float32 | bfloat16 | int8
   // The OpenAI-compatible endpoint; services/generator/http.
   int32_t http_port = 0;               // 0: none; the i-th generator of a host listens on port + i
   int32_t http_max_connections = 256;  // beyond it: 503
   int32_t http_max_body_mib = 8;       // beyond it: 413
   double http_timeout_s = 600;         // for a request; the longest that one may ask for
-  double http_idle_timeout_s = 30;     // a client that neither sends nor reads for so long is dropped
+  double http_idle_timeout_s = 30;  // a client that neither sends nor reads for so long is dropped
   bool vllm_metric_aliases = false;
 };
 
@@ -203,27 +228,27 @@ struct VerifierSection {
 
 // Magistral's reward table (arXiv 2506.10910 §2.2), with every number a knob.
 struct RewardSection {
-  double format = 0.1;           // after the format gate
+  double format = 0.1;  // after the format gate
   double correct = 0.9;
-  double language = 0.0;         // consistency bonus; 0.1 in the paper
-  double length_penalty = 0.0;   // 0.1 in the paper; needs length_max and length_cache
+  double language = 0.0;        // consistency bonus; 0.1 in the paper
+  double length_penalty = 0.0;  // 0.1 in the paper; needs length_max and length_cache
   int32_t length_max_tokens = 0;
   int32_t length_cache_tokens = 0;
   std::string think_open = "<think>", think_close = "</think>";
   bool require_think = true;
-  bool require_boxed = true;       // of graders whose answers stand in a \boxed{}
-  bool gate = true;                // a completion that breaks the format scores 0, whatever else
-  std::string language_model;      // fastText model (lid.176); empty: languages are told by script
+  bool require_boxed = true;   // of graders whose answers stand in a \boxed{}
+  bool gate = true;            // a completion that breaks the format scores 0, whatever else
+  std::string language_model;  // fastText model (lid.176); empty: languages are told by script
   // Other terms than Magistral's, with their weights (docs/graders.md); empty: the numbers above.
   std::map<std::string, Json> terms;
 };
 
 // Where programs of the `code` verifier run; docs/sandbox.md.
 struct SandboxSection {
-  std::string address;             // host:port of a tramontane-sandbox; empty: jails of the verifier
-  int32_t programs = 2;            // run at once
-  std::string namespaces = "auto"; // auto | require | off
-  std::string runtime_class;       // of the container around, e.g. gvisor; tier A
+  std::string address;   // host:port of a tramontane-sandbox; empty: jails of the verifier
+  int32_t programs = 2;  // run at once
+  std::string namespaces = "auto";  // auto | require | off
+  std::string runtime_class;        // of the container around, e.g. gvisor; tier A
   std::string required_tier = "B";
   std::vector<std::string> required_layers;
   std::string python = "/usr/bin/python3";  // empty: no Python
@@ -235,7 +260,7 @@ struct SandboxSection {
 };
 
 struct RedisSection {
-  std::string url;                 // redis://host:port/db or unix:///path; empty: a private server
+  std::string url;  // redis://host:port/db or unix:///path; empty: a private server
   std::string appendfsync = "always";
   double command_timeout_s = 5;
 };
@@ -244,11 +269,11 @@ struct WeightsSection {
   std::string transport = "auto";  // auto | shared_memory | tcp
   double prepare_timeout_s = 60;
   double commit_timeout_s = 10;
-  double probe_tolerance = 1e-3;   // largest |log-probability| difference on the probe tokens
+  double probe_tolerance = 1e-3;  // largest |log-probability| difference on the probe tokens
 };
 
-// A number that changes with the step: values[i] from step steps[i] on, the field's own value before
-// steps[0]; `linear` interpolates between two points. Steps count from 1.
+// A number that changes with the step: values[i] from step steps[i] on, the field's own value
+// before steps[0]; `linear` interpolates between two points. Steps count from 1.
 struct ScheduleSection {
   std::vector<int64_t> steps;
   std::vector<double> values;
@@ -264,10 +289,12 @@ struct RunConfig {
   RunSection run;
   ModelSection model;
   DataSection data;
+  PromptSection prompts;
   RolloutSection rollout;
   SftSection sft;
   AlgorithmConfig algorithm;
   TrainerSection trainer;
+  CriticSection critic;
   GeneratorSection generator;
   std::map<std::string, VerifierSection> verifiers;  // empty: {math: {builtin: math}}
   RewardSection reward;
@@ -278,12 +305,13 @@ struct RunConfig {
   std::map<std::string, ScheduleSection> schedules;  // by the field's path
 };
 
-// Reads YAML text, applies `a.b=c` overrides (values are YAML), lays both over the preset they name,
-// then Validate()s: default < preset < file < override.
-// Errors are InvalidArgument and name the field, with the nearest known key for a typo.
+// Reads YAML text, applies `a.b=c` overrides (values are YAML), lays both over the preset they
+// name, then Validate()s: default < preset < file < override. Errors are InvalidArgument and name
+// the field, with the nearest known key for a typo.
 absl::StatusOr<RunConfig> ParseConfig(const std::string& yaml_text, const std::string& source_name,
                                       const std::vector<std::string>& overrides);
-absl::StatusOr<RunConfig> LoadConfig(const std::string& path, const std::vector<std::string>& overrides);
+absl::StatusOr<RunConfig> LoadConfig(const std::string& path,
+                                     const std::vector<std::string>& overrides);
 
 // The `algorithm` block alone, from JSON (`tramontane loss`).
 absl::StatusOr<AlgorithmConfig> AlgorithmFromJson(const Json& json);
@@ -298,6 +326,10 @@ absl::Status ValidateAlgorithm(const AlgorithmConfig& algorithm);  // its part f
 // The configuration as it is in optimiser step `step`: scheduled fields have that step's values.
 // `config` must be valid.
 RunConfig ConfigAtStep(const RunConfig& config, int64_t step);
+// algorithm.filter as it judges a group issued for step `step`: a function of the group's task
+// alone, so that a replayed batch has the samples that were trained on. While the critic is
+// pre-trained no group is dropped for its rewards: their mean is what the critic shall learn.
+FilterConfig FilterAtStep(const RunConfig& config, int64_t step);
 // Each schedule's field, shape, and the whole configuration at each of its points.
 absl::Status ValidateSchedules(const RunConfig& config);
 

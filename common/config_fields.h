@@ -35,6 +35,29 @@ void Visit(V& v, DataSection& s) {
 }
 
 template <class V>
+void Visit(V& v, PromptSection& s) {
+  v("order", s.order,
+    "pass: every row as often as the others; priority: by 1 − pass rate; gaussian: pass rates near "
+    "a drawn target.");
+  v("domain_key", s.domain_key, "A row's domain is its parameter of this name, or else its verifier.");
+  v("label_key", s.label_key, "A row's label is its numeric parameter of this name.");
+  v("domain_weights", s.domain_weights,
+    "Shares of the domains: {math: 3, code: 1}; empty: by their rows.");
+  v("label_low", s.label_low, "Rows with a smaller label are not drawn; null: off.");
+  v("label_high", s.label_high, "Rows with a larger label are not drawn; null: off.");
+  v("pass_low", s.pass_low, "Rows with a smaller pass rate are set aside; null: off.");
+  v("pass_high", s.pass_high, "Rows with a larger pass rate are set aside; null: off.");
+  v("outside_probability", s.outside_probability,
+    "Chance that a prompt is drawn from what was set aside.");
+  v("pass_min_samples", s.pass_min_samples,
+    "Samples before a row's pass rate counts; a row's own params.pass_rate weighs as many.");
+  v("pass_memory_samples", s.pass_memory_samples,
+    "A pass rate is over about the last so many samples; 0: over all.");
+  v("target_pass_rate", s.target_pass_rate, "Mean of the targets of order gaussian.");
+  v("target_deviation", s.target_deviation, "Standard deviation of the targets of order gaussian.");
+}
+
+template <class V>
 void Visit(V& v, RolloutSection& s) {
   v("samples_per_group", s.samples_per_group, "Samples of one prompt (G).");
   v("max_new_tokens", s.max_new_tokens, "Most tokens sampled for one completion.");
@@ -58,7 +81,8 @@ void Visit(V& v, SftSection& s) {
   v("examples_per_step", s.examples_per_step, "Examples in one SFT step.");
   v("learning_rate", s.learning_rate, "Peak learning rate of SFT.");
   v("warmup_steps", s.warmup_steps, "Linear warm-up of SFT.");
-  v("decay_fraction", s.decay_fraction, "The rate falls linearly to 0 over this last share of the steps.");
+  v("decay_fraction", s.decay_fraction,
+    "The rate falls linearly to 0 over this last share of the steps.");
   v("max_grad_norm", s.max_grad_norm, "Gradient norm bound of SFT.");
   v("weight_decay", s.weight_decay, "AdamW weight decay of SFT.");
 }
@@ -127,7 +151,7 @@ void Visit(V& v, EntropyConfig& s) {
 
 template <class V>
 void Visit(V& v, AuxiliaryConfig& s) {
-  v("positive_nll", s.positive_nll, "Weight of the likelihood term on positive samples.");
+  v("positive_nll", s.positive_nll, "Weight of the likelihood term on right answers.");
   v("value_coefficient", s.value_coefficient, "Weight of the value loss.");
   v("value_clip", s.value_clip, "Clip distance of the value loss; null: off.");
 }
@@ -137,10 +161,12 @@ void Visit(V& v, ConventionsConfig& s) {
   v("singleton_group", s.singleton_group, "A group of one: zero advantage, or its raw reward.");
   v("log_ratio_clamp", s.log_ratio_clamp, "Clamp of log-ratios; null: off.");
   v("k3_clamp", s.k3_clamp, "Clamp of k3; null: off.");
-  v("empty_sequences", s.empty_sequences, "Fully masked sequences: skip or count in sequence means.");
+  v("empty_sequences", s.empty_sequences,
+    "Fully masked sequences: skip or count in sequence means.");
   v("cispo_bound", s.cispo_bound, "relative: [1−low, 1+high]; absolute: at most high.");
   v("batch_std_over", s.batch_std_over, "sequences or tokens.");
-  v("constant_per", s.constant_per, "token_sum_const divides by constant (batch), or by constant times the "
+  v("constant_per", s.constant_per,
+    "token_sum_const divides by constant (batch), or by constant times the "
     "number of sequences (sequence).");
   v("recentre", s.recentre, "Subtract the mean again before a batch-wide scale.");
   v("denominator_epsilon", s.denominator_epsilon, "Added to averages' denominators.");
@@ -150,13 +176,18 @@ template <class V>
 void Visit(V& v, FilterConfig& s) {
   v("zero_variance", s.zero_variance, "Groups of equal rewards: drop or keep.");
   v("on", s.on, "Zero variance of the reward or of the accuracy.");
-  v("truncated", s.truncated, "Completions cut at max_new_tokens: keep, mask_after, mask_before or drop.");
-  v("accept_low", s.accept_low, "Groups with a smaller share of right answers are dropped; null: off.");
-  v("accept_high", s.accept_high, "Groups with a larger share of right answers are dropped; null: off.");
+  v("truncated", s.truncated,
+    "Completions cut at max_new_tokens: keep, mask_after, mask_before or drop.");
+  v("accept_low", s.accept_low,
+    "Groups with a smaller share of right answers are dropped; null: off.");
+  v("accept_high", s.accept_high,
+    "Groups with a larger share of right answers are dropped; null: off.");
   v("gibberish_token_min", s.gibberish_token_min,
-    "Samples are dropped that hold a rare token (this id or above) which was also unlikely; null: off.");
+    "Samples are dropped that hold a rare token (this id or above) which was also unlikely; null: "
+    "off.");
   v("gibberish_logprob", s.gibberish_logprob,
-    "Unlikely: a log-probability below this; -13.76 is a uniform draw from 128,256 tokens, less 2.");
+    "Unlikely: a log-probability below this; -13.76 is a uniform draw from 128,256 tokens, less "
+    "2.");
   v("repetition_window", s.repetition_window,
     "Samples are dropped with so many tokens in a row above repetition_probability; 0: off.");
   v("repetition_probability", s.repetition_probability, "See repetition_window.");
@@ -191,15 +222,37 @@ void Visit(V& v, TrainerSection& s) {
   v("max_grad_norm", s.max_grad_norm, "Gradient norm bound.");
   v("threads", s.threads, "Microbatches computed side by side.");
   v("microbatch_tokens", s.microbatch_tokens, "Packed tokens of one forward pass.");
+  v("updates_per_step", s.updates_per_step,
+    "Optimiser updates from one step's groups, each from a minibatch of whole groups; fewer where "
+    "there are fewer groups.");
   v("optimiser_reset_interval_steps", s.optimiser_reset_interval_steps,
     "AdamW's moments start again from zero after so many steps; 0: never.");
-  v("max_nonfinite_steps", s.max_nonfinite_steps, "Consecutive skipped steps before the run stops.");
+  v("max_nonfinite_steps", s.max_nonfinite_steps,
+    "Consecutive skipped steps before the run stops.");
   v("checkpoint_interval_steps", s.checkpoint_interval_steps, "Steps between checkpoints.");
   v("checkpoint_keep_last", s.checkpoint_keep_last, "Checkpoints kept.");
-  v("eval_interval_steps", s.eval_interval_steps, "Steps between held-out evaluations; 0: first and last only.");
-  v("publish_interval_steps", s.publish_interval_steps, "Steps between weight versions sent to generators.");
+  v("eval_interval_steps", s.eval_interval_steps,
+    "Steps between held-out evaluations; 0: first and last only.");
+  v("publish_interval_steps", s.publish_interval_steps,
+    "Steps between weight versions sent to generators.");
   v("logprob_gap_alarm", s.logprob_gap_alarm,
-    "Warn when generator and trainer disagree by more, in nats, on one token at one version.");
+    "Warn in the log and count when generator and trainer disagree by more, in nats, on one token "
+    "at one version.");
+}
+
+template <class V>
+void Visit(V& v, CriticSection& s) {
+  v("learning_rate", s.learning_rate,
+    "Peak learning rate of the critic, which algorithm.advantage.baseline value needs.");
+  v("warmup_steps", s.warmup_steps, "Linear warm-up of the critic.");
+  v("steps_per_rollout", s.steps_per_rollout,
+    "Critic updates from one step's samples, each on its share of them.");
+  v("pretrain_steps", s.pretrain_steps,
+    "First steps in which the policy is frozen and the critic alone learns, from returns; no group "
+    "is dropped "
+    "for its rewards.");
+  v("weight_decay", s.weight_decay, "AdamW weight decay of the critic.");
+  v("max_grad_norm", s.max_grad_norm, "Gradient norm bound of the critic.");
 }
 
 template <class V>
@@ -226,13 +279,16 @@ void Visit(V& v, GeneratorSection& s) {
   v("lease_s", s.lease_s, "Lease on a claimed group, renewed while it is alive.");
   v("device", s.device, "cpu or cuda.");
   v("engine", s.engine,
-    "fused (packed weights, CPU) or torch; models that fused does not know run on torch, with a line in "
+    "fused (packed weights, CPU) or torch; models that fused does not know run on torch, with a "
+    "line in "
     "the log.");
   v("weights_dtype", s.weights_dtype,
-    "float32, or what the fused engine rounds layer matrices to: bfloat16, int8 (scaled by output). Faster "
+    "float32, or what the fused engine rounds layer matrices to: bfloat16, int8 (scaled by "
+    "output). Faster "
     "where memory bandwidth binds; samples then differ from the trainer's policy.");
   v("http_port", s.http_port,
-    "Port of the OpenAI-compatible HTTP endpoint, on the host of `bind`; the i-th generator listens on "
+    "Port of the OpenAI-compatible HTTP endpoint, on the host of `bind`; the i-th generator "
+    "listens on "
     "port + i. 0: no endpoint.");
   v("http_max_connections", s.http_max_connections, "Open HTTP connections; beyond it 503.");
   v("http_max_body_mib", s.http_max_body_mib, "Largest HTTP request body; beyond it 413.");
@@ -272,22 +328,27 @@ void Visit(V& v, RewardSection& s) {
   v("think_close", s.think_close, "Closing tag of the thoughts.");
   v("require_think", s.require_think, "The format gate demands exactly one pair of think tags.");
   v("require_boxed", s.require_boxed,
-    "The format gate demands a \\boxed{} after the thoughts, of graders whose answers stand in one.");
+    "The format gate demands a \\boxed{} after the thoughts, of graders whose answers stand in "
+    "one.");
   v("gate", s.gate, "A completion that fails the format gate scores 0, whatever its terms say.");
   v("language_model", s.language_model,
     "fastText language model (lid.176.bin); empty: languages are told apart by their script.");
   v("terms", s.terms,
-    "Terms of the reward in place of the numbers above: name → {weight, scope, …} (docs/graders.md).");
+    "Terms of the reward in place of the numbers above: name → {weight, scope, …} "
+    "(docs/graders.md).");
 }
 
 template <class V>
 void Visit(V& v, SandboxSection& s) {
-  v("address", s.address, "host:port of a tramontane-sandbox service; empty: jails of the verifier itself.");
+  v("address", s.address,
+    "host:port of a tramontane-sandbox service; empty: jails of the verifier itself.");
   v("programs", s.programs, "Programs run at once.");
   v("namespaces", s.namespaces, "auto (where the kernel allows), require or off.");
-  v("runtime_class", s.runtime_class, "Sandboxed container runtime around the process, such as gvisor or kata; empty: none.");
+  v("runtime_class", s.runtime_class,
+    "Sandboxed container runtime around the process, such as gvisor or kata; empty: none.");
   v("required_tier", s.required_tier, "A or B; below it no program is run.");
-  v("required_layers", s.required_layers, "Layers without which no program is run; docs/sandbox.md names them.");
+  v("required_layers", s.required_layers,
+    "Layers without which no program is run; docs/sandbox.md names them.");
   v("python", s.python, "Python interpreter; empty: no Python programs.");
   v("cxx", s.cxx, "GNU C++ compiler; empty: no C++ programs.");
   v("readonly_paths", s.readonly_paths, "All that programs see of the file system.");
@@ -308,7 +369,8 @@ void Visit(V& v, WeightsSection& s) {
   v("transport", s.transport, "auto, shared_memory or tcp.");
   v("prepare_timeout_s", s.prepare_timeout_s, "Bound of staging a version on one generator.");
   v("commit_timeout_s", s.commit_timeout_s, "Bound of swapping it in.");
-  v("probe_tolerance", s.probe_tolerance, "Largest log-probability difference on the probe tokens, in nats.");
+  v("probe_tolerance", s.probe_tolerance,
+    "Largest log-probability difference on the probe tokens, in nats.");
 }
 
 template <class V>
@@ -325,14 +387,17 @@ void Visit(V& v, ScheduleSection& s) {
 
 template <class V>
 void Visit(V& v, RunConfig& s) {
-  v("preset", s.preset, "Published recipe to start from (see `tramontane presets`); this file overrides it.");
+  v("preset", s.preset,
+    "Published recipe to start from (see `tramontane presets`); this file overrides it.");
   v("run", s.run, "");
   v("model", s.model, "");
   v("data", s.data, "");
+  v("prompts", s.prompts, "");
   v("rollout", s.rollout, "");
   v("sft", s.sft, "");
   v("algorithm", s.algorithm, "");
   v("trainer", s.trainer, "");
+  v("critic", s.critic, "");
   v("generator", s.generator, "");
   v("verifiers", s.verifiers, "");
   v("reward", s.reward, "");

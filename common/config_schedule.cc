@@ -12,11 +12,12 @@ namespace {
 // Read anew in every step; every other field is fixed when a process starts.
 const char* const kScheduled[] = {"rollout.max_new_tokens",  "rollout.temperature",
                                   "trainer.groups_per_step", "trainer.learning_rate",
-                                  "trainer.weight_decay",    "trainer.max_grad_norm"};
+                                  "trainer.weight_decay",    "trainer.max_grad_norm",
+                                  "critic.learning_rate"};
 
 bool MayBeScheduled(const std::string& path) {
   if (path.find_first_of("~/") != std::string::npos) return false;  // mean something to Pointer
-  return path.starts_with("algorithm.") ||
+  return path.starts_with("algorithm.") || path.starts_with("prompts.") ||
          std::find(std::begin(kScheduled), std::end(kScheduled), path) != std::end(kScheduled);
 }
 
@@ -66,7 +67,7 @@ absl::Status CheckShape(const RunConfig& config, const std::string& path,
     std::string list;
     for (const char* name : kScheduled) list += std::string(name) + ", ";
     return absl::InvalidArgumentError(where + ": only numbers may have a schedule: " + list +
-                                      "and those of `algorithm`");
+                                      "and those of `algorithm` and `prompts`");
   }
   if (schedule.steps.empty() || schedule.steps.size() != schedule.values.size()) {
     return absl::InvalidArgumentError(where + ": needs as many values as steps, at least one");
@@ -100,6 +101,20 @@ absl::Status ValidateSchedules(const RunConfig& config) {
         Annotate(At(config, step).status(), "schedules, at step " + std::to_string(step)));
   }
   return absl::OkStatus();
+}
+
+FilterConfig FilterAtStep(const RunConfig& config, int64_t step) {
+  const auto first = config.schedules.lower_bound("algorithm.filter.");
+  const bool scheduled =
+      first != config.schedules.end() && first->first.starts_with("algorithm.filter.");
+  FilterConfig filter =
+      scheduled ? At(config, step).value().algorithm.filter : config.algorithm.filter;
+  if (step <= config.critic.pretrain_steps) {
+    filter.zero_variance = "keep";
+    filter.accept_low.reset();
+    filter.accept_high.reset();
+  }
+  return filter;
 }
 
 RunConfig ConfigAtStep(const RunConfig& config, int64_t step) {

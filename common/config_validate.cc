@@ -50,7 +50,8 @@ void CheckRunAndData(const RunConfig& c, Rules& r) {
             "set either model.path or model.init");
   r.Require(c.model.init.empty() || !c.model.init_tokenizer.empty(), "model.init_tokenizer",
             "is needed with model.init");
-  r.OneOf("data.shape", c.data.shape, {"auto", "tramontane", "verl", "trl", "openrlhf", "verifiers"});
+  r.OneOf("data.shape", c.data.shape,
+          {"auto", "tramontane", "verl", "trl", "openrlhf", "verifiers"});
   r.Require(!c.data.train.empty() || c.run.max_steps == 0, "data.train",
             "is needed for the RL stage (run.max_steps > 0)");
 }
@@ -65,7 +66,8 @@ void CheckSandbox(const SandboxSection& c, Rules& r) {
   r.Between("sandbox.max_memory_mib", c.max_memory_mib, 64, 1 << 20);
   r.Between("sandbox.max_output_kib", c.max_output_kib, 1, 1 << 18);
   for (const std::string& path : {c.python, c.cxx}) {
-    r.Require(path.empty() || path.front() == '/', "sandbox", "'" + path + "' is not an absolute path");
+    r.Require(path.empty() || path.front() == '/', "sandbox",
+              "'" + path + "' is not an absolute path");
   }
   for (const std::string& path : c.readonly_paths) {
     r.Require(path.size() > 1 && path.front() == '/', "sandbox.readonly_paths",
@@ -87,7 +89,8 @@ void CheckRollout(const RolloutSection& c, Rules& r) {
   r.AtLeast("rollout.timeout_s", c.timeout_s, 0);
   r.Between("rollout.max_new_tokens", c.max_new_tokens, 1, 1 << 20);
   r.Require(c.temperature > 0 && c.temperature <= 10, "rollout.temperature", "must be in (0, 10]");
-  const char* why = "truncated sampling would bias the importance ratio; only its default can be trained with";
+  const char* why =
+      "truncated sampling would bias the importance ratio; only its default can be trained with";
   r.Require(c.top_p == 1.0, "rollout.top_p", why);
   r.Require(c.top_k == 0, "rollout.top_k", why);
   r.Require(c.min_p == 0.0, "rollout.min_p", why);
@@ -96,6 +99,28 @@ void CheckRollout(const RolloutSection& c, Rules& r) {
     r.Require(thinking.ok(), "rollout.thinking", std::string(thinking.status().message()));
     if (thinking.ok()) CheckRoom(*thinking, c.max_new_tokens, r);
   }
+}
+
+void CheckPrompts(const PromptSection& c, Rules& r) {
+  r.OneOf("prompts.order", c.order, {"pass", "priority", "gaussian"});
+  double total = 0;
+  for (const auto& [domain, weight] : c.domain_weights) {
+    r.Require(weight.is_number() && weight.get<double>() >= 0, "prompts.domain_weights." + domain,
+              "must be a number, at least 0");
+    if (weight.is_number()) total += weight.get<double>();
+  }
+  r.Require(c.domain_weights.empty() || total > 0, "prompts.domain_weights",
+            "no domain has a weight above 0");
+  r.Require(!c.label_low || !c.label_high || *c.label_low <= *c.label_high, "prompts.label_low",
+            "must not be above label_high");
+  const double low = c.pass_low.value_or(0), high = c.pass_high.value_or(1);
+  r.Require(0 <= low && low <= high && high <= 1, "prompts.pass_low",
+            "pass_low and pass_high are shares with 0 ≤ low ≤ high ≤ 1");
+  r.Between("prompts.outside_probability", c.outside_probability, 0, 1);
+  r.Between("prompts.pass_min_samples", c.pass_min_samples, 1, 1 << 20);
+  r.AtLeast("prompts.pass_memory_samples", c.pass_memory_samples, 0);
+  r.Between("prompts.target_pass_rate", c.target_pass_rate, 0, 1);
+  r.Between("prompts.target_deviation", c.target_deviation, 0, 1);
 }
 
 void CheckSft(const SftSection& c, Rules& r) {
@@ -125,15 +150,18 @@ void CheckAlgorithm(const AlgorithmConfig& c, Rules& r) {
   r.OneOf("algorithm.kl.kind", c.kl.kind, {"none", "k1", "k2", "k3", "full"});
   r.OneOf("algorithm.kl.where", c.kl.where, {"loss", "reward"});
   r.OneOf("algorithm.kl.reference", c.kl.reference, {"initial", "reset_every_n", "iterate"});
-  r.OneOf("algorithm.correction.kind", c.correction.kind, {"none", "truncate", "mask", "geometric_reject"});
+  r.OneOf("algorithm.correction.kind", c.correction.kind,
+          {"none", "truncate", "mask", "geometric_reject"});
   r.OneOf("algorithm.correction.level", c.correction.level, {"token", "sequence"});
   r.OneOf("algorithm.correction.anchor", c.correction.anchor, {"recomputed", "behaviour"});
   r.OneOf("algorithm.entropy.kind", c.entropy.kind, {"none", "fixed", "adaptive"});
   r.OneOf("algorithm.conventions.singleton_group", c.conventions.singleton_group, {"zero", "raw"});
-  r.OneOf("algorithm.conventions.empty_sequences", c.conventions.empty_sequences, {"skip", "count"});
+  r.OneOf("algorithm.conventions.empty_sequences", c.conventions.empty_sequences,
+          {"skip", "count"});
   r.OneOf("algorithm.conventions.cispo_bound", c.conventions.cispo_bound, {"relative", "absolute"});
   r.OneOf("algorithm.conventions.constant_per", c.conventions.constant_per, {"batch", "sequence"});
-  r.OneOf("algorithm.conventions.batch_std_over", c.conventions.batch_std_over, {"sequences", "tokens"});
+  r.OneOf("algorithm.conventions.batch_std_over", c.conventions.batch_std_over,
+          {"sequences", "tokens"});
   r.AtLeast("algorithm.conventions.denominator_epsilon", c.conventions.denominator_epsilon, 0);
   r.AtLeast("algorithm.advantage.epsilon", c.advantage.epsilon, 0);
   r.Between("algorithm.advantage.gamma", c.advantage.gamma, 0, 1);
@@ -142,11 +170,13 @@ void CheckAlgorithm(const AlgorithmConfig& c, Rules& r) {
   r.AtLeast("algorithm.kl.coefficient", c.kl.coefficient, 0);
   r.AtLeast("algorithm.auxiliary.positive_nll", c.auxiliary.positive_nll, 0);
   r.AtLeast("algorithm.auxiliary.value_coefficient", c.auxiliary.value_coefficient, 0);
-  r.AtLeast("algorithm.filter.repetition_window", static_cast<double>(c.filter.repetition_window), 0);
+  r.AtLeast("algorithm.filter.repetition_window", static_cast<double>(c.filter.repetition_window),
+            0);
   r.Between("algorithm.filter.repetition_probability", c.filter.repetition_probability, 0, 1);
   r.OneOf("algorithm.filter.zero_variance", c.filter.zero_variance, {"drop", "keep"});
   r.OneOf("algorithm.filter.on", c.filter.on, {"reward", "accuracy"});
-  r.OneOf("algorithm.filter.truncated", c.filter.truncated, {"keep", "mask_after", "mask_before", "drop"});
+  r.OneOf("algorithm.filter.truncated", c.filter.truncated,
+          {"keep", "mask_after", "mask_before", "drop"});
 }
 
 void CheckTrainer(const RunConfig& c, Rules& r) {
@@ -159,21 +189,64 @@ void CheckTrainer(const RunConfig& c, Rules& r) {
   r.Between("trainer.adam_beta2", t.adam_beta2, 0, 0.999999);
   r.Require(t.adam_epsilon > 0, "trainer.adam_epsilon", "must be positive");
   r.Require(t.max_grad_norm > 0, "trainer.max_grad_norm", "must be positive");
-  r.AtLeast("trainer.optimiser_reset_interval_steps", static_cast<double>(t.optimiser_reset_interval_steps), 0);
+  r.Between("trainer.updates_per_step", t.updates_per_step, 1, 1 << 16);
+  r.AtLeast("trainer.optimiser_reset_interval_steps",
+            static_cast<double>(t.optimiser_reset_interval_steps), 0);
   r.Between("trainer.threads", t.threads, 1, 1024);
   r.AtLeast("trainer.microbatch_tokens", t.microbatch_tokens, 1);
   r.AtLeast("trainer.max_nonfinite_steps", t.max_nonfinite_steps, 1);
-  r.AtLeast("trainer.checkpoint_interval_steps", static_cast<double>(t.checkpoint_interval_steps), 1);
+  r.AtLeast("trainer.checkpoint_interval_steps", static_cast<double>(t.checkpoint_interval_steps),
+            1);
   r.AtLeast("trainer.checkpoint_keep_last", t.checkpoint_keep_last, 1);
+  r.Require(t.logprob_gap_alarm > 0, "trainer.logprob_gap_alarm", "must be positive");
   r.AtLeast("trainer.eval_interval_steps", static_cast<double>(t.eval_interval_steps), 0);
   r.AtLeast("trainer.publish_interval_steps", t.publish_interval_steps, 1);
-  r.Require(t.publish_interval_steps <= t.max_staleness_versions + 1, "trainer.publish_interval_steps",
-            "must not exceed max_staleness_versions + 1: every rollout would be too old to train on");
+  r.Require(
+      t.publish_interval_steps <= t.max_staleness_versions + 1, "trainer.publish_interval_steps",
+      "must not exceed max_staleness_versions + 1: every rollout would be too old to train on");
   r.Require(c.rollout.samples_per_group > 1 || c.algorithm.advantage.baseline == "none" ||
                 c.algorithm.advantage.baseline == "value",
             "rollout.samples_per_group",
-            "a group of one has no group baseline: use more samples, or algorithm.advantage.baseline none "
+            "a group of one has no group baseline: use more samples, or "
+            "algorithm.advantage.baseline none "
             "(rule group_baseline_needs_a_group)");
+}
+
+void CheckCritic(const RunConfig& c, Rules& r) {
+  const CriticSection& critic = c.critic;
+  r.Require(critic.learning_rate >= 0, "critic.learning_rate", "must not be negative");
+  r.AtLeast("critic.warmup_steps", static_cast<double>(critic.warmup_steps), 0);
+  r.Between("critic.steps_per_rollout", critic.steps_per_rollout, 1, 1 << 16);
+  r.AtLeast("critic.pretrain_steps", static_cast<double>(critic.pretrain_steps), 0);
+  r.Require(critic.pretrain_steps == 0 || c.algorithm.advantage.baseline == "value",
+            "critic.pretrain_steps",
+            "pre-trains the critic that algorithm.advantage.baseline value has");
+  r.AtLeast("critic.weight_decay", critic.weight_decay, 0);
+  r.Require(critic.max_grad_norm > 0, "critic.max_grad_norm", "must be positive");
+}
+
+// Terms that compare a completion with the others of its group (docs/graders.md).
+void CheckGroupTerms(const RunConfig& c, Rules& r) {
+  for (const auto& [name, settings] : c.reward.terms) {
+    const bool named =
+        settings.is_object() && settings.contains("term") && settings["term"].is_string();
+    const std::string term = named ? settings["term"].get<std::string>() : name;
+    r.Require(c.rollout.samples_per_group > 1 || (term != "kimi_length" && term != "adactrl"),
+              "reward.terms." + name,
+              term +
+                  " compares the samples of a group: rollout.samples_per_group 1 leaves nothing to "
+                  "compare "
+                  "(rule group_reward_needs_a_group)");
+  }
+  for (const auto& [name, v] : c.verifiers) {
+    r.Require(
+        c.rollout.samples_per_group > 1 || (v.builtin != "kimi_length" && v.builtin != "adactrl"),
+        "verifiers." + name + ".builtin",
+        v.builtin +
+            " compares the samples of a group: rollout.samples_per_group 1 leaves nothing to "
+            "compare "
+            "(rule group_reward_needs_a_group)");
+  }
 }
 
 void CheckGenerator(const RunConfig& c, Rules& r) {
@@ -181,10 +254,12 @@ void CheckGenerator(const RunConfig& c, Rules& r) {
   r.Between("generator.count", g.count, 0, 1024);
   r.Between("generator.threads", g.threads, 1, 1024);
   r.Between("generator.max_running_sequences", g.max_running_sequences, 1, 1 << 16);
-  r.AtLeast("generator.max_waiting_sequences", g.max_waiting_sequences, c.rollout.samples_per_group);
+  r.AtLeast("generator.max_waiting_sequences", g.max_waiting_sequences,
+            c.rollout.samples_per_group);
   r.Between("generator.kv_block_tokens", g.kv_block_tokens, 1, 1024);
   r.AtLeast("generator.kv_blocks", g.kv_blocks, 1);
-  r.Require(int64_t{g.kv_blocks} * g.kv_block_tokens > c.rollout.max_new_tokens, "generator.kv_blocks",
+  r.Require(int64_t{g.kv_blocks} * g.kv_block_tokens > c.rollout.max_new_tokens,
+            "generator.kv_blocks",
             "the KV cache (" + std::to_string(int64_t{g.kv_blocks} * g.kv_block_tokens) +
                 " tokens) cannot hold one completion of rollout.max_new_tokens");
   r.AtLeast("generator.prefill_chunk_tokens", g.prefill_chunk_tokens, 1);
@@ -226,9 +301,10 @@ void CheckServices(const RunConfig& c, Rules& r) {
             "'" + c.data.verifier + "' is not in `verifiers`");
   r.AtLeast("reward.language", c.reward.language, 0);
   r.AtLeast("reward.length_penalty", c.reward.length_penalty, 0);
-  r.Require(c.reward.length_penalty == 0 ||
-                (c.reward.length_cache_tokens > 0 && c.reward.length_max_tokens > c.reward.length_cache_tokens),
-            "reward.length_penalty", "needs 0 < length_cache_tokens < length_max_tokens");
+  r.Require(
+      c.reward.length_penalty == 0 || (c.reward.length_cache_tokens > 0 &&
+                                       c.reward.length_max_tokens > c.reward.length_cache_tokens),
+      "reward.length_penalty", "needs 0 < length_cache_tokens < length_max_tokens");
   r.OneOf("redis.appendfsync", c.redis.appendfsync, {"always", "everysec", "no"});
   r.Require(c.redis.command_timeout_s > 0, "redis.command_timeout_s", "must be positive");
   r.OneOf("weights.transport", c.weights.transport, {"auto", "shared_memory", "tcp"});
@@ -243,10 +319,13 @@ absl::Status Validate(const RunConfig& config) {
   Rules rules;
   CheckSandbox(config.sandbox, rules);
   CheckRunAndData(config, rules);
+  CheckPrompts(config.prompts, rules);
   CheckRollout(config.rollout, rules);
   CheckSft(config.sft, rules);
   CheckAlgorithm(config.algorithm, rules);
   CheckTrainer(config, rules);
+  CheckCritic(config, rules);
+  CheckGroupTerms(config, rules);
   CheckGenerator(config, rules);
   CheckServices(config, rules);
   RETURN_IF_ERROR(rules.status());
@@ -262,15 +341,18 @@ absl::Status ValidateAlgorithm(const AlgorithmConfig& algorithm) {
 }
 
 Json DerivedNumbers(const RunConfig& config) {
-  const int64_t samples = int64_t{config.trainer.groups_per_step} * config.rollout.samples_per_group;
-  const int64_t in_flight = int64_t{config.trainer.max_staleness_versions + 1} * config.trainer.groups_per_step;
+  const int64_t samples =
+      int64_t{config.trainer.groups_per_step} * config.rollout.samples_per_group;
+  const int64_t in_flight =
+      int64_t{config.trainer.max_staleness_versions + 1} * config.trainer.groups_per_step;
   return {{"samples_per_step", samples},
           {"most_tokens_per_step", samples * config.rollout.max_new_tokens},
           {"most_groups_in_flight", in_flight},
           {"most_sequences_in_flight", in_flight * config.rollout.samples_per_group},
           {"running_sequences_all_generators",
            int64_t{config.generator.count} * config.generator.max_running_sequences},
-          {"kv_cache_tokens_per_generator", int64_t{config.generator.kv_blocks} * config.generator.kv_block_tokens},
+          {"kv_cache_tokens_per_generator",
+           int64_t{config.generator.kv_blocks} * config.generator.kv_block_tokens},
           {"groups_in_run", config.run.max_steps * config.trainer.groups_per_step},
           {"checkpoints_in_run", config.run.max_steps / config.trainer.checkpoint_interval_steps},
           {"sft_examples", config.sft.steps * config.sft.examples_per_step}};

@@ -29,7 +29,8 @@ class ExampleOrder {
   size_t Next() {
     if (next_ == order_.size()) {
       // Written out: the standard leaves open what std::shuffle draws.
-      for (size_t i = order_.size() - 1; i > 0; --i) std::swap(order_[i], order_[random_() % (i + 1)]);
+      for (size_t i = order_.size() - 1; i > 0; --i)
+        std::swap(order_[i], order_[random_() % (i + 1)]);
       next_ = 0;
     }
     return order_[next_++];
@@ -57,15 +58,21 @@ absl::StatusOr<std::vector<SftExample>> LoadExamples(const SftStage& stage) {
 }
 
 Json StepEvent(const StepReport& report, int64_t steps, double elapsed_s) {
-  return {{"event", "sft_step"},          {"step", report.step},
-          {"steps", steps},               {"loss", report.loss},
-          {"grad_norm", report.grad_norm}, {"learning_rate", report.learning_rate},
-          {"seconds", report.seconds},    {"elapsed_s", elapsed_s}};
+  return {{"event", "sft_step"},
+          {"step", report.step},
+          {"steps", steps},
+          {"loss", report.loss},
+          {"grad_norm", report.grad_norm},
+          {"learning_rate", report.learning_rate},
+          {"seconds", report.seconds},
+          {"elapsed_s", elapsed_s}};
 }
 
 }  // namespace
 
-bool HasSftStage(const RunConfig& config) { return !config.sft.data.empty() && config.sft.steps > 0; }
+bool HasSftStage(const RunConfig& config) {
+  return !config.sft.data.empty() && config.sft.steps > 0;
+}
 
 absl::Status RunSftStage(const SftStage& stage, MetricsRegistry& metrics,
                          const std::atomic<bool>& stop) {
@@ -79,7 +86,7 @@ absl::Status RunSftStage(const SftStage& stage, MetricsRegistry& metrics,
   std::shared_ptr<Transformer> model;
   ASSIGN_OR_RETURN(model, LoadModelDir(stage.base_dir));
   std::unique_ptr<Learner> learner;
-  ASSIGN_OR_RETURN(learner, Learner::Create(stage.config, std::move(model), metrics));
+  ASSIGN_OR_RETURN(learner, Learner::CreateForSft(stage.config, std::move(model), metrics));
 
   ExampleOrder order(examples.size(), stage.config.run.seed);
   std::vector<SftExample> batch(static_cast<size_t>(stage.config.sft.examples_per_step));

@@ -10,8 +10,8 @@ and of the last ten steps. Exit status 1 unless every run of every preset ends a
 
 A preset's knobs of `algorithm` stay as they are; what is scaled down to two cores and answers of
 about 40 tokens is listed in SCALED and below it, and nothing else: batch, lengths, staleness, learning
-rate, warm-up, intervals counted in steps, and the constant of a constant denominator. Presets that
-need a critic are left out, as `run` refuses them.
+rate, warm-up, intervals counted in steps, updates per step, the critic's learning rate and
+pre-training, and the constant of a constant denominator.
 """
 import argparse
 import json
@@ -22,11 +22,10 @@ import tempfile
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = SOURCE / "build/release/bin/tramontane"
-NEEDS_CRITIC = {"orz", "vapo"}
 SAMPLES, GROUPS = 8, 32
 SCALED = {
     "rollout": {"samples_per_group": SAMPLES, "max_new_tokens": 64},
-    "trainer": {"groups_per_step": GROUPS, "max_staleness_versions": 1, "learning_rate": 2e-4, "warmup_steps": 10,
+    "trainer": {"groups_per_step": GROUPS, "updates_per_step": 1, "max_staleness_versions": 1, "learning_rate": 2e-4, "warmup_steps": 10,
                 "weight_decay": 0, "adam_beta2": 0.99, "optimiser_reset_interval_steps": 0, "threads": 2,
                 "microbatch_tokens": 1024, "eval_interval_steps": 0, "checkpoint_interval_steps": 100000},
     "generator": {"max_running_sequences": 128, "kv_blocks": 2048},
@@ -34,6 +33,8 @@ SCALED = {
     "redis": {"appendfsync": "everysec"},
     "schedules": {},
 }
+CRITIC = {"orz": {"learning_rate": 5e-4, "warmup_steps": 0, "steps_per_rollout": 4},
+          "vapo": {"learning_rate": 5e-4, "steps_per_rollout": 4, "pretrain_steps": 10}}
 # Constant denominators stand for the tokens of a long-context batch; here for those of ours.
 CONSTANT = {"cwm": SAMPLES * GROUPS * 40}
 
@@ -64,6 +65,8 @@ def config_of(preset, seed, seconds, checkpoint, folder):
         "preset": preset, "model": {"path": str(checkpoint)}, "data": {"train": f"{folder}/train.jsonl"},
         "run": {"name": f"{preset}-{seed}", "output_dir": f"{folder}/runs", "seed": seed, "max_steps": 100000,
                 "stop_seconds": seconds}}
+    if preset in CRITIC:
+        config["critic"] = CRITIC[preset]
     if preset in CONSTANT:
         config["algorithm"] = {"aggregation": {"constant": CONSTANT[preset]}}
     return config
@@ -83,7 +86,7 @@ def lift(preset, seed, seconds, checkpoint, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = sorted(path.stem for path in (SOURCE / "presets").glob("*.yaml"))
-    parser.add_argument("--presets", nargs="+", choices=known, default=[p for p in known if p not in NEEDS_CRITIC])
+    parser.add_argument("--presets", nargs="+", choices=known, default=known)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=110)
     parser.add_argument("--checkpoint", type=pathlib.Path)

@@ -133,12 +133,16 @@ class Presets(TestCase):
             self.assertEqual(resolved["preset"], preset["name"])
             self.assertEqual(resolved["rollout"]["max_new_tokens"], 24)
 
-    def test_unknown_names_and_what_needs_a_critic_are_refused(self):
+    def test_unknown_names_and_what_no_run_can_do_are_refused(self):
         self.assert_error(["presets", "dabo"], "dabo", "dapo")
         self.make_tasks()
         config = self.write_config()
-        for preset in ("orz", "vapo"):
-            self.assert_error(["run", config, "preset=" + preset], "algorithm.advantage.baseline", "critic")
+        self.assert_error(["run", config, "algorithm.advantage.baseline=value"],
+                          "algorithm.auxiliary.value_coefficient", "critic_learns")
+        self.assert_error(["run", config, "preset=kimi_k15", "rollout.samples_per_group=1"], "group")
+        self.assert_error(["run", config, "preset=orz", "rollout.samples_per_group=1",
+                           "reward={terms: {length: {term: kimi_length}}}"], "reward.terms.length",
+                          "group_reward_needs_a_group")
         self.assertFalse((self.folder / "runs").exists())
 
 

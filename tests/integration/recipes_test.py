@@ -20,11 +20,12 @@ class Recipes(TestCase):
         return [event for event in run.events if event.get("event") == "step"]
 
     def run_recipe(self, preset, changes=None):
-        """Two steps of it; the events of both."""
+        """Two steps of it; the events of both. `files`: what its last checkpoint holds."""
         changes = SMALL | {"preset": preset, "run": {"name": preset, "max_steps": 2}} | (changes or {})
         with Run(self.write_config(changes)) as run:
             steps = self.finished(run, 2)
             resolved = json.loads((run.run_dir / "configs/config.json").read_text())
+            self.files = {str(f.relative_to(run.run_dir)) for f in run.run_dir.glob("checkpoints/step_2/*/*")}
         self.assertEqual(resolved["preset"], preset)
         self.assertEqual(len(steps), 2)
         return steps
@@ -33,7 +34,7 @@ class Recipes(TestCase):
         self.run_recipe("magistral_small")
 
     def test_mirror_descent_runs(self):
-        self.run_recipe("kimi_k15", {"reward": {"format": 0.1, "correct": 0.9}})
+        self.run_recipe("kimi_k15")
 
     def test_likelihood_with_kl_runs(self):
         self.run_recipe("raft", {"reward": {"format": 0.1, "correct": 0.9}})
@@ -43,6 +44,18 @@ class Recipes(TestCase):
 
     def test_a_batch_wide_cispo_runs(self):
         self.run_recipe("scalerl")
+
+    def test_a_critic_runs(self):
+        steps = self.run_recipe("orz")
+        self.assertGreater(steps[1]["policy"]["critic_updates"], 1)
+        self.assertEqual([step["skipped"] for step in steps], [False, False])
+        self.assertIn("checkpoints/step_2/critic/value_head.safetensors", self.files)
+
+    def test_a_critic_that_is_pretrained_runs(self):
+        steps = self.run_recipe("vapo", {"critic": {"pretrain_steps": 1}})
+        self.assertGreater(steps[1]["policy"]["critic_updates"], 1)
+        self.assertEqual([step["skipped"] for step in steps], [True, False])
+        self.assertIn("checkpoints/step_2/critic/value_head.safetensors", self.files)
 
     def test_lengths_batches_and_temperature_follow_their_schedule(self):
         schedules = {"rollout.max_new_tokens": {"steps": [1, 4], "values": [3, 9]},

@@ -45,25 +45,31 @@ absl::Status CheckInput(const AdvantageInput& input, const AlgorithmConfig& algo
     return absl::InvalidArgumentError("group, reward and tokens differ in length");
   }
   if (filter.truncated != "keep" && input.truncated.size() != n) {
-    return absl::InvalidArgumentError("algorithm.filter.truncated needs `truncated` for every sequence");
+    return absl::InvalidArgumentError(
+        "algorithm.filter.truncated needs `truncated` for every sequence");
   }
   if (filter.zero_variance == "drop" && filter.on == "accuracy" && input.correct.size() != n) {
-    return absl::InvalidArgumentError("algorithm.filter.on: accuracy needs `correct` for every sequence");
+    return absl::InvalidArgumentError(
+        "algorithm.filter.on: accuracy needs `correct` for every sequence");
   }
-  const auto tokens = static_cast<size_t>(std::accumulate(input.tokens.begin(), input.tokens.end(), int64_t{0}));
+  const auto tokens =
+      static_cast<size_t>(std::accumulate(input.tokens.begin(), input.tokens.end(), int64_t{0}));
   if (algorithm.advantage.baseline == "value" &&
-      (input.value.size() != tokens || (!input.token_reward.empty() && input.token_reward.size() != tokens))) {
-    return absl::InvalidArgumentError("algorithm.advantage.baseline: value needs one `value` a sampled token");
+      (input.value.size() != tokens ||
+       (!input.token_reward.empty() && input.token_reward.size() != tokens))) {
+    return absl::InvalidArgumentError(
+        "algorithm.advantage.baseline: value needs one `value` a sampled token");
   }
   return absl::OkStatus();
 }
 
 bool AllEqual(const Members& members, auto value) {
-  return std::all_of(members.begin(), members.end(), [&](size_t i) { return value(i) == value(members[0]); });
+  return std::all_of(members.begin(), members.end(),
+                     [&](size_t i) { return value(i) == value(members[0]); });
 }
 
-// τ·log mean exp(r/τ): the exact normaliser of mirror descent. The largest reward is taken out, so that
-// nothing overflows.
+// τ·log mean exp(r/τ): the exact normaliser of mirror descent. The largest reward is taken out, so
+// that nothing overflows.
 double LogMeanExp(const AdvantageInput& input, const Members& members, double tau) {
   double largest = input.reward[members[0]];
   for (size_t j : members) largest = std::max(largest, input.reward[j]);
@@ -73,7 +79,8 @@ double LogMeanExp(const AdvantageInput& input, const Members& members, double ta
 }
 
 // What a member of a group is compared with.
-double Baseline(const AdvantageInput& input, const Members& members, size_t i, const AlgorithmConfig& algorithm) {
+double Baseline(const AdvantageInput& input, const Members& members, size_t i,
+                const AlgorithmConfig& algorithm) {
   const std::string& kind = algorithm.advantage.baseline;
   if (kind == "none") return 0;
   if (algorithm.objective.kind == "opmd" && algorithm.objective.log_z == "logsumexp") {
@@ -91,14 +98,18 @@ double Baseline(const AdvantageInput& input, const Members& members, size_t i, c
   return sum / count;
 }
 
-double GroupDivisor(const AdvantageInput& input, const Members& members, const AdvantageConfig& advantage) {
+double GroupDivisor(const AdvantageInput& input, const Members& members,
+                    const AdvantageConfig& advantage) {
   const auto reward = [&](size_t i) { return input.reward[i]; };
-  return WeightedMoments(members, reward, [](size_t) { return 1.0; }, advantage.ddof).deviation + advantage.epsilon;
+  return WeightedMoments(
+             members, reward, [](size_t) { return 1.0; }, advantage.ddof)
+             .deviation +
+         advantage.epsilon;
 }
 
 // Centres (and for group_std scales) one group's members in place of `result.advantage`.
-void CentreGroup(const AdvantageInput& input, const Members& members, const AlgorithmConfig& algorithm,
-                 AdvantageResult& result) {
+void CentreGroup(const AdvantageInput& input, const Members& members,
+                 const AlgorithmConfig& algorithm, AdvantageResult& result) {
   const AdvantageConfig& advantage = algorithm.advantage;
   const bool by_group = advantage.scale == "group_std";
   if (members.size() == 1) {
@@ -118,56 +129,79 @@ void CentreGroup(const AdvantageInput& input, const Members& members, const Algo
   }
 }
 
-// The scales that look across groups, on one value a sequence or, with `by_token`, a token: `counted`
-// indexes `values`, weight(i) says how often entry i counts.
+// The scales that look across groups, on one value a sequence or, with `by_token`, a token:
+// `counted` indexes `values`, weight(i) says how often entry i counts.
 template <class Weight>
-void ScaleAcross(const AdvantageInput& input, const Members& counted, const Members& sequences, Weight weight,
-                 const AlgorithmConfig& algorithm, std::vector<double>& values) {
+void ScaleAcross(const AdvantageInput& input, const Members& counted, const Members& sequences,
+                 Weight weight, const AlgorithmConfig& algorithm, std::vector<double>& values) {
   const AdvantageConfig& advantage = algorithm.advantage;
   const bool whiten = advantage.scale == "token_whiten";
   if (!whiten && advantage.scale != "minibatch_std" && advantage.scale != "batch_std") return;
-  const Moments centred = WeightedMoments(counted, [&](size_t i) { return values[i]; }, weight, advantage.ddof);
+  const Moments centred = WeightedMoments(
+      counted, [&](size_t i) { return values[i]; }, weight, advantage.ddof);
   // batch_std divides by the deviation of the raw rewards (TRL), the others by that of the
   // centred advantages (Magistral).
   const bool by_token = algorithm.conventions.batch_std_over == "tokens";
-  const auto times = [&](size_t i) { return by_token ? static_cast<double>(input.tokens[i]) : 1.0; };
+  const auto times = [&](size_t i) {
+    return by_token ? static_cast<double>(input.tokens[i]) : 1.0;
+  };
   const Moments spread =
       advantage.scale == "batch_std"
-          ? WeightedMoments(sequences, [&](size_t i) { return input.reward[i]; }, times, advantage.ddof)
+          ? WeightedMoments(
+                sequences, [&](size_t i) { return input.reward[i]; }, times, advantage.ddof)
           : centred;
   const double shift = whiten || algorithm.conventions.recentre ? centred.mean : 0;
   const double divisor = spread.defined ? spread.deviation + advantage.epsilon : 1;
   for (size_t i : counted) values[i] = (values[i] - shift) / divisor;
 }
 
+// What is scaled together: the minibatches for minibatch_std, everything for the other scales.
+std::vector<Members> Together(const AdvantageInput& input, const Members& counted,
+                              const AlgorithmConfig& algorithm) {
+  if (input.minibatch.empty() || algorithm.advantage.scale != "minibatch_std") return {counted};
+  std::map<int64_t, Members> parts;
+  for (size_t i : counted) parts[input.minibatch[i]].push_back(i);
+  std::vector<Members> together;
+  for (auto& [id, members] : parts) together.push_back(std::move(members));
+  return together;
+}
+
 // One advantage a sequence.
-void CompareWithGroups(const AdvantageInput& input, const std::vector<Members>& groups, const Members& counted,
-                       const AlgorithmConfig& algorithm, AdvantageResult& result) {
+void CompareWithGroups(const AdvantageInput& input, const std::vector<Members>& groups,
+                       const Members& counted, const AlgorithmConfig& algorithm,
+                       AdvantageResult& result) {
   for (const Members& members : groups) CentreGroup(input, members, algorithm, result);
-  const bool by_token =
-      algorithm.advantage.scale == "token_whiten" || algorithm.conventions.batch_std_over == "tokens";
-  const auto weight = [&](size_t i) { return by_token ? static_cast<double>(input.tokens[i]) : 1.0; };
-  ScaleAcross(input, counted, counted, weight, algorithm, result.advantage);
+  const bool by_token = algorithm.advantage.scale == "token_whiten" ||
+                        algorithm.conventions.batch_std_over == "tokens";
+  const auto weight = [&](size_t i) {
+    return by_token ? static_cast<double>(input.tokens[i]) : 1.0;
+  };
+  for (const Members& part : Together(input, counted, algorithm)) {
+    ScaleAcross(input, part, part, weight, algorithm, result.advantage);
+  }
 }
 
 // One advantage a token.
-void CompareWithValues(const AdvantageInput& input, const std::vector<Members>& groups, const Members& counted,
-                       const AlgorithmConfig& algorithm, AdvantageResult& result) {
+void CompareWithValues(const AdvantageInput& input, const std::vector<Members>& groups,
+                       const Members& counted, const AlgorithmConfig& algorithm,
+                       AdvantageResult& result) {
   result.token_advantage.assign(input.value.size(), 0.0);
-  result.value_target.assign(input.value.size(), 0.0);
+  result.value_target = input.value;
   std::vector<size_t> first(input.tokens.size() + 1, 0);
-  for (size_t i = 0; i < input.tokens.size(); ++i) first[i + 1] = first[i] + static_cast<size_t>(input.tokens[i]);
-  Members tokens;
+  for (size_t i = 0; i < input.tokens.size(); ++i)
+    first[i + 1] = first[i] + static_cast<size_t>(input.tokens[i]);
   for (size_t i : counted) {
     const size_t begin = first[i], count = first[i + 1] - begin;
     if (count == 0) continue;
     std::vector<double> reward(count, 0.0);
-    if (!input.token_reward.empty()) std::copy_n(input.token_reward.begin() + begin, count, reward.begin());
+    if (!input.token_reward.empty())
+      std::copy_n(input.token_reward.begin() + begin, count, reward.begin());
     reward.back() += input.reward[i];
-    const GaeResult gae = EstimateAdvantages(reward, std::span(input.value).subspan(begin, count), algorithm.advantage);
+    const GaeResult gae = EstimateAdvantages(reward, std::span(input.value).subspan(begin, count),
+                                             algorithm.advantage);
     std::copy(gae.advantage.begin(), gae.advantage.end(), result.token_advantage.begin() + begin);
-    std::copy(gae.value_target.begin(), gae.value_target.end(), result.value_target.begin() + begin);
-    for (size_t t = begin; t < first[i + 1]; ++t) tokens.push_back(t);
+    std::copy(gae.value_target.begin(), gae.value_target.end(),
+              result.value_target.begin() + begin);
   }
   for (const Members& members : groups) {
     result.singleton_groups += members.size() == 1;
@@ -177,16 +211,25 @@ void CompareWithValues(const AdvantageInput& input, const std::vector<Members>& 
       for (size_t t = first[i]; t < first[i + 1]; ++t) result.token_advantage[t] /= divisor;
     }
   }
-  ScaleAcross(input, tokens, counted, [](size_t) { return 1.0; }, algorithm, result.token_advantage);
+  for (const Members& part : Together(input, counted, algorithm)) {
+    Members tokens;
+    for (size_t i : part) {
+      for (size_t t = first[i]; t < first[i + 1]; ++t) tokens.push_back(t);
+    }
+    ScaleAcross(
+        input, tokens, part, [](size_t) { return 1.0; }, algorithm, result.token_advantage);
+  }
 }
 
 // Signs, masks, and for values the sequences' means.
-void Finish(const AdvantageInput& input, const AlgorithmConfig& algorithm, AdvantageResult& result) {
+void Finish(const AdvantageInput& input, const AlgorithmConfig& algorithm,
+            AdvantageResult& result) {
   const auto final_value = [&](size_t i, double value) {
     if (algorithm.filter.truncated == "mask_after" && input.truncated[i] != 0) return 0.0;
     return algorithm.advantage.sign == "positive_only" ? std::max(value, 0.0) : value;
   };
-  for (size_t i = 0; i < result.advantage.size(); ++i) result.advantage[i] = final_value(i, result.advantage[i]);
+  for (size_t i = 0; i < result.advantage.size(); ++i)
+    result.advantage[i] = final_value(i, result.advantage[i]);
   if (result.token_advantage.empty()) return;
   size_t t = 0;
   for (size_t i = 0; i < input.tokens.size(); ++i) {
@@ -199,7 +242,8 @@ void Finish(const AdvantageInput& input, const AlgorithmConfig& algorithm, Advan
 
 }  // namespace
 
-absl::StatusOr<AdvantageResult> ComputeAdvantages(const AdvantageInput& input, const AlgorithmConfig& algorithm) {
+absl::StatusOr<AdvantageResult> ComputeAdvantages(const AdvantageInput& input,
+                                                  const AlgorithmConfig& algorithm) {
   RETURN_IF_ERROR(CheckInput(input, algorithm));
   const FilterConfig& filter = algorithm.filter;
   const size_t n = input.reward.size();

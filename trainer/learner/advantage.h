@@ -4,13 +4,15 @@
 // over the members that are left; a group of one is never "zero variance", conventions.
 // singleton_group says what becomes of it.
 //
-//   baseline  none 0 | group_mean r̄ | length_weighted_mean Σ|y|r/Σ|y| | leave_one_out mean of the others
-//             | value: one advantage a token (trainer/learner/gae.h). Under opmd with log_z logsumexp
-//             the group's mean is τ·log mean exp(r/τ).
-//   scale     group_std: of the group's rewards | minibatch_std: of the advantages | batch_std: of the
-//             rewards, across groups | token_whiten: advantages centred and scaled, each token counting
-//             once. Observations of minibatch_std are sequences, or tokens (conventions, and always
-//             with baseline value).
+//   baseline  none 0 | group_mean r̄ | length_weighted_mean Σ|y|r/Σ|y| | leave_one_out mean of the
+//   others
+//             | value: one advantage a token (trainer/learner/gae.h). Under opmd with log_z
+//             logsumexp the group's mean is τ·log mean exp(r/τ).
+//   scale     group_std: of the group's rewards | minibatch_std: of a minibatch's advantages |
+//   batch_std: of the
+//             rewards, across groups | token_whiten: advantages centred and scaled, each token
+//             counting once. Observations of minibatch_std are sequences, or tokens (conventions,
+//             and always with baseline value).
 #pragma once
 
 #include <cstdint>
@@ -28,6 +30,9 @@ struct AdvantageInput {
   std::vector<int64_t> tokens;     // sampled tokens (mask 1)
   std::vector<uint8_t> truncated;  // needed unless filter.truncated is keep
   std::vector<uint8_t> correct;    // needed when filter.on is accuracy
+  // Which of the step's minibatches each sequence is in, whole groups; empty: one. Read by
+  // minibatch_std.
+  std::vector<int64_t> minibatch;
   // Per sampled token, sequences back to back (Σ tokens entries); baseline value alone reads them.
   std::vector<double> value;
   std::vector<double> token_reward;  // besides `reward`, which is earned at the last; empty: none
@@ -37,6 +42,7 @@ struct AdvantageResult {
   std::vector<double> advantage;  // per sequence; 0 where dropped or masked; of values, the mean
   std::vector<uint8_t> kept;      // 0: dropped: in no statistic, no loss term, no denominator
   // Per sampled token, for baseline value; else empty.
+  // What is left out of the statistics asks nothing of the critic: its target is its own value.
   std::vector<double> token_advantage, value_target;
   int64_t groups = 0;
   int64_t zero_variance_groups = 0;  // dropped by filter.zero_variance
@@ -45,7 +51,8 @@ struct AdvantageResult {
 };
 
 // InvalidArgument when an input that a knob needs is missing.
-absl::StatusOr<AdvantageResult> ComputeAdvantages(const AdvantageInput& input, const AlgorithmConfig& algorithm);
+absl::StatusOr<AdvantageResult> ComputeAdvantages(const AdvantageInput& input,
+                                                  const AlgorithmConfig& algorithm);
 
 // For objective nll (RAFT): a sequence without a positive advantage is not imitated, and leaves the
 // denominators too, so that the loss is the SFT loss of the others.

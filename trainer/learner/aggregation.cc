@@ -12,8 +12,10 @@ struct Scope {
 
 }  // namespace
 
-std::vector<double> TokenWeights(const std::vector<int64_t>& group, const std::vector<int64_t>& tokens,
-                                 const std::vector<uint8_t>& kept, const AggregationConfig& aggregation,
+std::vector<double> TokenWeights(const std::vector<int64_t>& group,
+                                 const std::vector<int64_t>& tokens,
+                                 const std::vector<uint8_t>& kept,
+                                 const AggregationConfig& aggregation,
                                  const ConventionsConfig& conventions) {
   const bool by_group = aggregation.scope == "group";
   const bool count_empty = conventions.empty_sequences == "count";
@@ -41,16 +43,18 @@ std::vector<double> TokenWeights(const std::vector<int64_t>& group, const std::v
     } else if (aggregation.mode == "seq_mean_token_sum") {
       denominator = scope.sequences + epsilon;
     } else {
-      denominator = *aggregation.constant * (conventions.constant_per == "sequence" ? scope.sequences : 1);
+      denominator =
+          *aggregation.constant * (conventions.constant_per == "sequence" ? scope.sequences : 1);
     }
     weights[i] = 1 / (denominator * scope_count);
   }
   return weights;
 }
 
-std::vector<double> PositiveTokenWeights(const std::vector<double>& reward, const std::vector<int64_t>& tokens,
+std::vector<double> PositiveTokenWeights(const std::vector<uint8_t>& positive,
+                                         const std::vector<int64_t>& tokens,
                                          const std::vector<uint8_t>& kept) {
-  const auto counts = [&](size_t i) { return kept[i] && reward[i] > 0 && tokens[i] > 0; };
+  const auto counts = [&](size_t i) { return kept[i] && positive[i] && tokens[i] > 0; };
   double total = 0;
   for (size_t i = 0; i < kept.size(); ++i) total += counts(i) ? static_cast<double>(tokens[i]) : 0;
   std::vector<double> weights(kept.size(), 0.0);

@@ -4,69 +4,34 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <utility>
 
 #include "common/algorithm_rules.h"
-#include "common/clock.h"
 #include "common/status.h"
 #include "model/guard_torch.h"
-#include "model/score.h"
 #include "model/transformer.h"
-#include "model/weights/flatten.h"
 #include "trainer/learner/adamw.h"
 #include "trainer/learner/advantage.h"
 #include "trainer/learner/aggregation.h"
+#include "trainer/learner/critic.h"
+#include "trainer/learner/gradient_sum.h"
 #include "trainer/learner/learner_metrics.h"
 #include "trainer/learner/learner_state.h"
 #include "trainer/learner/microbatch.h"
 #include "trainer/learner/optimiser_state.h"
 #include "trainer/learner/packing.h"
+#include "trainer/learner/phase_timer.h"
 #include "trainer/learner/reference_model.h"
+#include "trainer/learner/reward_kl.h"
 #include "trainer/learner/schedule.h"
+#include "trainer/learner/step_inputs.h"
 #include "trainer/learner/train_rows.h"
+#include "trainer/learner/weight_snapshot.h"
 #include "trainer/learner/worker_pool.h"
 
 namespace tramontane {
 namespace {
-
-constexpr int kProbeTokens = 24;
-
-// Fixed, spread over the vocabulary, the same for every version of one model.
-std::vector<int32_t> ProbeTokens(int64_t vocab_size) {
-  std::vector<int32_t> tokens;
-  uint64_t state = 0x9e3779b97f4a7c15u;
-  for (int i = 0; i < kProbeTokens; ++i) {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    tokens.push_back(static_cast<int32_t>((state >> 33) % static_cast<uint64_t>(vocab_size)));
-  }
-  return tokens;
-}
-
-std::vector<int64_t> SampledTokens(const std::vector<TrainRow>& rows) {
-  std::vector<int64_t> lengths;
-  for (const TrainRow& row : rows) lengths.push_back(row.sampled_tokens());
-  return lengths;
-}
-
-std::vector<int64_t> GroupsOf(const std::vector<TrainRow>& rows) {
-  std::vector<int64_t> groups;
-  for (const TrainRow& row : rows) groups.push_back(row.group);
-  return groups;
-}
-
-AdvantageInput MakeAdvantageInput(const std::vector<TrainRow>& rows) {
-  AdvantageInput input;
-  input.group = GroupsOf(rows);
-  input.tokens = SampledTokens(rows);
-  for (const TrainRow& row : rows) {
-    input.reward.push_back(row.reward);
-    input.truncated.push_back(row.truncated);
-    input.correct.push_back(row.correct);
-  }
-  return input;
-}
 
 // Cross-entropy as a point in the same space: mean over completion tokens.
 AlgorithmConfig SftAlgorithm() {
@@ -88,22 +53,6 @@ struct UpdateRule {
   double learning_rate, weight_decay, max_grad_norm;
 };
 
-class PhaseTimer {
- public:
-  explicit PhaseTimer(StepReport& report) : report_(report) {}
-  void Next(const std::string& finished) {
-    const auto now = std::chrono::steady_clock::now();
-    report_.phase_seconds[finished] += std::chrono::duration<double>(now - last_).count();
-    last_ = now;
-  }
-  void Finish() { report_.seconds = SecondsSince(start_); }
-
- private:
-  StepReport& report_;
-  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-  std::chrono::steady_clock::time_point last_ = start_;
-};
-
 }  // namespace
 
 class Learner::Impl {
@@ -120,7 +69,10 @@ class Learner::Impl {
     state_.entropy = EntropyControl::Start(config.algorithm.entropy);
     if (NeedsReferenceModel(config.algorithm))
       reference_ = std::make_unique<ReferenceModel>(*model_);
+    if (NeedsCritic(config.algorithm))
+      critic_ = std::make_unique<Critic>(*model_, config, workers_);
     metrics_.SetReferenceBytes(reference_ != nullptr ? reference_->bytes() : 0);
+    metrics_.SetCriticBytes(critic_ != nullptr ? critic_->bytes() : 0);
     for (int i = 0; i < workers_.size(); ++i) gradients_.push_back(MakeFlatLike(parameters_));
   }
 
@@ -141,13 +93,15 @@ class Learner::Impl {
   }
 
   absl::Status StartAnew(const RunConfig& now, int64_t step);
-  absl::Status ShapeRewardsByKl(const StepRows& rows, const StepMath& math,
-                                std::vector<double>& reward, StepReport& report);
+  PackPlan Plan(std::span<const TrainRow> rows, const std::vector<uint8_t>& kept) const;
+  absl::Status UpdatePolicy(const AdvantageInput& input, const std::vector<uint8_t>& kept,
+                            StepMath math, const UpdateRule& rule, StepRows& rows,
+                            PhaseTimer& timer, StepReport& report);
   absl::Status Update(const StepRows& rows, const std::vector<uint8_t>& kept, const StepMath& math,
-                      const UpdateRule& rule, PhaseTimer& timer, StepReport& report);
-  absl::Status ForwardBackward(const StepRows& rows, const PackPlan& plan, const StepMath& math,
-                               MicrobatchOutput& total);
+                      const UpdateRule& rule, PhaseTimer& timer, MicrobatchOutput& total,
+                      StepReport& report);
   absl::Status ApplyGradient(const UpdateRule& rule, PhaseTimer& timer, StepReport& report);
+  absl::Status TeachCritic(CriticLesson lesson, PhaseTimer& timer, StepReport& report);
 
   const RunConfig config_;
   const std::shared_ptr<Transformer> model_;
@@ -156,47 +110,23 @@ class Learner::Impl {
   LearnerState state_;
   std::unique_ptr<ReferenceModel> reference_;  // null unless algorithm.kl compares with a copy
   WorkerPool workers_;
+  std::unique_ptr<Critic> critic_;     // null unless advantages are measured from values
   std::vector<FlatTensor> gradients_;  // one per worker; the sum ends in the first
   LearnerMetrics metrics_;
 };
 
-// Every worker goes through its microbatches in order; the sums are then added in worker order, so
-// the result depends on the plan alone, not on timing.
-absl::Status Learner::Impl::ForwardBackward(const StepRows& rows, const PackPlan& plan,
-                                            const StepMath& math, MicrobatchOutput& total) {
-  std::vector<MicrobatchOutput> outputs(plan.microbatches.size());
-  std::vector<absl::Status> statuses(plan.workers.size());
-  workers_.Run([&](int worker) {
-    const auto w = static_cast<size_t>(worker);
-    statuses[w] = GuardTorch([&] { gradients_[w].flat.zero_(); });
-    for (int32_t m : plan.workers[w]) {
-      if (!statuses[w].ok()) return;
-      statuses[w] = ComputeMicrobatch(*model_, parameters_, rows, plan.microbatches[m], math,
-                                      gradients_[w].views, outputs[m]);
-    }
-  });
-  for (const absl::Status& status : statuses) RETURN_IF_ERROR(status);
-  for (const MicrobatchOutput& output : outputs) {
-    total.loss += output.loss;
-    total.sums.Add(output.sums);
-    total.gap.Add(output.gap);
-    total.gap_stale_kv.Add(output.gap_stale_kv);
-    total.mismatch.Add(output.mismatch);
-    total.forward_seconds += output.forward_seconds;
-    total.backward_seconds += output.backward_seconds;
-  }
-  return absl::OkStatus();
+PackPlan Learner::Impl::Plan(std::span<const TrainRow> rows,
+                             const std::vector<uint8_t>& kept) const {
+  std::vector<int64_t> lengths;
+  for (size_t i = 0; i < rows.size(); ++i) lengths.push_back(kept[i] ? rows[i].input_tokens() : 0);
+  return PackSequences(lengths, config_.trainer.microbatch_tokens, workers_.size());
 }
 
 // Sums, checks, clips and applies. A non-finite loss or norm leaves weights and moments alone.
 absl::Status Learner::Impl::ApplyGradient(const UpdateRule& rule, PhaseTimer& timer,
                                           StepReport& report) {
   return GuardTorch([&] {
-    const at::NoGradGuard no_grad;
-    at::Tensor& gradient = gradients_[0].flat;
-    for (size_t w = 1; w < gradients_.size(); ++w) gradient.add_(gradients_[w].flat);
-    report.grad_norm =
-        at::linalg_vector_norm(gradient, 2, std::nullopt, false, at::kDouble).item<double>();
+    report.grad_norm = ReduceGradients(gradients_);
     if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
       report.skipped = report.nonfinite = true;
       report.skip_reason =
@@ -204,10 +134,10 @@ absl::Status Learner::Impl::ApplyGradient(const UpdateRule& rule, PhaseTimer& ti
       timer.Next("reduce");
       return;
     }
-    const double scale = rule.max_grad_norm / (report.grad_norm + 1e-6);
-    if (scale < 1) gradient.mul_(scale);
+    ClipGradient(gradients_[0], report.grad_norm, rule.max_grad_norm);
     timer.Next("reduce");
     optimiser_.Step(gradients_[0].views, rule.learning_rate, rule.weight_decay);
+    const at::NoGradGuard no_grad;
     for (const at::Tensor& parameter : parameters_) {
       TORCH_CHECK(std::isfinite(parameter.sum().item<double>()),
                   "weights are not finite after step ", report.step);
@@ -216,15 +146,13 @@ absl::Status Learner::Impl::ApplyGradient(const UpdateRule& rule, PhaseTimer& ti
   });
 }
 
+// One update from the kept rows.
 absl::Status Learner::Impl::Update(const StepRows& rows, const std::vector<uint8_t>& kept,
                                    const StepMath& math, const UpdateRule& rule, PhaseTimer& timer,
-                                   StepReport& report) {
-  std::vector<int64_t> lengths;
-  for (size_t i = 0; i < rows.rows.size(); ++i)
-    lengths.push_back(kept[i] ? rows.rows[i].input_tokens() : 0);
-  const PackPlan plan = PackSequences(lengths, config_.trainer.microbatch_tokens, workers_.size());
+                                   MicrobatchOutput& total, StepReport& report) {
+  const PackPlan plan = Plan(rows.rows, kept);
   report.learning_rate = rule.learning_rate;
-  report.packed_tokens = plan.tokens;
+  report.packed_tokens += plan.tokens;
   for (size_t i = 0; i < kept.size(); ++i) {
     report.sequences += kept[i];
     report.response_tokens += kept[i] ? rows.rows[i].sampled_tokens() : 0;
@@ -236,13 +164,57 @@ absl::Status Learner::Impl::Update(const StepRows& rows, const std::vector<uint8
         "no tokens to train on: every group was filtered, without a score, or empty";
     return absl::OkStatus();
   }
-  MicrobatchOutput total;
-  RETURN_IF_ERROR(ForwardBackward(rows, plan, math, total));
+  const double before = total.loss;
+  std::vector<MicrobatchOutput> outputs(plan.microbatches.size());
+  RETURN_IF_ERROR(ComputeGradients(
+      workers_, plan, gradients_, [&](int32_t m, const std::vector<at::Tensor>& gradient) {
+        return ComputeMicrobatch(*model_, parameters_, rows, plan.microbatches[m], math, gradient,
+                                 outputs[m]);
+      }));
+  for (const MicrobatchOutput& output : outputs) total.Add(output);
   timer.Next("forward_backward");
-  report.loss = total.loss;
-  RETURN_IF_ERROR(ApplyGradient(rule, timer, report));
-  report.metrics["microbatches"] = static_cast<double>(plan.microbatches.size());
-  ReportSums(total, math.algorithm, report);
+  report.loss = total.loss - before;
+  report.metrics["microbatches"] += static_cast<double>(plan.microbatches.size());
+  return ApplyGradient(rule, timer, report);
+}
+
+// trainer.updates_per_step updates, each from its minibatch. Loss and gradient norm are their
+// means.
+absl::Status Learner::Impl::UpdatePolicy(const AdvantageInput& input,
+                                         const std::vector<uint8_t>& kept, StepMath math,
+                                         const UpdateRule& rule, StepRows& rows, PhaseTimer& timer,
+                                         StepReport& report) {
+  const AlgorithmConfig& a = math.algorithm;
+  const auto minibatches = SplitKept(input, kept, config_.trainer.updates_per_step);
+  if (minibatches.size() > 1 && a.correction.anchor == "recomputed") {
+    rows.proximal = SampledValues::Like(rows.rows);
+    const PackPlan plan = Plan(rows.rows, kept);
+    RETURN_IF_ERROR(ForEachMicrobatch(workers_, plan, [&](int32_t m) {
+      return ComputeLogprobs(*model_, rows, plan.microbatches[m], rows.proximal);
+    }));
+    timer.Next("anchor");
+  }
+  MicrobatchOutput total;
+  double loss = 0, grad_norm = 0, updates = 0;
+  for (const std::vector<uint8_t>& part : minibatches) {
+    rows.token_weight = TokenWeights(input.group, input.tokens, part, a.aggregation, a.conventions);
+    if (a.auxiliary.positive_nll != 0) {
+      rows.positive_weight = PositiveTokenWeights(input.correct, input.tokens, part);
+    }
+    RETURN_IF_ERROR(Update(rows, part, math, rule, timer, total, report));
+    if (report.skipped) break;
+    loss += report.loss;
+    grad_norm += report.grad_norm;
+    updates += 1;
+    math.version = -1;  // the weights are no version's from here on: there is no gap to measure
+  }
+  if (updates > 0) {
+    report.skipped = false;  // a later minibatch may have been
+    report.loss = loss / updates;
+    report.grad_norm = grad_norm / updates;
+  }
+  report.metrics["updates"] = updates;
+  if (total.sums.tokens > 0) ReportSums(total, a, report);
   return absl::OkStatus();
 }
 
@@ -262,32 +234,11 @@ absl::Status Learner::Impl::StartAnew(const RunConfig& now, int64_t step) {
   });
 }
 
-// kl.where reward: r −= β·Σ_t k_t, before any statistic is taken.
-absl::Status Learner::Impl::ShapeRewardsByKl(const StepRows& rows, const StepMath& math,
-                                             std::vector<double>& reward, StepReport& report) {
-  if (math.algorithm.kl.kind == "none" || math.algorithm.kl.where != "reward")
-    return absl::OkStatus();
-  std::vector<int64_t> lengths;
-  double tokens = 0, sum = 0;
-  for (const TrainRow& row : rows.rows) {
-    lengths.push_back(row.input_tokens());
-    tokens += static_cast<double>(row.sampled_tokens());
-  }
-  const PackPlan plan = PackSequences(lengths, config_.trainer.microbatch_tokens, workers_.size());
-  std::vector<double> kl(rows.rows.size(), 0.0);
-  std::vector<absl::Status> statuses(plan.workers.size());
-  workers_.Run([&](int worker) {
-    const auto w = static_cast<size_t>(worker);
-    for (int32_t m : plan.workers[w]) {
-      if (statuses[w].ok()) statuses[w] = SumRowKl(*model_, rows, plan.microbatches[m], math, kl);
-    }
-  });
-  for (const absl::Status& status : statuses) RETURN_IF_ERROR(status);
-  for (size_t i = 0; i < kl.size(); ++i) {
-    reward[i] -= math.algorithm.kl.coefficient * kl[i];
-    sum += kl[i];
-  }
-  report.metrics["kl"] = sum / std::max(tokens, 1.0);
+absl::Status Learner::Impl::TeachCritic(CriticLesson lesson, PhaseTimer& timer,
+                                        StepReport& report) {
+  ASSIGN_OR_RETURN(const CriticReport learnt, critic_->Learn(lesson));
+  ReportCritic(learnt, report);
+  timer.Next("critic");
   return absl::OkStatus();
 }
 
@@ -296,28 +247,63 @@ absl::StatusOr<StepReport> Learner::Impl::Step(const std::vector<Group>& groups,
   report.step = step;
   PhaseTimer timer(report);
   const RunConfig now = ConfigAtStep(config_, step);
-  RETURN_IF_ERROR(StartAnew(now, step));
+  for (const Group& group : groups) RETURN_IF_ERROR(CheckGroup(group, model_->config().vocab_size));
   ASSIGN_OR_RETURN(CollectedRows collected, CollectRows(groups));
+  RETURN_IF_ERROR(StartAnew(now, step));
+  // Steps of the policy's own: its warm-up begins when it begins to learn.
+  const int64_t policy_step = step - now.critic.pretrain_steps;
   StepMath math = {now.algorithm, reference_ != nullptr ? &reference_->model() : nullptr, step - 1};
-  math.algorithm.entropy.coefficient = state_.entropy.Applied(now.algorithm.entropy);
-  const AlgorithmConfig& algorithm = math.algorithm;
+  AlgorithmConfig& algorithm = math.algorithm;
+  algorithm.filter = FilterAtStep(config_, step);
+  algorithm.entropy.coefficient = state_.entropy.Applied(now.algorithm.entropy);
+  // The critic learns values by itself; it shares no weights with the policy.
+  algorithm.auxiliary.value_coefficient = 0;
+  algorithm.auxiliary.value_clip.reset();
+  if (policy_step < 1) algorithm.advantage.lambda_value = 1;  // returns, whatever the critic says
 
   StepRows rows;
   rows.rows = collected.rows;
-  AdvantageInput input = MakeAdvantageInput(collected.rows);
-  RETURN_IF_ERROR(ShapeRewardsByKl(rows, math, input.reward, report));
+  AdvantageInput input = MakeAdvantageInput(collected.rows, now.trainer.updates_per_step);
+  SampledValues values;
+  if (critic_ != nullptr) {
+    timer.Next("pack");
+    ASSIGN_OR_RETURN(values, critic_->Values(collected.rows));
+    input.value = values.values;
+    timer.Next("values");
+  }
+  if (algorithm.kl.kind != "none" && algorithm.kl.where == "reward") {
+    const PackPlan plan = Plan(rows.rows, std::vector<uint8_t>(rows.rows.size(), 1));
+    timer.Next("pack");
+    ASSIGN_OR_RETURN(report.metrics["kl"], ShapeRewardsByKl(*model_, workers_, plan, rows, math,
+                                                            critic_ != nullptr, input));
+    timer.Next("reference_kl");
+  }
   ASSIGN_OR_RETURN(AdvantageResult advantages, ComputeAdvantages(input, algorithm));
   ReportAdvantages(collected, advantages, report);
   if (algorithm.objective.kind == "nll") KeepPositive(advantages);
-  rows.token_weight = TokenWeights(input.group, input.tokens, advantages.kept,
-                                   algorithm.aggregation, algorithm.conventions);
-  if (algorithm.auxiliary.positive_nll != 0) {
-    rows.positive_weight = PositiveTokenWeights(input.reward, input.tokens, advantages.kept);
-  }
   rows.advantage = std::move(advantages.advantage);
-  const UpdateRule rule = {RlLearningRate(now.trainer, config_.run.max_steps, step),
-                           now.trainer.weight_decay, now.trainer.max_grad_norm};
-  RETURN_IF_ERROR(Update(rows, advantages.kept, math, rule, timer, report));
+  if (critic_ != nullptr)
+    rows.token_advantage = {std::move(advantages.token_advantage), values.first};
+  if (policy_step >= 1) {
+    const UpdateRule rule = {
+        RlLearningRate(now.trainer, config_.run.max_steps - now.critic.pretrain_steps, policy_step),
+        now.trainer.weight_decay, now.trainer.max_grad_norm};
+    RETURN_IF_ERROR(UpdatePolicy(input, advantages.kept, math, rule, rows, timer, report));
+  } else {
+    report.skipped = true;
+    report.skip_reason = "value pre-training: the policy is frozen up to step " +
+                         std::to_string(now.critic.pretrain_steps);
+  }
+  if (critic_ != nullptr) {
+    const std::vector<size_t> first = values.first;
+    RETURN_IF_ERROR(TeachCritic({.rows = rows.rows,
+                                 .kept = advantages.kept,
+                                 .value_old = std::move(values),
+                                 .value_target = {std::move(advantages.value_target), first},
+                                 .learning_rate = CriticLearningRate(now.critic, step)},
+                                timer, report));
+  }
+  WarnOfGap(now.trainer.logprob_gap_alarm, report);
   ReportState(algorithm, state_, reference_ != nullptr, report);
   if (!report.skipped && algorithm.entropy.kind != "none") {
     state_.entropy.Observe(now.algorithm.entropy, report.metrics["entropy"]);
@@ -342,7 +328,9 @@ absl::StatusOr<StepReport> Learner::Impl::SftStep(const std::vector<SftExample>&
                                    algorithm.aggregation, algorithm.conventions);
   const UpdateRule rule = {SftLearningRate(config_.sft, step), config_.sft.weight_decay,
                            config_.sft.max_grad_norm};
-  RETURN_IF_ERROR(Update(rows, kept, StepMath{algorithm, nullptr, -1}, rule, timer, report));
+  MicrobatchOutput total;
+  RETURN_IF_ERROR(Update(rows, kept, StepMath{algorithm, nullptr, -1}, rule, timer, total, report));
+  if (total.sums.tokens > 0) ReportSums(total, algorithm, report);
   timer.Finish();
   metrics_.Record(report);
   return report;
@@ -361,11 +349,24 @@ absl::StatusOr<std::unique_ptr<Learner>> Learner::Create(const RunConfig& config
   return learner;
 }
 
+absl::StatusOr<std::unique_ptr<Learner>> Learner::CreateForSft(const RunConfig& config,
+                                                               std::shared_ptr<Transformer> model,
+                                                               MetricsRegistry& metrics) {
+  RunConfig sft = config;
+  sft.algorithm = SftAlgorithm();
+  sft.schedules.clear();
+  return Create(sft, std::move(model), metrics);
+}
+
 Learner::Learner(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Learner::~Learner() = default;
 
 absl::StatusOr<StepReport> Learner::Step(const std::vector<Group>& groups, int64_t step) {
   return impl_->Step(groups, step);
+}
+
+absl::Status Learner::Check(const Group& group) const {
+  return CheckGroup(group, std::as_const(*this).model().config().vocab_size);
 }
 
 absl::StatusOr<StepReport> Learner::SftStep(const std::vector<SftExample>& examples, int64_t step) {
@@ -375,12 +376,14 @@ absl::StatusOr<StepReport> Learner::SftStep(const std::vector<SftExample>& examp
 absl::Status Learner::Impl::SaveState(const std::string& dir) const {
   RETURN_IF_ERROR(SaveOptimiserState(dir, NamesOf(*model_), optimiser_));
   if (reference_ != nullptr) RETURN_IF_ERROR(reference_->Save(dir));
+  if (critic_ != nullptr) RETURN_IF_ERROR(critic_->Save(dir));
   return SaveLearnerState(dir, state_);
 }
 
 absl::Status Learner::Impl::LoadState(const std::string& dir) {
   RETURN_IF_ERROR(LoadOptimiserState(dir, NamesOf(*model_), optimiser_));
   if (reference_ != nullptr) RETURN_IF_ERROR(reference_->Load(dir));
+  if (critic_ != nullptr) RETURN_IF_ERROR(critic_->Load(dir));
   absl::StatusOr<LearnerState> state = LoadLearnerState(dir);
   if (absl::IsNotFound(state.status()))
     return absl::OkStatus();  // saved before there was such a state
@@ -393,11 +396,7 @@ absl::Status Learner::LoadState(const std::string& dir) { return impl_->LoadStat
 void Learner::ResetOptimiser() { impl_->ResetOptimiser(); }
 
 WeightManifest Learner::Snapshot(int64_t version, std::vector<char>& payload) const {
-  WeightManifest manifest = FlattenWeights(impl_->model(), version, payload);
-  manifest.probe_tokens = ProbeTokens(impl_->model().config().vocab_size);
-  manifest.probe_logprobs = ScoreTokens(impl_->model(), manifest.probe_tokens);
-  manifest.probe_tolerance = impl_->config().weights.probe_tolerance;
-  return manifest;
+  return SnapshotWeights(impl_->model(), version, impl_->config().weights.probe_tolerance, payload);
 }
 
 Transformer& Learner::model() { return impl_->model(); }

@@ -21,9 +21,9 @@ namespace tramontane {
 class Transformer;
 
 struct StepReport {
-  int64_t step = 0;             // step number just done (first = 1); also the weight version
-  bool skipped = false;         // no update was made
-  bool nonfinite = false;       // … because the loss or the gradient was not finite
+  int64_t step = 0;        // step number just done (first = 1); also the weight version
+  bool skipped = false;    // no update was made
+  bool nonfinite = false;  // … because the loss or the gradient was not finite
   std::string skip_reason;
   double loss = 0, grad_norm = 0, learning_rate = 0;
   // |generator − trainer| log-probability over rollouts that version step − 1 sampled from first to
@@ -42,14 +42,22 @@ class Learner {
   static absl::StatusOr<std::unique_ptr<Learner>> Create(const RunConfig& config,
                                                          std::shared_ptr<Transformer> model,
                                                          MetricsRegistry& metrics);
+  // For SftStep alone: no reference, no critic, whatever the configuration's RL stage wants.
+  static absl::StatusOr<std::unique_ptr<Learner>> CreateForSft(const RunConfig& config,
+                                                               std::shared_ptr<Transformer> model,
+                                                               MetricsRegistry& metrics);
   ~Learner();
 
   // One RL step over complete groups. `step` counts from 1 and drives schedules. Deterministic: the
   // same weights, groups, step and trainer.threads give the same bits.
-  // Errors: InvalidArgument (a malformed group), Internal and ResourceExhausted (tensor code); the
-  // weights are then unchanged. A non-finite loss or gradient is no error but a skipped report;
-  // weights that came out non-finite are Internal, and the learner must not be used further.
+  // Errors: InvalidArgument (a malformed group), Internal and ResourceExhausted (tensor code). The
+  // weights are unchanged by the update that failed; what the step did before it (earlier ones of
+  // trainer.updates_per_step, the policy's before the critic's) stands. A non-finite loss or
+  // gradient is no error but a skipped report; weights that came out non-finite are Internal, and
+  // the learner must not be used further.
   absl::StatusOr<StepReport> Step(const std::vector<Group>& groups, int64_t step);
+  // InvalidArgument: what Step refuses of a group. Any thread, beside a step.
+  absl::Status Check(const Group& group) const;
   // One SFT step (cross-entropy over completion tokens).
   absl::StatusOr<StepReport> SftStep(const std::vector<SftExample>& examples, int64_t step);
 

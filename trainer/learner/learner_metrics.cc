@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/log.h"
+
 namespace tramontane {
 
 void ReportSums(const MicrobatchOutput& total, const AlgorithmConfig& algorithm,
@@ -76,6 +78,30 @@ void ReportState(const AlgorithmConfig& applied, const LearnerState& state, bool
     report.metrics["reference_version"] = static_cast<double>(state.reference_version);
 }
 
+void ReportCritic(const CriticReport& critic, StepReport& report) {
+  std::map<std::string, double>& metrics = report.metrics;
+  metrics["value_loss"] = critic.value_loss;
+  metrics["value_explained_variance"] = critic.explained_variance;
+  metrics["value_mean"] = critic.value_mean;
+  metrics["value_target_mean"] = critic.target_mean;
+  metrics["critic_updates"] = static_cast<double>(critic.updates);
+  if (std::isfinite(critic.grad_norm)) metrics["critic_grad_norm"] = critic.grad_norm;
+  if (critic.nonfinite == 0) return;
+  report.nonfinite = true;
+  if (report.skip_reason.empty())
+    report.skip_reason = "the critic's loss or gradient is not finite";
+}
+
+void WarnOfGap(double alarm, StepReport& report) {
+  if (report.logprob_gap_tokens == 0 || report.logprob_gap_max <= alarm) return;
+  report.metrics["logprob_gap_alarm"] = 1;
+  LogWarn("logprob_gap", {{"step", report.step},
+                          {"largest", report.logprob_gap_max},
+                          {"mean", report.logprob_gap_mean},
+                          {"tokens", report.logprob_gap_tokens},
+                          {"alarm", alarm}});
+}
+
 LearnerMetrics::LearnerMetrics(MetricsRegistry& registry)
     : registry_(registry),
       loss_(registry.MakeGauge("tramontane_trainer_loss")),
@@ -91,8 +117,12 @@ LearnerMetrics::LearnerMetrics(MetricsRegistry& registry)
       entropy_coefficient_(registry.MakeGauge("tramontane_trainer_entropy_coefficient")),
       reference_bytes_(registry.MakeGauge("tramontane_trainer_reference_bytes")),
       reference_version_(registry.MakeGauge("tramontane_trainer_reference_version")),
+      value_loss_(registry.MakeGauge("tramontane_trainer_value_loss")),
+      explained_variance_(registry.MakeGauge("tramontane_trainer_value_explained_variance")),
+      critic_bytes_(registry.MakeGauge("tramontane_trainer_critic_bytes")),
       gap_mean_(registry.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "mean"}})),
       gap_max_(registry.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "max"}})),
+      gap_alarms_(registry.MakeCounter("tramontane_trainer_logprob_gap_alarms_total")),
       nonfinite_steps_(registry.MakeCounter("tramontane_trainer_nonfinite_steps_total")),
       response_tokens_(
           registry.MakeCounter("tramontane_trainer_tokens_total", {{"kind", "response"}})),
@@ -101,6 +131,10 @@ LearnerMetrics::LearnerMetrics(MetricsRegistry& registry)
 
 void LearnerMetrics::SetReferenceBytes(int64_t bytes) {
   reference_bytes_.Set(static_cast<double>(bytes));
+}
+
+void LearnerMetrics::SetCriticBytes(int64_t bytes) {
+  critic_bytes_.Set(static_cast<double>(bytes));
 }
 
 void LearnerMetrics::Set(Gauge& gauge, const StepReport& report, const std::string& name) {
@@ -116,6 +150,9 @@ void LearnerMetrics::Record(const StepReport& report) {
     }
     phases_[phase].Observe(seconds);
   }
+  if (report.metrics.contains("logprob_gap_alarm")) gap_alarms_.Add();
+  Set(value_loss_, report, "value_loss");
+  Set(explained_variance_, report, "value_explained_variance");
   if (report.nonfinite) nonfinite_steps_.Add();
   if (report.skipped) return;
   loss_.Set(report.loss);

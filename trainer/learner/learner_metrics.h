@@ -6,6 +6,7 @@
 
 #include "common/metrics.h"
 #include "trainer/learner/advantage.h"
+#include "trainer/learner/critic.h"
 #include "trainer/learner/learner.h"
 #include "trainer/learner/learner_state.h"
 #include "trainer/learner/microbatch.h"
@@ -32,10 +33,18 @@ void ReportAdvantages(const CollectedRows& collected, const AdvantageResult& adv
 void ReportState(const AlgorithmConfig& applied, const LearnerState& state, bool has_reference,
                  StepReport& report);
 
+// metrics: value_loss, value_explained_variance, value_mean, value_target_mean, critic_grad_norm,
+// critic_updates. An update of the critic that was not finite makes the report nonfinite.
+void ReportCritic(const CriticReport& critic, StepReport& report);
+
+// Says in the log, and by metrics["logprob_gap_alarm"], that the largest gap is above `alarm` nats.
+void WarnOfGap(double alarm, StepReport& report);
+
 class LearnerMetrics {
  public:
   explicit LearnerMetrics(MetricsRegistry& registry);
   void SetReferenceBytes(int64_t bytes);
+  void SetCriticBytes(int64_t bytes);
   void Record(const StepReport& report);
 
  private:
@@ -46,8 +55,9 @@ class LearnerMetrics {
   Gauge loss_, grad_norm_, learning_rate_, clip_low_, clip_high_, ratio_mean_, ratio_max_,
       entropy_estimate_;
   Gauge kl_, entropy_coefficient_, reference_bytes_, reference_version_;
+  Gauge value_loss_, explained_variance_, critic_bytes_;
   Gauge gap_mean_, gap_max_;
-  Counter nonfinite_steps_, response_tokens_, packed_tokens_, sequences_;
+  Counter gap_alarms_, nonfinite_steps_, response_tokens_, packed_tokens_, sequences_;
 };
 
 }  // namespace tramontane

@@ -41,10 +41,12 @@ absl::Status ShapeRewardsByKl(LossRequest& request) {
   const bool recomputed = a.correction.anchor == "recomputed";
   const Tensor& anchor_T = recomputed ? request.batch.proximal_T : request.batch.behaviour_T;
   const bool full = a.kl.kind == "full";
-  if (full ? !request.batch.full_kl_T.defined() : !anchor_T.defined() || !request.batch.reference_T.defined()) {
+  if (full ? !request.batch.full_kl_T.defined()
+           : !anchor_T.defined() || !request.batch.reference_T.defined()) {
     const std::string anchor = recomputed ? "logprob_proximal" : "logprob_behaviour";
-    return absl::InvalidArgumentError("batch." + (full ? "kl_full: is" : anchor + ": and logprob_reference are") +
-                                      " needed by algorithm.kl.where: reward");
+    return absl::InvalidArgumentError(
+        "batch." + (full ? "kl_full: is" : anchor + ": and logprob_reference are") +
+        " needed by algorithm.kl.where: reward");
   }
   const std::vector<double> kl =
       ToVector(full ? request.batch.full_kl_T
@@ -133,27 +135,40 @@ Json ControlEntropy(LossRequest& request, const std::vector<double>& weights) {
   return {{"entropy_coefficient", applied}, {"entropy_coefficient_next", control.coefficient}};
 }
 
+// Right answers; where the batch does not say which are, those with a reward above 0.
+std::vector<uint8_t> Positive(const AdvantageInput& input) {
+  if (!input.correct.empty()) return input.correct;
+  std::vector<uint8_t> positive;
+  for (double reward : input.reward) positive.push_back(reward > 0);
+  return positive;
+}
+
 // Fills what PolicyLoss wants besides the request's own lists. Returns the advantages as shown.
 std::vector<double> FillBatch(LossRequest& request, AdvantageResult& advantages) {
   const AlgorithmConfig& a = request.algorithm;
   TokenBatch& batch = request.batch;
-  const auto tensor = [&](const std::vector<double>& values) { return ToTensor(values, request.dtype); };
+  const auto tensor = [&](const std::vector<double>& values) {
+    return ToTensor(values, request.dtype);
+  };
   const bool by_token = !advantages.token_advantage.empty();
-  const std::vector<double> shown = by_token ? Scatter(request, advantages.kept, advantages.token_advantage)
-                                             : Spread(request, advantages.kept, advantages.advantage);
-  if (by_token) batch.value_target_T = tensor(Scatter(request, advantages.kept, advantages.value_target));
+  const std::vector<double> shown =
+      by_token ? Scatter(request, advantages.kept, advantages.token_advantage)
+               : Spread(request, advantages.kept, advantages.advantage);
+  if (by_token)
+    batch.value_target_T = tensor(Scatter(request, advantages.kept, advantages.value_target));
   if (a.objective.kind == "nll") KeepPositive(advantages);
   const std::vector<uint8_t>& kept = advantages.kept;
   batch.advantage_T = tensor(shown);
   batch.weight_T = tensor(Spread(
-      request, kept, TokenWeights(request.input.group, request.input.tokens, kept, a.aggregation, a.conventions)));
+      request, kept,
+      TokenWeights(request.input.group, request.input.tokens, kept, a.aggregation, a.conventions)));
   if (a.auxiliary.positive_nll != 0) {
-    batch.positive_weight_T =
-        tensor(Spread(request, kept, PositiveTokenWeights(request.input.reward, request.input.tokens, kept)));
+    batch.positive_weight_T = tensor(Spread(
+        request, kept, PositiveTokenWeights(Positive(request.input), request.input.tokens, kept)));
   }
   // Dropped sequences are masked as well: their numbers may be anything.
-  batch.masked_T =
-      ToTensor(Spread(request, kept, std::vector<double>(request.sequences(), 1.0)), at::kDouble) == 0;
+  batch.masked_T = ToTensor(Spread(request, kept, std::vector<double>(request.sequences(), 1.0)),
+                            at::kDouble) == 0;
   return shown;
 }
 
@@ -168,7 +183,8 @@ absl::StatusOr<Json> Evaluate(LossRequest& request) {
   const bool learns_values = a.auxiliary.value_coefficient != 0;
   std::vector<Tensor> inputs = {request.batch.logprob_T};
   if (learns_values) inputs.push_back(request.batch.value_T);
-  std::vector<Tensor> gradients = torch::autograd::grad({output.loss}, inputs, {}, false, false, true);
+  std::vector<Tensor> gradients =
+      torch::autograd::grad({output.loss}, inputs, {}, false, false, true);
   const double loss = output.loss.item<double>();
   bool finite = std::isfinite(loss);
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -176,7 +192,8 @@ absl::StatusOr<Json> Evaluate(LossRequest& request) {
     finite = finite && at::isfinite(gradients[i]).all().item<bool>();
   }
   if (!finite) {
-    return absl::OutOfRangeError("the loss or its gradient is not finite for this batch in this dtype");
+    return absl::OutOfRangeError(
+        "the loss or its gradient is not finite for this batch in this dtype");
   }
   Json result = {{"loss", loss},
                  {"advantage", ToRagged(shown, request.lengths)},

@@ -18,54 +18,10 @@
 namespace tramontane {
 namespace {
 
-// T input tokens, R response tokens (rows of the LM head), S sequences.
-struct PackedTensors {
-  at::Tensor tokens_T, positions_T;  // int64
-  at::Tensor hidden_rows_R;          // int64: the position that predicts each response token
-  at::Tensor targets_R, sequence_R;  // int64
-  std::vector<int64_t> offsets;      // S + 1
-};
-
-PackedTensors Pack(const StepRows& step, const std::vector<int32_t>& members) {
-  PackedTensors packed;
-  packed.offsets.push_back(0);
-  int64_t responses = 0;
-  for (int32_t i : members) {
-    packed.offsets.push_back(packed.offsets.back() + step.rows[i].input_tokens());
-    responses += static_cast<int64_t>(step.rows[i].response.size());
-  }
-  const auto ints = [](int64_t size) { return at::empty({size}, at::kLong); };
-  packed.tokens_T = ints(packed.offsets.back());
-  packed.positions_T = ints(packed.offsets.back());
-  packed.hidden_rows_R = ints(responses);
-  packed.targets_R = ints(responses);
-  packed.sequence_R = ints(responses);
-  int64_t* token = packed.tokens_T.data_ptr<int64_t>();
-  int64_t* position = packed.positions_T.data_ptr<int64_t>();
-  int64_t* hidden_row = packed.hidden_rows_R.data_ptr<int64_t>();
-  int64_t* target = packed.targets_R.data_ptr<int64_t>();
-  int64_t* sequence = packed.sequence_R.data_ptr<int64_t>();
-  for (size_t s = 0; s < members.size(); ++s) {
-    const TrainRow& row = step.rows[members[s]];
-    token = std::copy(row.prompt.begin(), row.prompt.end(), token);
-    token = std::copy(row.response.begin(), row.response.end() - 1, token);
-    for (int64_t t = 0; t < row.input_tokens(); ++t) *position++ = t;
-    const int64_t first = packed.offsets[s] + static_cast<int64_t>(row.prompt.size()) - 1;
-    for (size_t t = 0; t < row.response.size(); ++t)
-      *hidden_row++ = first + static_cast<int64_t>(t);
-    target = std::copy(row.response.begin(), row.response.end(), target);
-    sequence = std::fill_n(sequence, row.response.size(), static_cast<int64_t>(s));
-  }
-  return packed;
-}
-
-// Per-row numbers spread over the row's response tokens.
+// Per-row numbers spread over the row's response tokens. [R]
 at::Tensor Spread(const StepRows& step, const std::vector<int32_t>& members,
                   const std::vector<double>& values, const at::Tensor& like_R) {
-  at::Tensor spread_R = at::empty({like_R.numel()}, at::kDouble);
-  double* out = spread_R.data_ptr<double>();
-  for (int32_t i : members) out = std::fill_n(out, step.rows[i].response.size(), values[i]);
-  return spread_R.to(like_R.scalar_type());
+  return SpreadRows(step.rows, members, values).to(like_R.scalar_type());
 }
 
 at::Tensor Behaviour(const StepRows& step, const std::vector<int32_t>& members,
@@ -75,20 +31,6 @@ at::Tensor Behaviour(const StepRows& step, const std::vector<int32_t>& members,
   for (int32_t i : members)
     out = std::copy(step.rows[i].behaviour.begin(), step.rows[i].behaviour.end(), out);
   return behaviour_R.to(like_R.scalar_type());
-}
-
-// True where the policy did not sample; undefined when it sampled every token.
-at::Tensor Masked(const StepRows& step, const std::vector<int32_t>& members, int64_t responses) {
-  const auto has = [&](int32_t i) { return !step.rows[i].injected.empty(); };
-  if (std::none_of(members.begin(), members.end(), has)) return {};
-  at::Tensor masked_R = at::zeros({responses}, at::kBool);
-  bool* out = masked_R.data_ptr<bool>();
-  for (int32_t i : members) {
-    for (const TokenSpan& span : step.rows[i].injected)
-      std::fill_n(out + span.begin, span.count, true);
-    out += step.rows[i].response.size();
-  }
-  return masked_R;
 }
 
 void MeasureGaps(const StepRows& step, const std::vector<int32_t>& members,
@@ -118,7 +60,7 @@ void MeasureGaps(const StepRows& step, const std::vector<int32_t>& members,
 // the LM head. Rows sampled at different temperatures are divided by their own here, which is the
 // same as dividing their logits; the return value is what is left to divide by.
 double Responses(Transformer& model, const StepRows& step, const std::vector<int32_t>& members,
-                 const PackedTensors& packed, HeadInput& head) {
+                 const PackedRows& packed, HeadInput& head) {
   PackedAttention attention(packed.offsets);
   const at::Tensor hidden_TD = model.Forward(packed.tokens_T, packed.positions_T, attention);
   head = {hidden_TD.index_select(0, packed.hidden_rows_R), model.lm_head_weight()};
@@ -134,7 +76,7 @@ double Responses(Transformer& model, const StepRows& step, const std::vector<int
 
 // π_ref's side of the batch.
 void AddReference(const StepRows& step, const std::vector<int32_t>& members, const StepMath& math,
-                  const PackedTensors& packed, const HeadInput& policy, double temperature,
+                  const PackedRows& packed, const HeadInput& policy, double temperature,
                   TokenBatch& batch) {
   const KlConfig& kl = math.algorithm.kl;
   if (kl.reference == "iterate") batch.reference_T = batch.behaviour_T;
@@ -154,18 +96,24 @@ void AddReference(const StepRows& step, const std::vector<int32_t>& members, con
 }
 
 TokenBatch MakeBatch(const StepRows& step, const std::vector<int32_t>& members,
-                     const StepMath& math, const PackedTensors& packed,
-                     const LogprobResult& result) {
+                     const StepMath& math, const PackedRows& packed, const LogprobResult& result) {
   TokenBatch batch;
   batch.logprob_T = result.logprob;
   if (math.algorithm.entropy.kind != "none") batch.entropy_T = result.entropy;
   if (!step.rows[members[0]].behaviour.empty())
     batch.behaviour_T = Behaviour(step, members, result.logprob);
-  // One update per batch: the policy before the update is the policy that this forward computes.
-  if (math.algorithm.correction.anchor == "recomputed") batch.proximal_T = result.logprob.detach();
-  batch.advantage_T = Spread(step, members, step.advantage, result.logprob);
+  if (math.algorithm.correction.anchor == "recomputed") {
+    batch.proximal_T =
+        step.proximal.first.empty()
+            ? result.logprob.detach()
+            : ScatterSampled(step.rows, members, step.proximal).to(result.logprob.scalar_type());
+  }
+  batch.advantage_T = step.token_advantage.first.empty()
+                          ? Spread(step, members, step.advantage, result.logprob)
+                          : ScatterSampled(step.rows, members, step.token_advantage)
+                                .to(result.logprob.scalar_type());
   batch.weight_T = Spread(step, members, step.token_weight, result.logprob);
-  batch.masked_T = Masked(step, members, packed.targets_R.numel());
+  batch.masked_T = InjectedMask(step.rows, members, packed.responses());
   // Statistics count tokens by their weight, so a masked one must not have any.
   if (batch.masked_T.defined()) batch.weight_T = batch.weight_T.masked_fill(batch.masked_T, 0);
   if (!step.positive_weight.empty()) {
@@ -190,6 +138,16 @@ void GapSums::Add(const GapSums& other) {
   tokens += other.tokens;
 }
 
+void MicrobatchOutput::Add(const MicrobatchOutput& other) {
+  loss += other.loss;
+  sums.Add(other.sums);
+  gap.Add(other.gap);
+  gap_stale_kv.Add(other.gap_stale_kv);
+  mismatch.Add(other.mismatch);
+  forward_seconds += other.forward_seconds;
+  backward_seconds += other.backward_seconds;
+}
+
 absl::Status ComputeMicrobatch(Transformer& model, const std::vector<at::Tensor>& parameters,
                                const StepRows& step, const std::vector<int32_t>& members,
                                const StepMath& math, const std::vector<at::Tensor>& gradients,
@@ -197,7 +155,7 @@ absl::Status ComputeMicrobatch(Transformer& model, const std::vector<at::Tensor>
   absl::Status loss_status;
   const absl::Status tensor_status = GuardTorch([&] {
     const auto start = std::chrono::steady_clock::now();
-    const PackedTensors packed = Pack(step, members);
+    const PackedRows packed = PackRows(step.rows, members);
     HeadInput head;
     const double temperature = Responses(model, step, members, packed, head);
     const LogprobResult result = ChunkedLogprob(head.hidden_RD, head.weight_VD, packed.targets_R,
@@ -229,31 +187,39 @@ absl::Status ComputeMicrobatch(Transformer& model, const std::vector<at::Tensor>
   return loss_status;
 }
 
-absl::Status SumRowKl(Transformer& model, const StepRows& step, const std::vector<int32_t>& members,
-                      const StepMath& math, std::vector<double>& kl) {
+absl::Status ComputeTokenKl(Transformer& model, const StepRows& step,
+                            const std::vector<int32_t>& members, const StepMath& math,
+                            SampledValues& kl) {
   return GuardTorch([&] {
     const at::NoGradGuard no_grad;
     const AlgorithmConfig& a = math.algorithm;
-    const PackedTensors packed = Pack(step, members);
+    const PackedRows packed = PackRows(step.rows, members);
     HeadInput head;
     const double temperature = Responses(model, step, members, packed, head);
     const LogprobResult result = ChunkedLogprob(head.hidden_RD, head.weight_VD, packed.targets_R,
                                                 temperature, /*want_entropy=*/false);
     TokenBatch batch;  // without advantages: they follow from what is computed here
     batch.behaviour_T = Behaviour(step, members, result.logprob);
-    batch.masked_T = Masked(step, members, packed.targets_R.numel());
-    batch.sequence_T = packed.sequence_R;
-    batch.sequences = static_cast<int64_t>(members.size());
     AddReference(step, members, math, packed, head, temperature, batch);
     const at::Tensor& anchor_R =
         a.correction.anchor == "recomputed" ? result.logprob : batch.behaviour_T;
-    at::Tensor kl_R = a.kl.kind == "full"
-                          ? batch.full_kl_T
-                          : KlEstimate(anchor_R, batch.reference_T, a.kl.kind, a.conventions);
-    if (batch.masked_T.defined()) kl_R = kl_R.masked_fill(batch.masked_T, 0);
-    const at::Tensor kl_S = at::zeros({batch.sequences}, at::kDouble)
-                                .index_add(0, batch.sequence_T, kl_R.to(at::kDouble));
-    for (size_t s = 0; s < members.size(); ++s) kl[members[s]] += kl_S.data_ptr<double>()[s];
+    const at::Tensor kl_R = a.kl.kind == "full"
+                                ? batch.full_kl_T
+                                : KlEstimate(anchor_R, batch.reference_T, a.kl.kind, a.conventions);
+    GatherSampled(step.rows, members, kl_R, kl);
+  });
+}
+
+absl::Status ComputeLogprobs(Transformer& model, const StepRows& step,
+                             const std::vector<int32_t>& members, SampledValues& logprobs) {
+  return GuardTorch([&] {
+    const at::NoGradGuard no_grad;
+    const PackedRows packed = PackRows(step.rows, members);
+    HeadInput head;
+    const double temperature = Responses(model, step, members, packed, head);
+    const LogprobResult result = ChunkedLogprob(head.hidden_RD, head.weight_VD, packed.targets_R,
+                                                temperature, /*want_entropy=*/false);
+    GatherSampled(step.rows, members, result.logprob, logprobs);
   });
 }
 

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "common/config.h"
 #include "trainer/learner/mismatch.h"
+#include "trainer/learner/packed_rows.h"
 #include "trainer/learner/policy_loss.h"
 #include "trainer/learner/train_rows.h"
 
@@ -21,8 +22,12 @@ class Transformer;
 struct StepRows {
   std::span<const TrainRow> rows;
   std::vector<double> advantage;
+  SampledValues token_advantage;        // takes its place with baseline value; else empty
   std::vector<double> token_weight;     // trainer/learner/aggregation.h
   std::vector<double> positive_weight;  // empty unless auxiliary.positive_nll is used
+  // log π before the first update of the step, where the step takes several and its anchor is
+  // recomputed; empty: the policy before the update is what each forward pass computes.
+  SampledValues proximal;
 };
 
 struct StepMath {
@@ -48,6 +53,8 @@ struct MicrobatchOutput {
   GapSums gap_stale_kv;  // tokens of `version` that came after older ones (their KV cache was kept)
   MismatchSums mismatch;  // all sampled tokens, whatever their version
   double forward_seconds = 0, backward_seconds = 0;
+
+  void Add(const MicrobatchOutput& other);
 };
 
 // Computes rows `members` of `step` and adds the gradient to `gradients` (shapes of `parameters`).
@@ -57,9 +64,14 @@ absl::Status ComputeMicrobatch(Transformer& model, const std::vector<at::Tensor>
                                const StepMath& math, const std::vector<at::Tensor>& gradients,
                                MicrobatchOutput& output);
 
-// Adds Σ_t k(anchor, π_ref) over the sampled tokens of each member to kl[member], for kl.where
-// reward. No gradient; thread-safe for distinct members.
-absl::Status SumRowKl(Transformer& model, const StepRows& step, const std::vector<int32_t>& members,
-                      const StepMath& math, std::vector<double>& kl);
+// k(anchor, π_ref) of the members' sampled tokens, for kl.where reward. No gradient; thread-safe
+// for distinct members.
+absl::Status ComputeTokenKl(Transformer& model, const StepRows& step,
+                            const std::vector<int32_t>& members, const StepMath& math,
+                            SampledValues& kl);
+
+// log π of the members' sampled tokens. No gradient; thread-safe for distinct members.
+absl::Status ComputeLogprobs(Transformer& model, const StepRows& step,
+                             const std::vector<int32_t>& members, SampledValues& logprobs);
 
 }  // namespace tramontane

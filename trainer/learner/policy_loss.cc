@@ -13,7 +13,9 @@ namespace {
 
 using at::Tensor;
 
-// Values at masked positions are arbitrary; zero keeps exp() and 0·inf out of the sum.
+// Values at masked positions are arbitrary. They are zeroed before anything non-linear: masked
+// after exp() or a square that overflowed, they would put 0·inf = NaN into the gradient of all
+// weights.
 Tensor ZeroMasked(const Tensor& values_T, const TokenBatch& batch) {
   return batch.masked_T.defined() ? values_T.masked_fill(batch.masked_T, 0) : values_T;
 }
@@ -43,12 +45,14 @@ bool UsesRatio(const AlgorithmConfig& a) {
 absl::Status CheckInputs(const TokenBatch& batch, const AlgorithmConfig& a) {
   const bool recomputed = a.correction.anchor == "recomputed";
   if (UsesRatio(a)) {
-    RETURN_IF_ERROR(recomputed ? Need(batch.proximal_T, "logprob_proximal", "correction.anchor: recomputed")
-                               : Need(batch.behaviour_T, "logprob_behaviour", "objective.ratio"));
+    RETURN_IF_ERROR(
+        recomputed ? Need(batch.proximal_T, "logprob_proximal", "correction.anchor: recomputed")
+                   : Need(batch.behaviour_T, "logprob_behaviour", "objective.ratio"));
   }
   if (a.correction.kind != "none") {
     RETURN_IF_ERROR(Need(batch.behaviour_T, "logprob_behaviour", "correction.kind"));
-    if (recomputed) RETURN_IF_ERROR(Need(batch.proximal_T, "logprob_proximal", "correction.anchor: recomputed"));
+    if (recomputed)
+      RETURN_IF_ERROR(Need(batch.proximal_T, "logprob_proximal", "correction.anchor: recomputed"));
   }
   if (a.objective.kind == "opmd") {
     RETURN_IF_ERROR(Need(batch.reference_T, "logprob_reference", "objective.kind: opmd"));
@@ -59,7 +63,8 @@ absl::Status CheckInputs(const TokenBatch& batch, const AlgorithmConfig& a) {
   }
   if (a.auxiliary.value_coefficient != 0) {
     RETURN_IF_ERROR(Need(batch.value_T, "value", "auxiliary.value_coefficient"));
-    if (a.auxiliary.value_clip) RETURN_IF_ERROR(Need(batch.value_old_T, "value_old", "auxiliary.value_clip"));
+    if (a.auxiliary.value_clip)
+      RETURN_IF_ERROR(Need(batch.value_old_T, "value_old", "auxiliary.value_clip"));
   }
   if (a.entropy.kind != "none") RETURN_IF_ERROR(Need(batch.entropy_T, "entropy", "entropy.kind"));
   if (a.auxiliary.positive_nll != 0) {
@@ -103,8 +108,8 @@ Bounds CispoBounds(const AlgorithmConfig& a) {
 // The sequence's loss at each of its tokens, so that averaging them gives it back.
 Tensor Opmd(const TokenBatch& batch, const AlgorithmConfig& a) {
   const double tau = *a.objective.tau;
-  const Tensor log_ratio_S =
-      SequenceSum(ClampLogRatio(ZeroMasked(batch.logprob_T - batch.reference_T, batch), a.conventions), batch);
+  const Tensor log_ratio_S = SequenceSum(
+      ClampLogRatio(ZeroMasked(batch.logprob_T - batch.reference_T, batch), a.conventions), batch);
   const Tensor residual_T = batch.advantage_T - tau * log_ratio_S.index_select(0, batch.sequence_T);
   return residual_T.square() / (2 * tau);
 }
@@ -149,7 +154,9 @@ LossSums Measure(const TokenBatch& batch, const Parts& parts, const AlgorithmCon
   const Tensor counted_T = batch.weight_T > 0;
   sums.tokens = Sum(counted_T);
   if (sums.tokens == 0) return sums;
-  const auto sum_counted = [&](const Tensor& values_T) { return Sum(values_T.masked_fill(~counted_T, 0)); };
+  const auto sum_counted = [&](const Tensor& values_T) {
+    return Sum(values_T.masked_fill(~counted_T, 0));
+  };
   const Tensor logprob_T = batch.logprob_T.detach();
   sums.negative_logprob = -sum_counted(logprob_T);
   if (parts.ratio_T.defined()) {
@@ -164,8 +171,9 @@ LossSums Measure(const TokenBatch& batch, const Parts& parts, const AlgorithmCon
   if (batch.entropy_T.defined()) sums.entropy = sum_counted(batch.entropy_T.detach());
   if (parts.correction_T.defined()) {
     sums.correction = sum_counted(parts.correction_T);
-    const Tensor touched_T =
-        a.correction.kind == "truncate" ? parts.correction_T >= *a.correction.cap : parts.correction_T == 0;
+    const Tensor touched_T = a.correction.kind == "truncate"
+                                 ? parts.correction_T >= *a.correction.cap
+                                 : parts.correction_T == 0;
     sums.corrected = Sum(touched_T.logical_and(counted_T));
   }
   return sums;
@@ -205,8 +213,8 @@ Tensor ValueLoss(const Tensor& value_T, const Tensor& value_old_T, const Tensor&
   return 0.5 * at::maximum(error_T, (held_T - target_T).square());
 }
 
-Tensor CorrectionWeights(const Tensor& anchor_T, const TokenBatch& batch, const CorrectionConfig& correction,
-                         const ConventionsConfig& conventions) {
+Tensor CorrectionWeights(const Tensor& anchor_T, const TokenBatch& batch,
+                         const CorrectionConfig& correction, const ConventionsConfig& conventions) {
   Tensor log_weight_T = ZeroMasked(anchor_T.detach() - batch.behaviour_T, batch);
   const bool geometric = correction.kind == "geometric_reject";
   if (correction.level == "sequence") {
@@ -231,18 +239,25 @@ absl::StatusOr<PolicyLossOutput> PolicyLoss(const TokenBatch& batch, const Algor
 
   Tensor token_loss_T = Objective(batch, parts.ratio_T, a);
   if (a.correction.kind != "none") {
-    const Tensor& numerator_T = a.correction.anchor == "recomputed" ? batch.proximal_T : batch.logprob_T;
+    const Tensor& numerator_T =
+        a.correction.anchor == "recomputed" ? batch.proximal_T : batch.logprob_T;
     parts.correction_T = CorrectionWeights(numerator_T, batch, a.correction, a.conventions);
     token_loss_T = token_loss_T * parts.correction_T;
   }
   if (a.kl.kind != "none" && a.kl.where == "loss") {
-    parts.kl_T = a.kl.kind == "full" ? batch.full_kl_T
-                                     : KlEstimate(batch.logprob_T, batch.reference_T, a.kl.kind, a.conventions);
+    parts.kl_T = a.kl.kind == "full"
+                     ? batch.full_kl_T
+                     : KlEstimate(ZeroMasked(batch.logprob_T, batch),
+                                  ZeroMasked(batch.reference_T, batch), a.kl.kind, a.conventions);
     token_loss_T = token_loss_T + a.kl.coefficient * parts.kl_T;
   }
-  if (a.entropy.kind != "none") token_loss_T = token_loss_T - a.entropy.coefficient * batch.entropy_T;
+  if (a.entropy.kind != "none")
+    token_loss_T = token_loss_T - a.entropy.coefficient * batch.entropy_T;
   if (a.auxiliary.value_coefficient != 0) {
-    parts.value_loss_T = ValueLoss(batch.value_T, batch.value_old_T, batch.value_target_T, a.auxiliary.value_clip);
+    const Tensor value_old_T =
+        batch.value_old_T.defined() ? ZeroMasked(batch.value_old_T, batch) : batch.value_old_T;
+    parts.value_loss_T = ValueLoss(ZeroMasked(batch.value_T, batch), value_old_T,
+                                   ZeroMasked(batch.value_target_T, batch), a.auxiliary.value_clip);
     token_loss_T = token_loss_T + a.auxiliary.value_coefficient * parts.value_loss_T;
   }
 

@@ -21,14 +21,21 @@ double LinearTail(int64_t max_steps, double decay_steps, int64_t step) {
 double RlLearningRate(const TrainerSection& trainer, int64_t max_steps, int64_t step) {
   double factor = Warmup(trainer.warmup_steps, step);
   if (trainer.schedule == "linear") {
-    factor = std::min(factor, LinearTail(max_steps, static_cast<double>(max_steps - trainer.warmup_steps + 1), step));
+    factor = std::min(
+        factor,
+        LinearTail(max_steps, static_cast<double>(max_steps - trainer.warmup_steps + 1), step));
   }
   return trainer.learning_rate * factor;
 }
 
+double CriticLearningRate(const CriticSection& critic, int64_t step) {
+  return critic.learning_rate * Warmup(critic.warmup_steps, step);
+}
+
 double SftLearningRate(const SftSection& sft, int64_t step) {
   const double decay_steps = sft.decay_fraction * static_cast<double>(sft.steps);
-  return sft.learning_rate * std::min(Warmup(sft.warmup_steps, step), LinearTail(sft.steps, decay_steps, step));
+  return sft.learning_rate *
+         std::min(Warmup(sft.warmup_steps, step), LinearTail(sft.steps, decay_steps, step));
 }
 
 }  // namespace tramontane

@@ -10,8 +10,8 @@ namespace tramontane {
 namespace {
 
 bool HasScore(const Verdict& verdict) {
-  return verdict.score.has_value() &&
-         (verdict.status == VerdictStatus::kScored || verdict.status == VerdictStatus::kPolicyFailure);
+  return verdict.score.has_value() && (verdict.status == VerdictStatus::kScored ||
+                                       verdict.status == VerdictStatus::kPolicyFailure);
 }
 
 absl::Status CheckRollout(const Group& group, const Rollout& rollout) {
@@ -22,16 +22,40 @@ absl::Status CheckRollout(const Group& group, const Rollout& rollout) {
                                       std::to_string(rollout.sample_index) +
                                       ": spans of injected tokens overlap or leave the response");
   }
-  if (rollout.logprobs.size() == rollout.tokens.size() && stamped == static_cast<int64_t>(rollout.tokens.size())) {
+  if (rollout.logprobs.size() == rollout.tokens.size() &&
+      stamped == static_cast<int64_t>(rollout.tokens.size())) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
       "group " + group.task.gid + ", sample " + std::to_string(rollout.sample_index) + ": " +
-      std::to_string(rollout.tokens.size()) + " tokens, " + std::to_string(rollout.logprobs.size()) +
-      " log-probabilities, " + std::to_string(stamped) + " version stamps");
+      std::to_string(rollout.tokens.size()) + " tokens, " +
+      std::to_string(rollout.logprobs.size()) + " log-probabilities, " + std::to_string(stamped) +
+      " version stamps");
 }
 
 }  // namespace
+
+absl::Status CheckGroup(const Group& group, int64_t vocab_size) {
+  const auto known = [&](const std::vector<int32_t>& tokens) {
+    return std::all_of(tokens.begin(), tokens.end(),
+                       [&](int32_t t) { return 0 <= t && t < vocab_size; });
+  };
+  const std::vector<int32_t>& prompt = group.task.row.prompt_tokens;
+  if (prompt.empty() || !known(prompt)) {
+    return absl::InvalidArgumentError("group " + group.task.gid +
+                                      ": the prompt is empty, or has tokens outside " +
+                                      "the vocabulary of " + std::to_string(vocab_size));
+  }
+  for (const Rollout& rollout : group.rollouts) {
+    if (!HasScore(rollout.verdict)) continue;
+    RETURN_IF_ERROR(CheckRollout(group, rollout));
+    if (known(rollout.tokens)) continue;
+    return absl::InvalidArgumentError(
+        "group " + group.task.gid + ", sample " + std::to_string(rollout.sample_index) +
+        ": a token is outside the vocabulary of " + std::to_string(vocab_size));
+  }
+  return absl::OkStatus();
+}
 
 int64_t TrainRow::sampled_tokens() const {
   int64_t sampled = static_cast<int64_t>(response.size());
@@ -52,7 +76,8 @@ absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups) {
         continue;
       }
       RETURN_IF_ERROR(CheckRollout(group, rollout));
-      if (!std::all_of(rollout.logprobs.begin(), rollout.logprobs.end(), [](float x) { return std::isfinite(x); })) {
+      if (!std::all_of(rollout.logprobs.begin(), rollout.logprobs.end(),
+                       [](float x) { return std::isfinite(x); })) {
         ++collected.nonfinite_logprobs;
         continue;
       }
@@ -77,7 +102,8 @@ absl::StatusOr<CollectedRows> CollectRows(const std::vector<SftExample>& example
   CollectedRows collected;
   for (size_t i = 0; i < examples.size(); ++i) {
     if (examples[i].prompt_tokens.empty() || examples[i].completion_tokens.empty()) {
-      return absl::InvalidArgumentError("SFT example " + std::to_string(i) + ": empty prompt or completion");
+      return absl::InvalidArgumentError("SFT example " + std::to_string(i) +
+                                        ": empty prompt or completion");
     }
     TrainRow row;
     row.prompt = examples[i].prompt_tokens;

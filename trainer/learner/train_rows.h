@@ -41,6 +41,9 @@ struct CollectedRows {
 // The valid members of complete groups: scored, or failed by the policy's own fault.
 // InvalidArgument when a rollout's tokens, log-probabilities and versions disagree in length.
 absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups);
+// Whether CollectRows takes the group and a model of so many tokens knows the tokens of its
+// valid members. InvalidArgument names the sample.
+absl::Status CheckGroup(const Group& group, int64_t vocab_size);
 absl::StatusOr<CollectedRows> CollectRows(const std::vector<SftExample>& examples);
 
 }  // namespace tramontane

@@ -87,8 +87,10 @@ TEST(AlgorithmRulesTest, WhatNoRunCanDoIsRefusedByName) {
   algorithm.advantage.baseline = "value";
   EXPECT_TRUE(ValidateAlgorithm(algorithm).ok());
   const absl::Status critic = CheckRunnable(algorithm);
-  EXPECT_EQ(critic.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_NE(critic.message().find("needs_a_critic"), std::string::npos);
+  EXPECT_EQ(critic.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(critic.message().find("critic_learns"), std::string::npos);
+  algorithm.auxiliary.value_coefficient = 1;
+  EXPECT_TRUE(CheckRunnable(algorithm).ok());
 
   // The queue filters on the verifier's reward, so a reward that only the learner knows is not
   // filtered.

@@ -37,11 +37,13 @@ TEST(Config, AnUnknownKeyIsNamedWithItsNearestNeighbour) {
   EXPECT_THAT(ErrorOf(std::string(kMinimal) + "trainer: {learning_rat: 1}"),
               ::testing::AllOf(HasSubstr("c.yaml"), HasSubstr("trainer.learning_rat: unknown key"),
                                HasSubstr("'learning_rate'")));
-  EXPECT_THAT(ErrorOf(kMinimal, {"verifiers.math.builtn=math"}), HasSubstr("verifiers.math.builtn"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"verifiers.math.builtn=math"}),
+              HasSubstr("verifiers.math.builtn"));
 }
 
 TEST(Config, WrongTypesNameTheField) {
-  EXPECT_THAT(ErrorOf(kMinimal, {"trainer.threads=two"}), HasSubstr("trainer.threads: must be a whole number"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"trainer.threads=two"}),
+              HasSubstr("trainer.threads: must be a whole number"));
   EXPECT_THAT(ErrorOf(kMinimal, {"trainer.threads=1.5"}), HasSubstr("trainer.threads"));
   EXPECT_THAT(ErrorOf(kMinimal, {"generator.kv_blocks=99999999999"}), HasSubstr("is too large"));
   EXPECT_THAT(ErrorOf(kMinimal, {"run.seed=-1"}), HasSubstr("must not be negative"));
@@ -50,19 +52,53 @@ TEST(Config, WrongTypesNameTheField) {
 
 TEST(Config, SettingsThatCannotWorkAreRefused) {
   EXPECT_THAT(ErrorOf(kMinimal, {"rollout.top_p=0.9"}), HasSubstr("rollout.top_p"));
-  EXPECT_THAT(ErrorOf(kMinimal, {"algorithm.objective.ratio=sequence"}), HasSubstr("sequence aggregation"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"algorithm.objective.ratio=sequence"}),
+              HasSubstr("sequence aggregation"));
   EXPECT_THAT(ErrorOf(kMinimal, {"trainer.publish_interval_steps=9"}), HasSubstr("too old"));
   EXPECT_THAT(ErrorOf(kMinimal, {"rollout.thinking={bugdet: 3}"}), HasSubstr("thinking.bugdet"));
-  EXPECT_THAT(ErrorOf(kMinimal, {"rollout.thinking={budget: 300}"}), HasSubstr("rollout.thinking.budget"));
-  EXPECT_THAT(ErrorOf(kMinimal, {"rollout.thinking={reserve: 256}"}), HasSubstr("rollout.thinking.reserve"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"rollout.thinking={budget: 300}"}),
+              HasSubstr("rollout.thinking.budget"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"rollout.thinking={reserve: 256}"}),
+              HasSubstr("rollout.thinking.reserve"));
   EXPECT_THAT(ErrorOf(kMinimal, {"generator.count=2", "generator.bind=127.0.0.1:7000"}),
               HasSubstr("generator.bind: '127.0.0.1:7000' is one address for 2 generators"));
   EXPECT_EQ(ErrorOf(kMinimal, {"generator.count=2", "generator.bind=0.0.0.0:0"}), "no error");
-  EXPECT_THAT(ErrorOf(kMinimal, {"generator.kv_blocks=2"}), HasSubstr("cannot hold one completion"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"generator.kv_blocks=2"}),
+              HasSubstr("cannot hold one completion"));
   EXPECT_THAT(ErrorOf(kMinimal, {"data.verifier=code"}), HasSubstr("data.verifier: 'code'"));
   EXPECT_THAT(ErrorOf(kMinimal, {"model.path="}), HasSubstr("model.path"));
   EXPECT_THAT(ErrorOf(kMinimal, {"verifiers.math.address=h:1", "verifiers.math.builtin=math"}),
               HasSubstr("exactly one"));
+}
+
+TEST(Config, RewardsThatCompareAGroupNeedOne) {
+  const std::vector<std::string> alone = {"rollout.samples_per_group=1",
+                                          "algorithm.advantage.baseline=none",
+                                          "algorithm.advantage.scale=none"};
+  EXPECT_EQ(ErrorOf(kMinimal, alone), "no error");
+  for (const std::string term :
+       {"reward.terms={kimi_length: {}}", "reward.terms={tag: {term: adactrl}}",
+        "verifiers.math={builtin: kimi_length}"}) {
+    std::vector<std::string> overrides = alone;
+    overrides.push_back(term);
+    EXPECT_THAT(ErrorOf(kMinimal, overrides), HasSubstr("group_reward_needs_a_group")) << term;
+    EXPECT_THAT(ErrorOf(kMinimal, {term}), HasSubstr("no error")) << term;
+  }
+}
+
+TEST(Config, CriticAndPromptsAreCheckedByField) {
+  EXPECT_THAT(ErrorOf(kMinimal, {"critic.pretrain_steps=5"}), HasSubstr("critic.pretrain_steps"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"critic.steps_per_rollout=0"}),
+              HasSubstr("critic.steps_per_rollout"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"trainer.updates_per_step=0"}),
+              HasSubstr("trainer.updates_per_step"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"prompts.order=random"}), HasSubstr("prompts.order"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"prompts.domain_weights={math: -1}"}),
+              HasSubstr("prompts.domain_weights.math"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"prompts.domain_weights={math: 0}"}),
+              HasSubstr("prompts.domain_weights"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"prompts.pass_low=0.8", "prompts.pass_high=0.2"}),
+              HasSubstr("prompts.pass_low"));
 }
 
 TEST(Config, BrokenYamlAndDuplicateKeysAreErrors) {
@@ -72,7 +108,8 @@ TEST(Config, BrokenYamlAndDuplicateKeysAreErrors) {
 }
 
 TEST(Config, ResolvedJsonReadsBackToItself) {
-  auto config = ParseConfig(kMinimal, "c.yaml", {"run.seed=7", "verifiers={v: {address: \"h:1\"}}", "data.verifier=v"});
+  auto config = ParseConfig(kMinimal, "c.yaml",
+                            {"run.seed=7", "verifiers={v: {address: \"h:1\"}}", "data.verifier=v"});
   ASSERT_TRUE(config.ok()) << config.status();
   const Json json = ToJson(*config);
   auto again = ConfigFromJson(json);

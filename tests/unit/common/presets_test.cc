@@ -34,8 +34,7 @@ TEST(PresetsTest, EachValidatesAndNamesItsSource) {
     EXPECT_GT(preset.source.size(), 20u);
     const RunConfig config = Parse("preset: " + name);
     EXPECT_EQ(config.preset, name);
-    const bool needs_critic = name == "orz" || name == "vapo";
-    EXPECT_EQ(CheckRunnable(config.algorithm).ok(), !needs_critic);
+    EXPECT_TRUE(CheckRunnable(config.algorithm).ok());
     // The resolved configuration is a configuration again, and means the same.
     EXPECT_EQ(ToJson(ParseConfig(ToJson(config).dump(), "again", {}).value()), ToJson(config));
   }
@@ -87,6 +86,15 @@ TEST(SchedulesTest, HoldFromAStepOnOrInterpolate) {
   EXPECT_EQ(ConfigAtStep(config, 2).algorithm.objective.clip_high, 0.28);
   EXPECT_EQ(ConfigAtStep(config, 3).algorithm.objective.clip_high, 0.5);
   EXPECT_EQ(ConfigAtStep(config, 3).schedules.size(), 3u);
+}
+
+TEST(SchedulesTest, FiltersHaveTheirOwnStep) {
+  const RunConfig config = Parse(
+      "algorithm: {filter: {accept_high: 0.9}}\n"
+      "schedules: {algorithm.filter.accept_high: {steps: [5], values: [0.5]}}");
+  EXPECT_EQ(FilterAtStep(config, 4).accept_high, 0.9);
+  EXPECT_EQ(FilterAtStep(config, 5).accept_high, 0.5);
+  EXPECT_EQ(FilterAtStep(Parse(kSchedules), 5).accept_high, std::nullopt);
 }
 
 TEST(SchedulesTest, BadOnesAreRefusedByField) {

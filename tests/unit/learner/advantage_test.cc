@@ -12,7 +12,8 @@ using ::testing::DoubleNear;
 using ::testing::ElementsAre;
 using ::testing::Pointwise;
 
-AdvantageInput Input(std::vector<int64_t> group, std::vector<double> reward, std::vector<int64_t> tokens = {}) {
+AdvantageInput Input(std::vector<int64_t> group, std::vector<double> reward,
+                     std::vector<int64_t> tokens = {}) {
   AdvantageInput input;
   input.tokens = tokens.empty() ? std::vector<int64_t>(reward.size(), 5) : std::move(tokens);
   input.group = std::move(group);
@@ -33,10 +34,14 @@ struct Knobs {
     filter.zero_variance = "keep";
   }
   Knobs(const Knobs&) = delete;
-  AdvantageResult Run(const AdvantageInput& input) const { return ComputeAdvantages(input, algorithm).value(); }
+  AdvantageResult Run(const AdvantageInput& input) const {
+    return ComputeAdvantages(input, algorithm).value();
+  }
 };
 
-MATCHER_P(Near, tolerance, "") { return std::abs(std::get<0>(arg) - std::get<1>(arg)) <= tolerance; }
+MATCHER_P(Near, tolerance, "") {
+  return std::abs(std::get<0>(arg) - std::get<1>(arg)) <= tolerance;
+}
 
 TEST(AdvantageTest, GroupStdIsUnbiasedOrPopulationAsConfigured) {
   Knobs knobs("group_mean", "group_std");
@@ -44,7 +49,8 @@ TEST(AdvantageTest, GroupStdIsUnbiasedOrPopulationAsConfigured) {
   EXPECT_THAT(knobs.Run(input).advantage,
               Pointwise(Near(1e-6), std::vector<double>{0.866025, -0.866025, -0.866025, 0.866025}));
   knobs.advantage.ddof = 0;
-  EXPECT_THAT(knobs.Run(input).advantage, Pointwise(Near(1e-12), std::vector<double>{1, -1, -1, 1}));
+  EXPECT_THAT(knobs.Run(input).advantage,
+              Pointwise(Near(1e-12), std::vector<double>{1, -1, -1, 1}));
 }
 
 TEST(AdvantageTest, LeaveOneOutComparesWithTheOthers) {
@@ -67,16 +73,16 @@ TEST(AdvantageTest, MagistralDividesCentredRewardsByTheirMinibatchDeviation) {
   const AdvantageInput input = Input({0, 0, 1, 1}, {1, 0, 0.1, 0});
   const double deviation = std::sqrt((2 * 0.25 + 2 * 0.0025) / 3);
   EXPECT_THAT(Knobs("group_mean", "minibatch_std").Run(input).advantage,
-              Pointwise(Near(1e-12), std::vector<double>{0.5 / deviation, -0.5 / deviation, 0.05 / deviation,
-                                                         -0.05 / deviation}));
+              Pointwise(Near(1e-12), std::vector<double>{0.5 / deviation, -0.5 / deviation,
+                                                         0.05 / deviation, -0.05 / deviation}));
 }
 
 TEST(AdvantageTest, BatchStdDividesByTheDeviationOfRawRewards) {
   const AdvantageInput input = Input({0, 0, 1, 1}, {1, 0, 4, 3});
   const double deviation = std::sqrt((1 + 4 + 4 + 1) / 3.0);  // mean 2
   EXPECT_THAT(Knobs("group_mean", "batch_std").Run(input).advantage,
-              Pointwise(Near(1e-12), std::vector<double>{.5 / deviation, -.5 / deviation, .5 / deviation,
-                                                         -.5 / deviation}));
+              Pointwise(Near(1e-12), std::vector<double>{.5 / deviation, -.5 / deviation,
+                                                         .5 / deviation, -.5 / deviation}));
 }
 
 TEST(AdvantageTest, TokenWhitenWeightsByTokensAndRecentres) {
@@ -186,7 +192,8 @@ TEST(AdvantageTest, LogSumExpIsTheMirrorDescentNormaliser) {
   EXPECT_NEAR(knobs.Run(Input({0, 0}, {1, 0})).advantage[0], 0.5, 1e-6);
 }
 
-AdvantageInput WithValues(std::vector<double> reward, std::vector<int64_t> tokens, std::vector<double> value) {
+AdvantageInput WithValues(std::vector<double> reward, std::vector<int64_t> tokens,
+                          std::vector<double> value) {
   std::vector<int64_t> group(reward.size(), 0);
   AdvantageInput input = Input(std::move(group), std::move(reward), std::move(tokens));
   input.value = std::move(value);
@@ -194,8 +201,10 @@ AdvantageInput WithValues(std::vector<double> reward, std::vector<int64_t> token
 }
 
 TEST(AdvantageTest, WithoutDiscountAndDecayAdvantagesAreRewardMinusValue) {
-  const AdvantageResult result = Knobs("value", "none").Run(WithValues({1, -1}, {3, 2}, {.1, .2, .3, .4, .5}));
-  EXPECT_THAT(result.token_advantage, Pointwise(Near(1e-12), std::vector<double>{.9, .8, .7, -1.4, -1.5}));
+  const AdvantageResult result =
+      Knobs("value", "none").Run(WithValues({1, -1}, {3, 2}, {.1, .2, .3, .4, .5}));
+  EXPECT_THAT(result.token_advantage,
+              Pointwise(Near(1e-12), std::vector<double>{.9, .8, .7, -1.4, -1.5}));
   EXPECT_THAT(result.value_target, Pointwise(Near(1e-12), std::vector<double>{1, 1, 1, -1, -1}));
   EXPECT_THAT(result.advantage, Pointwise(Near(1e-12), std::vector<double>{.8, -1.45}));
 }
@@ -231,13 +240,17 @@ TEST(AdvantageTest, GaeFollowsItsDefinitionWithDecoupledLambdas) {
 TEST(AdvantageTest, ScalesOfValueAdvantagesCountTokens) {
   // Advantages 1, 0 | −1, −2, and rewards 1 and −1.
   const AdvantageInput input = WithValues({1, -1}, {2, 2}, {0, 1, 0, 1});
-  const auto run = [&](const std::string& scale) { return Knobs("value", scale).Run(input).token_advantage; };
+  const auto run = [&](const std::string& scale) {
+    return Knobs("value", scale).Run(input).token_advantage;
+  };
   EXPECT_THAT(run("none"), ElementsAre(1, 0, -1, -2));
   const double deviation = std::sqrt(5.0 / 3);
   EXPECT_THAT(run("minibatch_std"),
-              Pointwise(Near(1e-12), std::vector<double>{1 / deviation, 0, -1 / deviation, -2 / deviation}));
-  EXPECT_THAT(run("token_whiten"), Pointwise(Near(1e-12), std::vector<double>{1.5 / deviation, .5 / deviation,
-                                                                              -.5 / deviation, -1.5 / deviation}));
+              Pointwise(Near(1e-12),
+                        std::vector<double>{1 / deviation, 0, -1 / deviation, -2 / deviation}));
+  EXPECT_THAT(run("token_whiten"),
+              Pointwise(Near(1e-12), std::vector<double>{1.5 / deviation, .5 / deviation,
+                                                         -.5 / deviation, -1.5 / deviation}));
   for (const std::string scale : {"group_std", "batch_std"}) {
     EXPECT_NEAR(run(scale)[0], 1 / std::sqrt(2.0), 1e-12) << scale;
   }
@@ -246,8 +259,10 @@ TEST(AdvantageTest, ScalesOfValueAdvantagesCountTokens) {
 TEST(AdvantageTest, EveryBaselineTimesEveryScaleTimesEverySignIsFinite) {
   AdvantageInput input = Input({0, 0, 1, 1, 2}, {1, 0, 0.5, 0.5, 1}, {3, 1, 2, 0, 4});
   input.value.assign(10, 0.25);
-  for (const std::string baseline : {"none", "group_mean", "length_weighted_mean", "leave_one_out", "value"}) {
-    for (const std::string scale : {"none", "group_std", "minibatch_std", "batch_std", "token_whiten"}) {
+  for (const std::string baseline :
+       {"none", "group_mean", "length_weighted_mean", "leave_one_out", "value"}) {
+    for (const std::string scale :
+         {"none", "group_std", "minibatch_std", "batch_std", "token_whiten"}) {
       for (const std::string sign : {"both", "positive_only"}) {
         Knobs knobs(baseline, scale);
         knobs.advantage.epsilon = 1e-6;
@@ -263,6 +278,20 @@ TEST(AdvantageTest, EveryBaselineTimesEveryScaleTimesEverySignIsFinite) {
       }
     }
   }
+}
+
+TEST(AdvantageTest, WhatIsLeftOutOfStatisticsTeachesTheCriticNothing) {
+  Knobs knobs("value", "none");
+  AdvantageInput input = WithValues({1, 0.2}, {2, 2}, {.3, .4, .5, .6});
+  input.truncated = {0, 1};
+  knobs.filter.truncated = "mask_before";
+  AdvantageResult result = knobs.Run(input);
+  EXPECT_THAT(result.token_advantage, Pointwise(Near(1e-12), std::vector<double>{.7, .6, 0, 0}));
+  EXPECT_THAT(result.value_target, Pointwise(Near(1e-12), std::vector<double>{1, 1, .5, .6}));
+  knobs.filter.truncated = "mask_after";  // in statistics, so its return is a return
+  result = knobs.Run(input);
+  EXPECT_THAT(result.token_advantage, Pointwise(Near(1e-12), std::vector<double>{.7, .6, 0, 0}));
+  EXPECT_THAT(result.value_target, Pointwise(Near(1e-12), std::vector<double>{1, 1, .2, .2}));
 }
 
 TEST(AdvantageTest, ValuesMustCoverTheSampledTokens) {

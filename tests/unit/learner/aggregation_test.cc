@@ -12,7 +12,8 @@ const std::vector<int64_t> kGroup = {0, 0, 1, 1};
 const std::vector<int64_t> kTokens = {2, 4, 6, 0};
 const std::vector<uint8_t> kAll = {1, 1, 1, 1};
 
-std::vector<double> Weights(const std::string& mode, const std::string& scope, const std::vector<uint8_t>& kept = kAll,
+std::vector<double> Weights(const std::string& mode, const std::string& scope,
+                            const std::vector<uint8_t>& kept = kAll,
                             ConventionsConfig conventions = {}) {
   AggregationConfig aggregation;
   aggregation.mode = mode;
@@ -38,9 +39,11 @@ TEST(AggregationTest, GlobalWeightsMatchTheDefinitions) {
 TEST(AggregationTest, TheConstantCanStandForEachSequence) {
   ConventionsConfig conventions;
   conventions.constant_per = "sequence";
-  ExpectNear(Weights("token_sum_const", "global", kAll, conventions), {1 / 150., 1 / 150., 1 / 150., 0});
+  ExpectNear(Weights("token_sum_const", "global", kAll, conventions),
+             {1 / 150., 1 / 150., 1 / 150., 0});
   conventions.empty_sequences = "count";
-  ExpectNear(Weights("token_sum_const", "global", kAll, conventions), {1 / 200., 1 / 200., 1 / 200., 0});
+  ExpectNear(Weights("token_sum_const", "global", kAll, conventions),
+             {1 / 200., 1 / 200., 1 / 200., 0});
 }
 
 TEST(AggregationTest, GroupScopeAveragesOverGroups) {
@@ -66,8 +69,10 @@ TEST(AggregationTest, DroppedSequencesLeaveTheDenominators) {
 TEST(AggregationTest, EmptySequencesCountByConvention) {
   ConventionsConfig conventions;
   conventions.empty_sequences = "count";
-  ExpectNear(Weights("seq_mean_token_mean", "global", kAll, conventions), {1 / 8., 1 / 16., 1 / 24., 0});
-  ExpectNear(Weights("seq_mean_token_sum", "group", kAll, conventions), {1 / 4., 1 / 4., 1 / 4., 0});
+  ExpectNear(Weights("seq_mean_token_mean", "global", kAll, conventions),
+             {1 / 8., 1 / 16., 1 / 24., 0});
+  ExpectNear(Weights("seq_mean_token_sum", "group", kAll, conventions),
+             {1 / 4., 1 / 4., 1 / 4., 0});
   ExpectNear(Weights("token_mean", "global", kAll, conventions), {1 / 12., 1 / 12., 1 / 12., 0});
 }
 
@@ -101,8 +106,8 @@ TEST(AggregationTest, NothingKeptGivesNoWeightAndNoDivisionByZero) {
 }
 
 TEST(AggregationTest, PositiveWeightsAreAMeanOverRewardedTokens) {
-  ExpectNear(PositiveTokenWeights({1, 0, 0.5, 1}, kTokens, kAll), {1 / 8., 0, 1 / 8., 0});
-  ExpectNear(PositiveTokenWeights({1, 0, 0.5, 1}, kTokens, {0, 1, 1, 1}), {0, 0, 1 / 6., 0});
+  ExpectNear(PositiveTokenWeights({1, 0, 1, 1}, kTokens, kAll), {1 / 8., 0, 1 / 8., 0});
+  ExpectNear(PositiveTokenWeights({1, 0, 1, 1}, kTokens, {0, 1, 1, 1}), {0, 0, 1 / 6., 0});
   ExpectNear(PositiveTokenWeights({0, 0, 0, 0}, kTokens, kAll), {0, 0, 0, 0});
 }
 

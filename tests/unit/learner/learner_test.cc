@@ -325,8 +325,31 @@ TEST(LearnerTest, WhatNoRunCanDoIsRefusedByName) {
               HasSubstr("filter_sees_the_final_reward"));
   config = TinyRun();
   config.algorithm.advantage.baseline = "value";
-  EXPECT_EQ(Learner::Create(config, TinyModel(1), metrics).status().code(),
-            absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(Learner::Create(config, TinyModel(1), metrics).status().message()),
+              HasSubstr("critic_learns"));
+}
+
+TEST(LearnerTest, AGapAboveTheAlarmIsCounted) {
+  auto model = TinyModel(1);
+  MetricsRegistry metrics;
+  auto learner = Learner::Create(TinyRun(), model, metrics).value();
+  std::vector<Group> groups = Sampler(*model, 7).Groups(4, 0);
+  EXPECT_FALSE(learner->Step(groups, 1).value().metrics.contains("logprob_gap_alarm"));
+  groups = Sampler(*model, 8).Groups(4, 1);
+  groups[0].rollouts[4].logprobs[0] -= 0.01f;  // ten times the alarm, on one token
+  EXPECT_EQ(learner->Step(groups, 2).value().metrics.at("logprob_gap_alarm"), 1);
+  EXPECT_THAT(metrics.Render(), HasSubstr("tramontane_trainer_logprob_gap_alarms_total 1"));
+}
+
+TEST(LearnerTest, SftCarriesNothingOfTheRlStage) {
+  MetricsRegistry metrics;
+  RunConfig config = TinyRun();
+  config.algorithm.advantage.baseline = "value";
+  config.algorithm.kl = {.kind = "k3", .coefficient = 0.1};
+  auto learner = Learner::CreateForSft(config, TinyModel(1), metrics);
+  ASSERT_TRUE(learner.ok()) << learner.status();
+  EXPECT_TRUE((*learner)->SftStep({{{1, 2}, {3, 4, 0}}}, 1).ok());
+  EXPECT_THAT(metrics.Render(), HasSubstr("tramontane_trainer_reference_bytes 0"));
 }
 
 TEST(LearnerTest, TokensOutsideTheVocabularyAreAnErrorNotACrash) {
@@ -336,8 +359,12 @@ TEST(LearnerTest, TokensOutsideTheVocabularyAreAnErrorNotACrash) {
   std::vector<Group> groups = Sampler(*model, 7).Groups(2, 0);
   groups[0].rollouts[0].tokens[0] = 99;
   const at::Tensor before = Flat(*model);
-  EXPECT_FALSE(learner->Step(groups, 1).ok());
+  EXPECT_EQ(learner->Step(groups, 1).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(at::equal(Flat(*model), before));
+  EXPECT_FALSE(learner->Check(groups[0]).ok());
+  EXPECT_TRUE(learner->Check(groups[1]).ok());
+  groups[1].task.row.prompt_tokens[0] = 12;
+  EXPECT_FALSE(learner->Check(groups[1]).ok());
 }
 
 }  // namespace

@@ -42,7 +42,9 @@ double Loss(const Json& request) {
 absl::Status Error(const Json& request) { return LossTool(request).status(); }
 
 // Applies `term(i, t, A, ratio)` to the sampled tokens and sums; the reference for a changed knob.
-double SumTokens(const Json& request, const std::function<double(double a, double ratio, double logp, size_t, size_t)>& term) {
+double SumTokens(
+    const Json& request,
+    const std::function<double(double a, double ratio, double logp, size_t, size_t)>& term) {
   const Json& b = request["batch"];
   const double advantage[] = {0.5, -0.5, -0.75, 0.75};
   double sum = 0;
@@ -50,14 +52,17 @@ double SumTokens(const Json& request, const std::function<double(double a, doubl
     for (size_t t = 0; t < b["logprob"][i].size(); ++t) {
       if (b["mask"][i][t] == 0) continue;
       const double logp = b["logprob"][i][t];
-      sum += term(advantage[i], std::exp(logp - b["logprob_behaviour"][i][t].get<double>()), logp, i, t);
+      sum += term(advantage[i], std::exp(logp - b["logprob_behaviour"][i][t].get<double>()), logp,
+                  i, t);
     }
   }
   return sum;
 }
 
 double Clip(double x, double low, double high) { return std::min(std::max(x, low), high); }
-double Ppo(double a, double r, double, size_t, size_t) { return -std::min(r * a, Clip(r, 0.8, 1.28) * a); }
+double Ppo(double a, double r, double, size_t, size_t) {
+  return -std::min(r * a, Clip(r, 0.8, 1.28) * a);
+}
 
 TEST(LossToolTest, DefaultObjectiveIsAsymmetricallyClippedAndAveragedOverSampledTokens) {
   EXPECT_NEAR(Loss(Request()), SumTokens(Request(), Ppo) / 8, 1e-14);
@@ -74,45 +79,61 @@ TEST(LossToolTest, AdvantageIsPerSampledTokenAndEmptyRowsStay) {
 TEST(LossToolTest, EachObjectiveKnobChangesTheLossByTheComputedAmount) {
   const auto mean = [](const Json& request, auto term) { return SumTokens(request, term) / 8; };
   Json r = With("/algorithm/objective/clip_high", 0.05);
-  EXPECT_NEAR(Loss(r), mean(r, [](double a, double x, double, size_t, size_t) {
-                return -std::min(x * a, Clip(x, 0.8, 1.05) * a);
-              }), 1e-14);
+  EXPECT_NEAR(Loss(r),
+              mean(r, [](double a, double x, double, size_t,
+                         size_t) { return -std::min(x * a, Clip(x, 0.8, 1.05) * a); }),
+              1e-14);
   r = With("/algorithm/objective/clip_low", 0.5);
-  EXPECT_NEAR(Loss(r), mean(r, [](double a, double x, double, size_t, size_t) {
-                return -std::min(x * a, Clip(x, 0.5, 1.28) * a);
-              }), 1e-14);
+  EXPECT_NEAR(Loss(r),
+              mean(r, [](double a, double x, double, size_t,
+                         size_t) { return -std::min(x * a, Clip(x, 0.5, 1.28) * a); }),
+              1e-14);
   r = With("/algorithm/objective/dual_clip", 1.5);
-  EXPECT_NEAR(Loss(r), mean(r, [](double a, double x, double, size_t, size_t) {
-                const double loss = -std::min(x * a, Clip(x, 0.8, 1.28) * a);
-                return a < 0 ? std::min(loss, -1.5 * a) : loss;
-              }), 1e-14);
+  EXPECT_NEAR(Loss(r),
+              mean(r,
+                   [](double a, double x, double, size_t, size_t) {
+                     const double loss = -std::min(x * a, Clip(x, 0.8, 1.28) * a);
+                     return a < 0 ? std::min(loss, -1.5 * a) : loss;
+                   }),
+              1e-14);
   r = With("/algorithm/objective/ratio_cap", 1.1);
-  EXPECT_NEAR(Loss(r), mean(r, [](double a, double x, double, size_t, size_t) {
-                return -std::min(std::min(x, 1.1) * a, Clip(x, 0.8, 1.28) * a);
-              }), 1e-14);
+  EXPECT_NEAR(
+      Loss(r),
+      mean(r, [](double a, double x, double, size_t,
+                 size_t) { return -std::min(std::min(x, 1.1) * a, Clip(x, 0.8, 1.28) * a); }),
+      1e-14);
   r = With("/algorithm/objective/kind", "pg");
-  EXPECT_NEAR(Loss(r), mean(r, [](double a, double x, double, size_t, size_t) { return -x * a; }), 1e-14);
+  EXPECT_NEAR(Loss(r), mean(r, [](double a, double x, double, size_t, size_t) { return -x * a; }),
+              1e-14);
   r["algorithm"]["objective"]["ratio"] = "none";
-  EXPECT_NEAR(Loss(r), mean(r, [](double a, double, double logp, size_t, size_t) { return -a * logp; }), 1e-14);
+  EXPECT_NEAR(Loss(r),
+              mean(r, [](double a, double, double logp, size_t, size_t) { return -a * logp; }),
+              1e-14);
   r = With("/algorithm/objective/kind", "cispo");
-  EXPECT_NEAR(Loss(r), mean(r, [](double a, double x, double logp, size_t, size_t) {
-                return -Clip(x, 0.8, 1.28) * a * logp;
-              }), 1e-14);
+  EXPECT_NEAR(Loss(r),
+              mean(r, [](double a, double x, double logp, size_t,
+                         size_t) { return -Clip(x, 0.8, 1.28) * a * logp; }),
+              1e-14);
   r["algorithm"]["conventions"]["cispo_bound"] = "absolute";
   r["algorithm"]["objective"]["clip_high"] = 1.2;
-  EXPECT_NEAR(Loss(r), mean(r, [](double a, double x, double logp, size_t, size_t) {
-                return -std::min(x, 1.2) * a * logp;
-              }), 1e-14);
+  EXPECT_NEAR(Loss(r),
+              mean(r, [](double a, double x, double logp, size_t,
+                         size_t) { return -std::min(x, 1.2) * a * logp; }),
+              1e-14);
   r = With("/algorithm/conventions/log_ratio_clamp", 0.3);
-  EXPECT_NEAR(Loss(r), mean(r, [](double a, double x, double, size_t, size_t) {
-                const double clamped = std::exp(Clip(std::log(x), -0.3, 0.3));
-                return -std::min(clamped * a, Clip(clamped, 0.8, 1.28) * a);
-              }), 1e-14);
+  EXPECT_NEAR(Loss(r),
+              mean(r,
+                   [](double a, double x, double, size_t, size_t) {
+                     const double clamped = std::exp(Clip(std::log(x), -0.3, 0.3));
+                     return -std::min(clamped * a, Clip(clamped, 0.8, 1.28) * a);
+                   }),
+              1e-14);
 }
 
 TEST(LossToolTest, NllIsTheMeanOverSequencesWithAPositiveAdvantage) {
   Json r = With("/algorithm/objective", {{"kind", "nll"}, {"ratio", "none"}});
-  r["algorithm"]["advantage"] = {{"baseline", "none"}, {"scale", "none"}, {"sign", "positive_only"}};
+  r["algorithm"]["advantage"] = {
+      {"baseline", "none"}, {"scale", "none"}, {"sign", "positive_only"}};
   r["batch"]["reward"] = {1, 0, 0, 0};
   EXPECT_NEAR(Loss(r), (1.0 + 0.5 + 2.0) / 3, 1e-14);
 }
@@ -121,12 +142,15 @@ TEST(LossToolTest, KlTermsAreTheEstimatorsTimesTheCoefficient) {
   const double base = Loss(Request());
   const auto mean_k = [](auto k) {
     const Json request = Request();
-    return SumTokens(request, [&](double, double, double logp, size_t i, size_t t) {
-             return k(request["batch"]["logprob_reference"][i][t].get<double>() - logp);
-           }) / 8;
+    return SumTokens(request,
+                     [&](double, double, double logp, size_t i, size_t t) {
+                       return k(request["batch"]["logprob_reference"][i][t].get<double>() - logp);
+                     }) /
+           8;
   };
   const auto expect = [&](const std::string& kind, auto k) {
-    EXPECT_NEAR(Loss(With("/algorithm/kl", {{"kind", kind}, {"coefficient", 0.1}})), base + 0.1 * mean_k(k), 1e-14);
+    EXPECT_NEAR(Loss(With("/algorithm/kl", {{"kind", kind}, {"coefficient", 0.1}})),
+                base + 0.1 * mean_k(k), 1e-14);
   };
   expect("k1", [](double d) { return -d; });
   expect("k2", [](double d) { return d * d / 2; });
@@ -134,7 +158,8 @@ TEST(LossToolTest, KlTermsAreTheEstimatorsTimesTheCoefficient) {
   Json clamped = With("/algorithm/kl", {{"kind", "k3"}, {"coefficient", 0.1}});
   clamped["algorithm"]["conventions"]["k3_clamp"] = 0.02;
   EXPECT_NEAR(Loss(clamped),
-              base + 0.1 * mean_k([](double d) { return std::min(std::exp(d) - d - 1, 0.02); }), 1e-14);
+              base + 0.1 * mean_k([](double d) { return std::min(std::exp(d) - d - 1, 0.02); }),
+              1e-14);
 }
 
 TEST(LossToolTest, KlInTheRewardMovesTheAdvantage) {
@@ -155,21 +180,34 @@ TEST(LossToolTest, EntropyAndPositiveNllAddTheirTerms) {
               base + 0.2 * (1.0 + 0.5 + 2.0 + 0.7 + 0.1 + 3.0 + 0.4) / 7, 1e-14);
 }
 
+TEST(LossToolTest, PositiveNllIsOfRightAnswersWhereTheBatchSaysWhichAre) {
+  Json request = With("/algorithm/auxiliary/positive_nll", 0.2);
+  request["batch"]["correct"] = {0, 0, 0, 1};  // the first earned its reward by its form
+  const Json rows = request["batch"]["logprob"];
+  double nll = 0;
+  for (double logprob : rows[3]) nll -= logprob / static_cast<double>(rows[3].size());
+  EXPECT_NEAR(Loss(request), Loss(Request()) + 0.2 * nll, 1e-14);
+}
+
 TEST(LossToolTest, CorrectionsWeightTheTokenLossByConstants) {
   const Json request = Request();
   // Proximal objective with weights w = π_p/μ.
   const auto expected = [&](auto weight) {
-    return SumTokens(request, [&](double a, double, double logp, size_t i, size_t t) {
-             const double proximal = request["batch"]["logprob_proximal"][i][t];
-             const double behaviour = request["batch"]["logprob_behaviour"][i][t];
-             return weight(std::exp(proximal - behaviour), i) * Ppo(a, std::exp(logp - proximal), 0, 0, 0);
-           }) / 8;
+    return SumTokens(request,
+                     [&](double a, double, double logp, size_t i, size_t t) {
+                       const double proximal = request["batch"]["logprob_proximal"][i][t];
+                       const double behaviour = request["batch"]["logprob_behaviour"][i][t];
+                       return weight(std::exp(proximal - behaviour), i) *
+                              Ppo(a, std::exp(logp - proximal), 0, 0, 0);
+                     }) /
+           8;
   };
   const auto correction = [](Json knobs) {
     knobs["anchor"] = "recomputed";
     return With("/algorithm/correction", knobs);
   };
-  EXPECT_NEAR(Loss(correction({{"kind", "none"}})), expected([](double, size_t) { return 1.0; }), 1e-14);
+  EXPECT_NEAR(Loss(correction({{"kind", "none"}})), expected([](double, size_t) { return 1.0; }),
+              1e-14);
   EXPECT_NEAR(Loss(correction({{"kind", "truncate"}, {"cap", 1.1}})),
               expected([](double w, size_t) { return std::min(w, 1.1); }), 1e-14);
   EXPECT_NEAR(Loss(correction({{"kind", "mask"}, {"low", 0.9}, {"high", 1.2}})),
@@ -179,7 +217,8 @@ TEST(LossToolTest, CorrectionsWeightTheTokenLossByConstants) {
   EXPECT_NEAR(Loss(correction({{"kind", "truncate"}, {"cap", 1.1}, {"level", "sequence"}})),
               expected([&](double, size_t i) { return std::min(sequence[i], 1.1); }), 1e-14);
   Json reject = {{"kind", "geometric_reject"}, {"level", "sequence"}, {"low", 0.89}, {"high", 1.2}};
-  EXPECT_NEAR(Loss(correction(reject)), expected([&](double, size_t i) { return i == 1 ? 0.0 : 1.0; }), 1e-14);
+  EXPECT_NEAR(Loss(correction(reject)),
+              expected([&](double, size_t i) { return i == 1 ? 0.0 : 1.0; }), 1e-14);
   reject["level"] = "token";  // each token by itself, kept whole or not at all
   EXPECT_NEAR(Loss(correction(reject)),
               expected([&](double w, size_t) { return w >= 0.89 && w <= 1.2 ? 1.0 : 0.0; }), 1e-14);
@@ -194,7 +233,8 @@ Json Opmd() {
 
 TEST(LossToolTest, GradientsAgreeWithFiniteDifferences) {
   std::vector<Json> requests;
-  for (const std::string kind : {"ppo_clip", "pg"}) requests.push_back(With("/algorithm/objective/kind", kind));
+  for (const std::string kind : {"ppo_clip", "pg"})
+    requests.push_back(With("/algorithm/objective/kind", kind));
   requests.push_back(With("/algorithm/objective", {{"kind", "pg"}, {"ratio", "none"}}));
   requests.push_back(With("/algorithm/objective/dual_clip", 1.5));
   requests.push_back(With("/algorithm/objective/ratio", "sequence"));
@@ -213,7 +253,8 @@ TEST(LossToolTest, GradientsAgreeWithFiniteDifferences) {
         const double step = 1e-6, x = request["batch"]["logprob"][i][t];
         up["batch"]["logprob"][i][t] = x + step;
         down["batch"]["logprob"][i][t] = x - step;
-        EXPECT_NEAR(gradient[i][t].get<double>(), (Loss(up) - Loss(down)) / (2 * step), 1e-8) << i << "," << t;
+        EXPECT_NEAR(gradient[i][t].get<double>(), (Loss(up) - Loss(down)) / (2 * step), 1e-8)
+            << i << "," << t;
       }
     }
   }
@@ -268,14 +309,19 @@ TEST(LossToolTest, MaskedAndDroppedNumbersMayBeAnything) {
 }
 
 TEST(LossToolTest, DegenerateBatchesAreLegal) {
-  const Json batch = {{"group", {0, 0, 3}}, {"reward", {1, 0, 1}}, {"logprob", {Json::array(), Json::array({-1.0}), Json::array({-2.0})}},
-                      {"logprob_behaviour", {Json::array(), Json::array({-1.0}), Json::array({-2.0})}},
-                      {"mask", {Json::array(), Json::array({0}), Json::array({1})}}};
+  const Json batch = {
+      {"group", {0, 0, 3}},
+      {"reward", {1, 0, 1}},
+      {"logprob", {Json::array(), Json::array({-1.0}), Json::array({-2.0})}},
+      {"logprob_behaviour", {Json::array(), Json::array({-1.0}), Json::array({-2.0})}},
+      {"mask", {Json::array(), Json::array({0}), Json::array({1})}}};
   for (const std::string mode : {"token_mean", "seq_mean_token_mean", "seq_mean_token_sum"}) {
     Json request = {{"batch", batch}, {"algorithm", {{"aggregation", {{"mode", mode}}}}}};
     EXPECT_EQ(Loss(request), 0) << mode;  // the only token belongs to a group of one
   }
-  const Json nothing = {{"group", Json::array()}, {"reward", Json::array()}, {"logprob", Json::array()},
+  const Json nothing = {{"group", Json::array()},
+                        {"reward", Json::array()},
+                        {"logprob", Json::array()},
                         {"logprob_behaviour", Json::array()}};
   EXPECT_EQ(Loss({{"batch", nothing}}), 0);
 }
@@ -286,7 +332,8 @@ TEST(LossToolTest, OpmdIsTheSquaredResidualOfEachSequence) {
   // Σ log π/π_ref over the sampled tokens; the third sequence is empty and is skipped.
   const double log_ratio[] = {0.1 + 0.4 + 0.2, 0.1, 0, -0.5 + 0.2 - 0.1 + 0.2};
   double expected = 0;
-  for (size_t i : {0, 1, 3}) expected += std::pow(advantage[i] - 0.4 * log_ratio[i], 2) / (2 * 0.4) / 3;
+  for (size_t i : {0, 1, 3})
+    expected += std::pow(advantage[i] - 0.4 * log_ratio[i], 2) / (2 * 0.4) / 3;
   EXPECT_NEAR(Loss(request), expected, 1e-14);
   const Json gradient = LossTool(request).value()["grad_logprob"];
   // −(A·∇log π − (τ/2)·∇s²), the same at every sampled token.
@@ -314,18 +361,23 @@ TEST(LossToolTest, FullKlAndValueLossAddTheirTerms) {
   const Json with = LossTool(value).value();
   EXPECT_NEAR(with["advantage"][0][2].get<double>(), 0.7, 1e-14);
   // Targets are the rewards 1, 0, 2: ½ of squared errors, the masked value left out.
-  EXPECT_NEAR(with["metrics"]["value_loss"].get<double>(), 0.5 * (.81 + .64 + .49 + .25 + 4) / 8, 1e-14);
+  EXPECT_NEAR(with["metrics"]["value_loss"].get<double>(), 0.5 * (.81 + .64 + .49 + .25 + 4) / 8,
+              1e-14);
   EXPECT_NEAR(with["grad_value"][1][0].get<double>(), 0.5 * -0.5 / 8, 1e-14);
   EXPECT_EQ(with["grad_value"][1][1], 0);
   value["algorithm"]["auxiliary"]["value_coefficient"] = 0;
-  EXPECT_NEAR(with["loss"].get<double>() - Loss(value), 0.5 * with["metrics"]["value_loss"].get<double>(), 1e-14);
+  EXPECT_NEAR(with["loss"].get<double>() - Loss(value),
+              0.5 * with["metrics"]["value_loss"].get<double>(), 1e-14);
 }
 
 TEST(LossToolTest, AdaptiveEntropyActsBelowItsTargetAndMovesTowardsIt) {
   const double mean = (0.5 + 0.25 + 1 + 2 + 1 + 1 + 0.125 + 3) / 8;
   const auto with_target = [&](double target) {
-    return LossTool(With("/algorithm/entropy", {{"kind", "adaptive"}, {"coefficient", 0.02}, {"target", target},
-                                                {"step", 0.005}, {"max", 0.022}}))
+    return LossTool(With("/algorithm/entropy", {{"kind", "adaptive"},
+                                                {"coefficient", 0.02},
+                                                {"target", target},
+                                                {"step", 0.005},
+                                                {"max", 0.022}}))
         .value();
   };
   const Json below = with_target(mean + 0.1), above = with_target(mean - 0.1);
@@ -357,7 +409,8 @@ TEST(LossToolTest, ErrorsNameTheKey) {
   request = With("/algorithm/kl", {{"kind", "k3"}, {"coefficient", 0.1}});
   request["batch"].erase("logprob_reference");
   expect(request, invalid, "batch.logprob_reference");
-  expect(With("/algorithm/correction", {{"kind", "truncate"}, {"anchor", "recomputed"}}), invalid, "cap");
+  expect(With("/algorithm/correction", {{"kind", "truncate"}, {"anchor", "recomputed"}}), invalid,
+         "cap");
   expect(With("/algorithm/advantage/baseline", "value"), invalid, "batch.value");
   expect(With("/algorithm/kl", {{"kind", "full"}, {"coefficient", 0.1}}), invalid, "batch.kl_full");
   expect(With("/algorithm/entropy/kind", "adaptive"), invalid, "algorithm.entropy.target");

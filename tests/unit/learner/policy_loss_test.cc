@@ -51,15 +51,16 @@ Step MakeStep(const AlgorithmConfig& algorithm, uint32_t seed) {
     Sequence sequence;
     const int length = 1 + static_cast<int>(rng() % 9);
     for (int t = 0; t <= length; ++t) sequence.tokens.push_back(rng() % kVocab);
-    for (int t = 0; t < length; ++t) sequence.behaviour.push_back(-2.4 + 0.3 * std::normal_distribution<>()(rng));
+    for (int t = 0; t < length; ++t)
+      sequence.behaviour.push_back(-2.4 + 0.3 * std::normal_distribution<>()(rng));
     step.input.group.push_back(i / 4);
     step.input.reward.push_back(static_cast<double>(rng() % 3));
     step.input.tokens.push_back(length);
     step.sequences.push_back(std::move(sequence));
   }
   AdvantageResult result = ComputeAdvantages(step.input, algorithm).value();
-  step.weight = TokenWeights(step.input.group, step.input.tokens, result.kept, algorithm.aggregation,
-                             algorithm.conventions);
+  step.weight = TokenWeights(step.input.group, step.input.tokens, result.kept,
+                             algorithm.aggregation, algorithm.conventions);
   step.advantage = std::move(result.advantage);
   return step;
 }
@@ -67,7 +68,8 @@ Step MakeStep(const AlgorithmConfig& algorithm, uint32_t seed) {
 at::Tensor Longs(const std::vector<int64_t>& values) { return at::tensor(values, at::kLong); }
 at::Tensor Doubles(const std::vector<double>& values) { return at::tensor(values, at::kDouble); }
 
-TokenBatch MakeBatch(const ToyPolicy& policy, const Step& step, const std::vector<int32_t>& members) {
+TokenBatch MakeBatch(const ToyPolicy& policy, const Step& step,
+                     const std::vector<int32_t>& members) {
   std::vector<int64_t> previous, next, sequence;
   std::vector<double> behaviour, advantage, weight;
   for (size_t s = 0; s < members.size(); ++s) {
@@ -113,7 +115,8 @@ LossAndGradient Compute(const ToyPolicy& policy, const Step& step, const Algorit
 TEST(PolicyLossTest, MicrobatchesPackingAndOrderLeaveLossAndGradientEqual) {
   at::manual_seed(3);
   const ToyPolicy policy;
-  for (const std::string mode : {"token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "token_sum_const"}) {
+  for (const std::string mode :
+       {"token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "token_sum_const"}) {
     for (const std::string scope : {"group", "global"}) {
       for (const std::string ratio : {"token", "sequence"}) {
         if (ratio == "sequence" && !mode.starts_with("seq_mean")) continue;
@@ -154,7 +157,8 @@ TEST(PolicyLossTest, K3AveragesToTheKlDivergenceOfTheWholeDistribution) {
   const at::Tensor log_q = at::randn({50}, at::kDouble).log_softmax(0);
   const double kl = (log_p.exp() * (log_p - log_q)).sum().item<double>();
   for (const std::string kind : {"k1", "k3"}) {
-    EXPECT_NEAR((log_p.exp() * KlEstimate(log_p, log_q, kind, {})).sum().item<double>(), kl, 1e-12) << kind;
+    EXPECT_NEAR((log_p.exp() * KlEstimate(log_p, log_q, kind, {})).sum().item<double>(), kl, 1e-12)
+        << kind;
   }
 }
 
@@ -162,7 +166,9 @@ TEST(PolicyLossTest, ExpectedGradientOfK2IsTheReverseKlAndOfK3TheForward) {
   at::manual_seed(5);
   const at::Tensor logits = at::randn({9}, at::kDouble).set_requires_grad(true);
   const at::Tensor log_q = at::randn({9}, at::kDouble).log_softmax(0);
-  const auto gradient = [&](const at::Tensor& value) { return torch::autograd::grad({value}, {logits})[0]; };
+  const auto gradient = [&](const at::Tensor& value) {
+    return torch::autograd::grad({value}, {logits})[0];
+  };
   const auto log_p = [&] { return logits.log_softmax(0); };
   // Σ_x π(x)·∇k(x): the sampling distribution is not differentiated through.
   const auto sampled = [&](const std::string& kind) {
@@ -187,7 +193,8 @@ TEST(PolicyLossTest, CorrectionWeightsCarryNoGradient) {
   const at::Tensor loss = PolicyLoss(batch, algorithm).value().loss;
   const at::Tensor gradient = torch::autograd::grad({loss}, {batch.logprob_T})[0];
   const at::Tensor weight_T = (batch.logprob_T.detach() - batch.behaviour_T).exp();
-  EXPECT_LE((gradient + weight_T * batch.advantage_T * batch.weight_T).abs().max().item<double>(), 1e-14);
+  EXPECT_LE((gradient + weight_T * batch.advantage_T * batch.weight_T).abs().max().item<double>(),
+            1e-14);
 }
 
 // One-token sequences of a tabular policy: `actions` were sampled, with these advantages.
@@ -199,13 +206,19 @@ TokenBatch Tabular(const at::Tensor& log_policy, const std::vector<int64_t>& act
   batch.advantage_T = Doubles(advantage);
   batch.sequences = static_cast<int64_t>(actions.size());
   batch.sequence_T = at::arange(batch.sequences, at::kLong);
-  batch.weight_T = at::full({batch.sequences}, 1.0 / static_cast<double>(batch.sequences), at::kDouble);
+  batch.weight_T =
+      at::full({batch.sequences}, 1.0 / static_cast<double>(batch.sequences), at::kDouble);
   return batch;
 }
 
 TEST(PolicyLossTest, MirrorDescentWithItsExactNormaliserEndsAtTheTiltedPolicy) {
   AlgorithmConfig algorithm;
-  algorithm.objective = {.kind = "opmd", .ratio = "none", .dual_clip = {}, .ratio_cap = {}, .tau = 0.5, .log_z = "logsumexp"};
+  algorithm.objective = {.kind = "opmd",
+                         .ratio = "none",
+                         .dual_clip = {},
+                         .ratio_cap = {},
+                         .tau = 0.5,
+                         .log_z = "logsumexp"};
   algorithm.advantage.scale = "none";
   algorithm.filter.zero_variance = "keep";
   // From a uniform policy, each action once is its exact distribution.
@@ -218,7 +231,10 @@ TEST(PolicyLossTest, MirrorDescentWithItsExactNormaliserEndsAtTheTiltedPolicy) {
   at::Tensor logits = at::zeros({5}, at::kDouble).set_requires_grad(true);
   for (int i = 0; i < 3000; ++i) {
     const at::Tensor loss =
-        PolicyLoss(Tabular(logits.log_softmax(0), {0, 1, 2, 3, 4}, advantage, log_uniform), algorithm).value().loss;
+        PolicyLoss(Tabular(logits.log_softmax(0), {0, 1, 2, 3, 4}, advantage, log_uniform),
+                   algorithm)
+            .value()
+            .loss;
     const at::Tensor gradient = torch::autograd::grad({loss}, {logits})[0];
     const at::NoGradGuard no_grad;
     logits.sub_(2 * gradient);
@@ -240,17 +256,52 @@ TEST(PolicyLossTest, TheMStepOfEmPolicyGradientIsStationaryAtTheRewardWeightedPo
   const at::Tensor weighted = Doubles({.1 * 1, .2 * .5, 1e-30, .4 * .2});
   const at::Tensor logits = weighted.log().set_requires_grad(true);
   const at::Tensor log_old = Doubles({.1, .2, .3, .4}).log();
-  const at::Tensor loss = PolicyLoss(Tabular(logits.log_softmax(0), actions, advantage, log_old), algorithm).value().loss;
+  const at::Tensor loss =
+      PolicyLoss(Tabular(logits.log_softmax(0), actions, advantage, log_old), algorithm)
+          .value()
+          .loss;
   EXPECT_LE(torch::autograd::grad({loss}, {logits})[0].abs().max().item<double>(), 1e-12);
   const at::Tensor policy = weighted / weighted.sum();
   EXPECT_NEAR((policy * Doubles({1, .5, 0, .2})).sum().item<double>(), 0.592857, 1e-6);
 }
 
 TEST(PolicyLossTest, TheClippedValueLossTakesTheWorseOfTheTwo) {
-  const at::Tensor value = Doubles({1, 1, 1}), old = Doubles({0, 0.9, 3}), target = Doubles({2, 2, 0});
+  const at::Tensor value = Doubles({1, 1, 1}), old = Doubles({0, 0.9, 3}),
+                   target = Doubles({2, 2, 0});
   EXPECT_TRUE(at::allclose(ValueLoss(value, old, target, {}), Doubles({.5, .5, .5})));
   // Held within ±0.5 of the old: 0.5, 1 and 2.5.
   EXPECT_TRUE(at::allclose(ValueLoss(value, old, target, 0.5), Doubles({1.125, .5, 3.125})));
+}
+
+// An injected token's numbers may be anything: what they overflow to must not reach the gradient.
+TEST(PolicyLossTest, MaskedTokensOfAnySizeLeaveTheGradientFinite) {
+  for (const std::string kind : {"k1", "k2", "k3"}) {
+    AlgorithmConfig algorithm;
+    algorithm.advantage.baseline = "value";
+    algorithm.kl = {.kind = kind, .coefficient = 0.1, .where = "loss"};
+    algorithm.auxiliary.value_coefficient = 0.5;
+    algorithm.auxiliary.value_clip = 0.2;
+    TokenBatch batch;
+    const auto floats = [](std::vector<float> values) { return at::tensor(values, at::kFloat); };
+    batch.logprob_T = floats({-1, -300, -2}).set_requires_grad(true);
+    batch.behaviour_T = floats({-1, 0, -2});
+    batch.reference_T = floats({-1.5, 0, -2});
+    batch.advantage_T = floats({1, 0, -1});
+    batch.value_T = floats({0.1f, 1e30f, 0.3f}).set_requires_grad(true);
+    batch.value_old_T = floats({0.1f, -1e30f, 0.3f});
+    batch.value_target_T = floats({1, 0, 0});
+    batch.weight_T = floats({0.5, 0, 0.5});
+    batch.masked_T = at::tensor(std::vector<int>{0, 1, 0}) == 1;
+    batch.sequence_T = Longs({0, 0, 0});
+    batch.sequences = 1;
+    const PolicyLossOutput output = PolicyLoss(batch, algorithm).value();
+    const auto gradients = torch::autograd::grad({output.loss}, {batch.logprob_T, batch.value_T});
+    for (const at::Tensor& gradient : gradients) {
+      EXPECT_TRUE(at::isfinite(gradient).all().item<bool>()) << kind << gradient;
+      EXPECT_EQ(gradient[1].item<float>(), 0) << kind;
+    }
+    EXPECT_TRUE(std::isfinite(output.loss.item<double>()));
+  }
 }
 
 TEST(PolicyLossTest, SumsOfMicrobatchesAddUp) {

@@ -1,0 +1,259 @@
+#include "trainer/learner/critic.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+#include "common/files.h"
+#include "common/status.h"
+#include "model/checkpoint.h"
+#include "model/guard_torch.h"
+#include "model/packed_attention.h"
+#include "model/safetensors.h"
+#include "model/transformer.h"
+#include "trainer/learner/gradient_sum.h"
+#include "trainer/learner/policy_loss.h"
+
+namespace tramontane {
+namespace {
+
+const char* const kFolder = "/critic";
+const char* const kHeadFile = "/value_head.safetensors";
+
+std::shared_ptr<Transformer> CopyBody(const Transformer& policy) {
+  const at::Tensor first = policy.parameters().front();
+  auto body = std::make_shared<Transformer>(policy.config(), first.device(), first.scalar_type());
+  const at::NoGradGuard no_grad;
+  const auto source = policy.NamedWeights();
+  auto target = body->NamedWeights();
+  for (size_t i = 0; i < source.size(); ++i) target[i].second.copy_(source[i].second);
+  return body;
+}
+
+// How well `value` says what `target` is, over the kept rows' tokens.
+void Explain(const CriticLesson& lesson, CriticReport& report) {
+  double count = 0, target = 0, target2 = 0, value = 0, error = 0, error2 = 0;
+  for (size_t i = 0; i < lesson.kept.size(); ++i) {
+    if (!lesson.kept[i]) continue;
+    for (size_t t = lesson.value_old.first[i]; t < lesson.value_old.first[i + 1]; ++t) {
+      const double y = lesson.value_target.values[t], e = y - lesson.value_old.values[t];
+      count += 1;
+      target += y;
+      target2 += y * y;
+      value += lesson.value_old.values[t];
+      error += e;
+      error2 += e * e;
+    }
+  }
+  if (count == 0) return;
+  report.value_mean = value / count;
+  report.target_mean = target / count;
+  const double spread = target2 / count - std::pow(target / count, 2);
+  const double left = error2 / count - std::pow(error / count, 2);
+  if (spread > 1e-12) report.explained_variance = 1 - left / spread;
+}
+
+}  // namespace
+
+bool NeedsCritic(const AlgorithmConfig& algorithm) {
+  return algorithm.advantage.baseline == "value";
+}
+
+Critic::Critic(const Transformer& policy, const RunConfig& config, WorkerPool& workers)
+    : section_(config.critic),
+      auxiliary_(config.algorithm.auxiliary),
+      adam_({config.trainer.adam_beta1, config.trainer.adam_beta2, config.trainer.adam_epsilon}),
+      microbatch_tokens_(config.trainer.microbatch_tokens),
+      workers_(workers),
+      body_(CopyBody(policy)) {
+  const at::Tensor first = policy.parameters().front();
+  weight_D = at::zeros({policy.config().hidden_size}, first.options().requires_grad(false));
+  bias_ = at::zeros({1}, weight_D.options());
+  parameters_ = Parameters();
+  for (at::Tensor& parameter : parameters_) parameter.set_requires_grad(true);
+  optimiser_.emplace(parameters_, adam_);
+  for (int i = 0; i < workers.size(); ++i) gradients_.push_back(MakeFlatLike(parameters_));
+}
+
+std::vector<at::Tensor> Critic::Parameters() const {
+  std::vector<at::Tensor> parameters = body_->parameters();
+  parameters.push_back(weight_D);
+  parameters.push_back(bias_);
+  return parameters;
+}
+
+NamedParameters Critic::Names() const {
+  NamedParameters names;
+  for (const auto& item : body_->named_parameters()) names.emplace_back(item.key(), item.value());
+  names.emplace_back("value_head.weight", weight_D);
+  names.emplace_back("value_head.bias", bias_);
+  return names;
+}
+
+PackPlan Critic::Plan(std::span<const TrainRow> rows, const std::vector<uint8_t>& members) const {
+  std::vector<int64_t> lengths;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    lengths.push_back(members[i] ? rows[i].input_tokens() : 0);
+  }
+  return PackSequences(lengths, microbatch_tokens_, workers_.size());
+}
+
+// In at least float32, like the policy's log-probabilities. [R]
+at::Tensor Critic::ValueOf(const PackedRows& packed) const {
+  PackedAttention attention(packed.offsets);
+  const at::Tensor hidden_TD = body_->Forward(packed.tokens_T, packed.positions_T, attention);
+  const at::Tensor hidden_RD = hidden_TD.index_select(0, packed.hidden_rows_R);
+  const auto wide = weight_D.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  return at::mv(hidden_RD.to(wide), weight_D.to(wide)) + bias_.to(wide);
+}
+
+absl::StatusOr<SampledValues> Critic::Values(std::span<const TrainRow> rows) {
+  SampledValues values = SampledValues::Like(rows);
+  const PackPlan plan = Plan(rows, std::vector<uint8_t>(rows.size(), 1));
+  RETURN_IF_ERROR(ForEachMicrobatch(workers_, plan, [&](int32_t m) {
+    return GuardTorch([&] {
+      const at::NoGradGuard no_grad;
+      const std::vector<int32_t>& members = plan.microbatches[m];
+      GatherSampled(rows, members, ValueOf(PackRows(rows, members)), values);
+    });
+  }));
+  return values;
+}
+
+absl::Status Critic::Update(const CriticLesson& lesson, const std::vector<uint8_t>& members,
+                            CriticReport& report) {
+  const PackPlan plan = Plan(lesson.rows, members);
+  double tokens = 0;
+  for (size_t i = 0; i < members.size(); ++i) {
+    if (members[i]) tokens += static_cast<double>(lesson.rows[i].sampled_tokens());
+  }
+  if (plan.microbatches.empty() || tokens == 0) return absl::OkStatus();
+  std::vector<double> losses(plan.microbatches.size(), 0.0);
+  RETURN_IF_ERROR(ComputeGradients(
+      workers_, plan, gradients_, [&](int32_t m, const std::vector<at::Tensor>& gradient) {
+        return GuardTorch([&] {
+          const std::vector<int32_t>& rows = plan.microbatches[m];
+          const PackedRows packed = PackRows(lesson.rows, rows);
+          at::Tensor value_R = ValueOf(packed);
+          const at::Tensor masked_R = InjectedMask(lesson.rows, rows, packed.responses());
+          // Zeroed before the square, so that an injected token's value cannot overflow into NaN.
+          if (masked_R.defined()) value_R = value_R.masked_fill(masked_R, 0);
+          const auto like = [&](const SampledValues& sampled) {
+            return ScatterSampled(lesson.rows, rows, sampled).to(value_R.scalar_type());
+          };
+          const at::Tensor loss = ValueLoss(value_R, like(lesson.value_old),
+                                            like(lesson.value_target), auxiliary_.value_clip)
+                                      .sum() /
+                                  tokens;
+          losses[m] = loss.item<double>();
+          const auto computed =
+              torch::autograd::grad({auxiliary_.value_coefficient * loss}, parameters_, {},
+                                    /*retain_graph=*/false, /*create_graph=*/false,
+                                    /*allow_unused=*/true);
+          const at::NoGradGuard no_grad;
+          for (size_t i = 0; i < computed.size(); ++i) {
+            if (computed[i].defined()) gradient[i].add_(computed[i]);
+          }
+        });
+      }));
+  double loss = 0;
+  for (double part : losses) loss += part;
+  return GuardTorch([&] {
+    report.grad_norm = ReduceGradients(gradients_);
+    if (!std::isfinite(loss) || !std::isfinite(report.grad_norm)) {
+      ++report.nonfinite;
+      return;
+    }
+    ClipGradient(gradients_[0], report.grad_norm, section_.max_grad_norm);
+    optimiser_->Step(gradients_[0].views, lesson.learning_rate, section_.weight_decay);
+    report.value_loss += loss;
+    ++report.updates;
+  });
+}
+
+absl::StatusOr<CriticReport> Critic::Learn(const CriticLesson& lesson) {
+  CriticReport report;
+  Explain(lesson, report);
+  const auto kept =
+      static_cast<int64_t>(std::count(lesson.kept.begin(), lesson.kept.end(), uint8_t{1}));
+  const int64_t shares = std::min<int64_t>(section_.steps_per_rollout, kept);
+  for (int64_t share = 0; share < shares; ++share) {
+    std::vector<uint8_t> members(lesson.kept.size(), 0);
+    int64_t nth = 0;
+    for (size_t i = 0; i < members.size(); ++i) {
+      if (lesson.kept[i]) members[i] = nth++ % shares == share;
+    }
+    RETURN_IF_ERROR(Update(lesson, members, report));
+  }
+  report.value_loss /= std::max<double>(static_cast<double>(report.updates), 1);
+  return report;
+}
+
+absl::Status Critic::Save(const std::string& dir) const {
+  const std::string folder = dir + kFolder;
+  RETURN_IF_ERROR(MakeDirs(folder));
+  RETURN_IF_ERROR(SaveTransformer(*body_, folder, folder));
+  std::vector<SafetensorsTensor> head;
+  const at::Tensor weight = weight_D.detach().to(at::kDouble).contiguous(),
+                   bias = bias_.detach().to(at::kDouble).contiguous();
+  head.push_back(
+      {"value_head.weight", "F64", weight.sizes().vec(), weight.const_data_ptr(), weight.nbytes()});
+  head.push_back(
+      {"value_head.bias", "F64", bias.sizes().vec(), bias.const_data_ptr(), bias.nbytes()});
+  RETURN_IF_ERROR(WriteSafetensors(folder + kHeadFile, head));
+  return SaveOptimiserState(folder, Names(), *optimiser_);
+}
+
+absl::Status Critic::Load(const std::string& dir) {
+  const std::string folder = dir + kFolder;
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder, ignored)) {
+    return absl::NotFoundError(
+        folder +
+        ": the checkpoint was made without a critic; advantage.baseline value cannot be "
+        "switched on when a run is resumed");
+  }
+  std::shared_ptr<Transformer> loaded;
+  ASSIGN_OR_RETURN(loaded, LoadTransformer(folder, weight_D.device(), weight_D.scalar_type()));
+  const auto expected = body_->NamedWeights(), got = loaded->NamedWeights();
+  for (size_t i = 0; i < expected.size(); ++i) {
+    if (i < got.size() && expected[i].second.sizes() == got[i].second.sizes()) continue;
+    return absl::InvalidArgumentError(folder + ": is another model than the critic trained, at " +
+                                      expected[i].first);
+  }
+  std::unique_ptr<SafetensorsFile> head;
+  ASSIGN_OR_RETURN(head, SafetensorsFile::Open(folder + kHeadFile));
+  const NamedParameters parts = {{"value_head.weight", weight_D}, {"value_head.bias", bias_}};
+  for (const auto& [name, part] : parts) {
+    const auto found = head->header().tensors.find(name);
+    if (found == head->header().tensors.end() || found->second.dtype != "F64" ||
+        found->second.shape != part.sizes().vec()) {
+      return absl::DataLossError(folder + kHeadFile + ": no " + name + " of the critic's shape");
+    }
+    RETURN_IF_ERROR(GuardTorch([&, &tensor = part, &entry = found->second] {
+      const at::NoGradGuard no_grad;
+      at::Tensor wide = at::empty(entry.shape, at::kDouble);
+      std::memcpy(wide.data_ptr(), head->Data(entry), wide.nbytes());
+      tensor.copy_(wide);
+    }));
+  }
+  RETURN_IF_ERROR(GuardTorch([&] {
+    const at::NoGradGuard no_grad;
+    auto target = body_->NamedWeights();
+    for (size_t i = 0; i < got.size(); ++i) target[i].second.copy_(got[i].second);
+  }));
+  return LoadOptimiserState(folder, Names(), *optimiser_);
+}
+
+int64_t Critic::bytes() const {
+  int64_t bytes = 0;
+  for (const at::Tensor& parameter : parameters_) bytes += static_cast<int64_t>(parameter.nbytes());
+  return bytes;
+}
+
+}  // namespace tramontane

@@ -1,0 +1,114 @@
+#include "trainer/learner/packed_rows.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+namespace tramontane {
+namespace {
+
+// Calls f(token of the microbatch, index within the row's sampled tokens, row) for sampled tokens.
+template <class F>
+void ForEachSampled(std::span<const TrainRow> rows, const std::vector<int32_t>& members, F f) {
+  int64_t t = 0;
+  for (int32_t i : members) {
+    auto injected = rows[i].injected.begin();
+    const auto end = rows[i].injected.end();
+    size_t nth = 0;
+    for (int32_t n = 0; n < static_cast<int32_t>(rows[i].response.size()); ++n, ++t) {
+      while (injected != end && n >= injected->begin + injected->count) ++injected;
+      if (injected == end || n < injected->begin) f(t, nth++, static_cast<size_t>(i));
+    }
+  }
+}
+
+}  // namespace
+
+PackedRows PackRows(std::span<const TrainRow> rows, const std::vector<int32_t>& members) {
+  PackedRows packed;
+  packed.offsets.push_back(0);
+  int64_t responses = 0;
+  for (int32_t i : members) {
+    packed.offsets.push_back(packed.offsets.back() + rows[i].input_tokens());
+    responses += static_cast<int64_t>(rows[i].response.size());
+  }
+  const auto ints = [](int64_t size) { return at::empty({size}, at::kLong); };
+  packed.tokens_T = ints(packed.offsets.back());
+  packed.positions_T = ints(packed.offsets.back());
+  packed.hidden_rows_R = ints(responses);
+  packed.targets_R = ints(responses);
+  packed.sequence_R = ints(responses);
+  int64_t* token = packed.tokens_T.data_ptr<int64_t>();
+  int64_t* position = packed.positions_T.data_ptr<int64_t>();
+  int64_t* hidden_row = packed.hidden_rows_R.data_ptr<int64_t>();
+  int64_t* target = packed.targets_R.data_ptr<int64_t>();
+  int64_t* sequence = packed.sequence_R.data_ptr<int64_t>();
+  for (size_t s = 0; s < members.size(); ++s) {
+    const TrainRow& row = rows[members[s]];
+    token = std::copy(row.prompt.begin(), row.prompt.end(), token);
+    token = std::copy(row.response.begin(), row.response.end() - 1, token);
+    for (int64_t t = 0; t < row.input_tokens(); ++t) *position++ = t;
+    const int64_t first = packed.offsets[s] + static_cast<int64_t>(row.prompt.size()) - 1;
+    for (size_t t = 0; t < row.response.size(); ++t)
+      *hidden_row++ = first + static_cast<int64_t>(t);
+    target = std::copy(row.response.begin(), row.response.end(), target);
+    sequence = std::fill_n(sequence, row.response.size(), static_cast<int64_t>(s));
+  }
+  return packed;
+}
+
+at::Tensor InjectedMask(std::span<const TrainRow> rows, const std::vector<int32_t>& members,
+                        int64_t responses) {
+  const auto has = [&](int32_t i) { return !rows[i].injected.empty(); };
+  if (std::none_of(members.begin(), members.end(), has)) return {};
+  at::Tensor masked_R = at::zeros({responses}, at::kBool);
+  bool* out = masked_R.data_ptr<bool>();
+  for (int32_t i : members) {
+    for (const TokenSpan& span : rows[i].injected) std::fill_n(out + span.begin, span.count, true);
+    out += rows[i].response.size();
+  }
+  return masked_R;
+}
+
+at::Tensor SpreadRows(std::span<const TrainRow> rows, const std::vector<int32_t>& members,
+                      const std::vector<double>& values) {
+  int64_t responses = 0;
+  for (int32_t i : members) responses += static_cast<int64_t>(rows[i].response.size());
+  at::Tensor spread_R = at::empty({responses}, at::kDouble);
+  double* out = spread_R.data_ptr<double>();
+  for (int32_t i : members) out = std::fill_n(out, rows[i].response.size(), values[i]);
+  return spread_R;
+}
+
+SampledValues SampledValues::Like(std::span<const TrainRow> rows) {
+  SampledValues sampled;
+  sampled.first.push_back(0);
+  for (const TrainRow& row : rows) {
+    sampled.first.push_back(sampled.first.back() + static_cast<size_t>(row.sampled_tokens()));
+  }
+  sampled.values.assign(sampled.first.back(), 0.0);
+  return sampled;
+}
+
+at::Tensor ScatterSampled(std::span<const TrainRow> rows, const std::vector<int32_t>& members,
+                          const SampledValues& sampled) {
+  int64_t responses = 0;
+  for (int32_t i : members) responses += static_cast<int64_t>(rows[i].response.size());
+  at::Tensor values_R = at::zeros({responses}, at::kDouble);
+  double* out = values_R.data_ptr<double>();
+  ForEachSampled(rows, members, [&](int64_t t, size_t nth, size_t i) {
+    out[t] = sampled.values[sampled.first[i] + nth];
+  });
+  return values_R;
+}
+
+void GatherSampled(std::span<const TrainRow> rows, const std::vector<int32_t>& members,
+                   const at::Tensor& values_R, SampledValues& sampled) {
+  const at::Tensor wide_R = values_R.detach().to(at::kDouble).contiguous();
+  const double* in = wide_R.data_ptr<double>();
+  ForEachSampled(rows, members, [&](int64_t t, size_t nth, size_t i) {
+    sampled.values[sampled.first[i] + nth] = in[t];
+  });
+}
+
+}  // namespace tramontane
