@@ -19,6 +19,8 @@ absl::StatusOr<StepReport> LearnerTrainable::Step(const std::vector<Group>& grou
   return learner_.Step(groups, step);
 }
 
+absl::Status LearnerTrainable::Check(const Group& group) const { return learner_.Check(group); }
+
 WeightManifest LearnerTrainable::Snapshot(int64_t version, std::vector<char>& payload) const {
   return learner_.Snapshot(version, payload);
 }

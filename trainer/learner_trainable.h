@@ -15,6 +15,7 @@ class LearnerTrainable final : public Trainable {
                    int keep_last);
 
   absl::StatusOr<StepReport> Step(const std::vector<Group>& groups, int64_t step) override;
+  absl::Status Check(const Group& group) const override;
   WeightManifest Snapshot(int64_t version, std::vector<char>& payload) const override;
   absl::StatusOr<int64_t> SaveCheckpoint(const CheckpointState& state) override;
 

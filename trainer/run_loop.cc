@@ -99,6 +99,7 @@ class RunLoop::Impl {
   Evaluation evaluation_;
   CollectionWindow window_;
   StepRecorder recorder_;
+  PromptSource source_;
   Dispatcher dispatcher_;
   Collector collector_;
   LoopJournal journal_;
@@ -141,28 +142,32 @@ RunLoop::Impl::Impl(Options options, LoopParts parts, Trainable& trainable,
                  .tokens_before = plan_.ledger.generated_tokens,
                  .recent_rewards = plan_.ledger.recent_rewards},
                 events_, writer_, metrics),
+      source_(
+          train_rows_, [this](int64_t step) { return ConfigAtStep(options_.config, step).prompts; },
+          options_.config.run.seed, options_.config.data.shuffle),
       dispatcher_(
           {.run_id = options_.run_id,
            .seed = options_.config.run.seed,
            .epoch = epoch_,
            .rollout = [this](int64_t step) { return ConfigAtStep(options_.config, step).rollout; },
            .high_water = int64_t{2} * (trainer_.max_staleness_versions + 1) * batches_.largest()},
-          train_rows_,
-          PromptOrder(train_rows_.size(), options_.config.run.seed, options_.config.data.shuffle),
-          std::move(parts.dispatcher_queue), blobs_, book_, evaluation_, health_, failure_,
-          metrics),
+          train_rows_, source_, std::move(parts.dispatcher_queue), blobs_, book_, evaluation_,
+          health_, failure_, metrics),
       collector_({.run_id = options_.run_id,
                   .lease_s = options_.config.generator.lease_s,
-                  .filter = options_.config.algorithm.filter},
+                  .filter = [this](int64_t step) { return FilterAtStep(options_.config, step); },
+                  .check = [this](const Group& group) { return trainable_.Check(group); }},
                  std::move(parts.collector_queue), blobs_, book_, evaluation_, dispatcher_, window_,
                  health_, failure_, metrics),
       journal_(std::move(parts.journal), epoch_, options_.config.rollout.samples_per_group, book_,
-               dispatcher_, window_, metrics),
+               source_, dispatcher_, window_, metrics),
       checkpointer_(epoch_, options_.restored ? plan_.step : -1, trainable_, journal_, book_,
                     recorder_, blobs_, writer_, events_, metrics),
       board_(epoch_, book_, recorder_),
       publish_(publisher, failure_),
-      step_(plan_.step) {}
+      step_(plan_.step) {
+  source_.Restore(journal_.records());
+}
 
 absl::Status RunLoop::Impl::Run(const std::atomic<bool>& stop) {
   board_.Set(step_, "replaying");
@@ -202,15 +207,17 @@ absl::Status RunLoop::Impl::Replay(const std::atomic<bool>& stop) {
   int64_t replayed = 0;
   for (const JournalRecord& batch : plan_.replay) {
     if (stop) return absl::OkStatus();
-    absl::StatusOr<std::vector<Group>> groups =
-        LoadBatch(batch, blobs_, options_.config.algorithm.filter);
-    if (!groups.ok()) {
-      // Nobody can tell any more what was trained on: that part of the lineage is void.
-      LogError("replay_stopped", {{"step", batch.step}, {"status", groups.status()}});
-      RETURN_IF_ERROR(journal_.AppendRollback(step_, std::string(groups.status().message())));
+    const absl::StatusOr<std::vector<Group>> groups = LoadBatch(batch, blobs_, options_.config);
+    const absl::Status replayed_step =
+        groups.ok() ? trainable_.Step(*groups, batch.step).status() : groups.status();
+    // Nobody can tell any more what was trained on, or the learner refuses it (and did so before,
+    // so that nothing came of it): that part of the lineage is void.
+    if (!groups.ok() || absl::IsInvalidArgument(replayed_step)) {
+      LogError("replay_stopped", {{"step", batch.step}, {"status", replayed_step}});
+      RETURN_IF_ERROR(journal_.AppendRollback(step_, std::string(replayed_step.message())));
       break;
     }
-    RETURN_IF_ERROR(trainable_.Step(*groups, batch.step).status());
+    RETURN_IF_ERROR(replayed_step);
     step_ = batch.step;
     ++replayed;
     journal_.KeepUntilCheckpoint(batch.blobs);
@@ -280,8 +287,8 @@ absl::StatusOr<std::optional<std::vector<ReadyGroup>>> RunLoop::Impl::AwaitBatch
     if (journal_.seconds_since_append() >= kDropFlushS)
       RETURN_IF_ERROR(journal_.AppendDrops(step_));
     TakeEvalResults();
-    const bool said_aloud = notice.StillWaiting(
-        DescribeGroupWait(book_.counts(), wanted, journal_.dropped(), collector_.stats(), health_.SecondsDown()));
+    const bool said_aloud = notice.StillWaiting(DescribeGroupWait(
+        book_.counts(), wanted, journal_.dropped(), collector_.stats(), health_.SecondsDown()));
     // Generators and Redis wait out a full disk, each in its place; somebody has to say that it is.
     if (said_aloud) RETURN_IF_ERROR(CheckRoom(options_.run_dir, kLeastRoomBytes));
     book_.WaitForReady(kTick);
@@ -404,6 +411,7 @@ absl::StatusOr<std::unique_ptr<RunLoop>> RunLoop::Create(Options options, Traina
                                                          WeightPublisher& publisher,
                                                          MetricsRegistry& metrics) {
   if (train_rows.empty()) return absl::InvalidArgumentError("data.train: no rows");
+  RETURN_IF_ERROR(PromptSource::Check(train_rows, options.config.prompts));
   ASSIGN_OR_RETURN(LoopParts parts, PrepareLoop(options));
   return std::unique_ptr<RunLoop>(new RunLoop(
       std::make_unique<Impl>(std::move(options), std::move(parts), trainable, std::move(train_rows),

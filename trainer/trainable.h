@@ -1,6 +1,6 @@
 // What the run loop needs of a learner: step, snapshot, save. LearnerTrainable
 // (trainer/learner_trainable.h) is the real one; tests use a fake, so that the loop, its journal
-// and its recovery are tested without tensors. The loop's thread alone calls it.
+// and its recovery are tested without tensors. The loop's thread alone calls it, but for Check.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,9 @@ class Trainable {
   // One RL step over complete groups, numbered from 1. Deterministic: the same weights, groups and
   // step give the same weights, which is what makes replaying the journal an exact recovery.
   virtual absl::StatusOr<StepReport> Step(const std::vector<Group>& groups, int64_t step) = 0;
+  // InvalidArgument: Step would refuse any batch with this group (a token outside the vocabulary,
+  // log- probabilities missing). Any thread, beside a step.
+  virtual absl::Status Check(const Group& group) const = 0;
   virtual WeightManifest Snapshot(int64_t version, std::vector<char>& payload) const = 0;
   // On return the checkpoint is durable; its size in bytes. ResourceExhausted: disk full, nothing
   // half-written.

@@ -16,13 +16,15 @@ namespace tramontane {
 
 struct JournalRecord {
   uint32_t format_version = 1;
-  std::string kind;   // "batch" | "drop" | "epoch" | "rollback"
+  std::string kind;  // "batch" | "drop" | "epoch" | "rollback"
   int64_t epoch = 0;
-  int64_t step = 0;   // batch: the step about to be taken
+  int64_t step = 0;                // batch: the step about to be taken
   std::vector<std::string> gids;   // in training order
   std::vector<std::string> blobs;  // same order
   std::vector<uint64_t> cursors;   // same order
-  // batch: {"verifiers": {"name@version": [digest]}}; drop: {"reason"}; rollback: batches after `step` are void, {"reason"}; epoch: {"run_id"}
+  // batch: {"verifiers": {"name@version": [digest]}, "rows"}; drop: {"reason", "rows"}, where rows
+  // is {row id: [groups, samples, right]} of groups that were finished (prompt_source.h); rollback:
+  // batches after `step` are void, {"reason"}; epoch: {"run_id"}
   Json detail = Json::object();
 
   bool operator==(const JournalRecord&) const = default;
@@ -41,7 +43,8 @@ class Journal {
   // that could not be written whole is taken back (ResourceExhausted: disk full). After a failed
   // fsync nobody knows what is on disk: every later append is refused.
   absl::Status Append(const JournalRecord& record, bool durable);
-  const std::vector<JournalRecord>& records() const;  // as verified by Open; later ones are not added
+  const std::vector<JournalRecord>& records()
+      const;                 // as verified by Open; later ones are not added
   int64_t size() const;      // records in the file, appended ones included
   std::string head() const;  // hash of the last record; "" when there is none
   // True if record number `size` (counted from 1) of those verified by Open had this hash.

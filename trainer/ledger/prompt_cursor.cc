@@ -3,32 +3,10 @@
 #include <numeric>
 #include <utility>
 
+#include "trainer/ledger/split_mix.h"
+
 namespace tramontane {
 namespace {
-
-// splitmix64: small, seeded, and the same everywhere, which std::shuffle is not.
-class SplitMix {
- public:
-  explicit SplitMix(uint64_t seed) : state_(seed) {}
-  uint64_t Next() {
-    uint64_t z = (state_ += 0x9e3779b97f4a7c15ull);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
-  }
-  // Uniform in [0, bound), without bias: values of the incomplete last stretch are drawn again.
-  uint64_t Below(uint64_t bound) {
-    const uint64_t reject_below = (0 - bound) % bound;
-    uint64_t value;
-    do {
-      value = Next();
-    } while (value < reject_below);
-    return value % bound;
-  }
-
- private:
-  uint64_t state_;
-};
 
 std::vector<uint32_t> ShuffledPass(size_t rows, uint64_t seed, uint64_t pass) {
   std::vector<uint32_t> order(rows);
@@ -73,7 +51,8 @@ absl::StatusOr<CursorFrontier> CursorFrontier::FromJson(const Json& json) {
   }
   out.frontier_ = json["frontier"].get<uint64_t>();
   for (const Json& cursor : json["beyond"]) {
-    if (!cursor.is_number_unsigned()) return absl::DataLossError("prompt cursor: beyond has a non-number");
+    if (!cursor.is_number_unsigned())
+      return absl::DataLossError("prompt cursor: beyond has a non-number");
     out.End(cursor.get<uint64_t>());
   }
   return out;

@@ -1,7 +1,8 @@
 // The order in which prompts are issued, and which of them have come to an end.
 //
 //   PromptOrder    cursor → dataset row: a seeded shuffle of every pass over the data
-//   CursorFrontier which cursors ended (trained, dropped, rolled back): all below the frontier and a
+//   CursorFrontier which cursors ended (trained, dropped, rolled back): all below the frontier and
+//   a
 //                  set beyond it. Resuming issues again exactly the others: nothing is skipped and
 //                  nothing is biased towards prompts that finish late.
 //

@@ -106,14 +106,21 @@ void Collector::Handle(const CompletedGroup& completed) {
 
 void Collector::HandleTraining(const CompletedGroup& completed, Group group) {
   window_.AddReturned(group);
-  const std::map<std::string, int64_t> removed = RemoveInvalidSamples(group, options_.filter);
+  const FilterConfig filter = options_.filter(group.task.issued_version + 1);
+  const std::map<std::string, int64_t> removed = RemoveInvalidSamples(group, filter);
+  // Before the journal holds it: a batch that no step accepts would fail every resume.
+  if (const absl::Status accepted = options_.check(group); !accepted.ok()) {
+    LogWarn("group_malformed", {{"gid", completed.gid}, {"status", accepted}});
+    return GiveUp(group.task.cursor, completed.gid, completed.blob, "malformed",
+                  Terminal::kDropped);
+  }
   window_.AddGroup(group, removed);
   const int64_t version = book_.version();
   for (const Rollout& rollout : group.rollouts) {
     staleness_.Observe(static_cast<double>(version - MinVersion(rollout)));
   }
   const uint64_t cursor = group.task.cursor;
-  const std::string reason = RejectReason(group, options_.filter, book_.gate(), version);
+  const std::string reason = RejectReason(group, filter, book_.gate(), version);
   if (reason.empty()) {
     book_.MarkReady({cursor, std::move(group), completed.blob});
     return;

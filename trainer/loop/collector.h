@@ -10,6 +10,7 @@
 #include <stop_token>
 #include <string>
 
+#include "absl/status/status.h"
 #include "common/config.h"
 #include "common/metrics.h"
 #include "common/rollout.h"
@@ -29,12 +30,15 @@ class Collector {
     std::string run_id;
     double lease_s = 60;
     int max_deliveries = 3;
-    FilterConfig filter;
+    std::function<FilterConfig(int64_t step)> filter;  // for groups issued for that step
+    // Whether the learner can train on the group; called by the collector's thread.
+    std::function<absl::Status(const Group&)> check;
   };
   // Collaborators outlive it.
-  Collector(Options options, std::unique_ptr<WorkQueue> queue, const BlobStore& blobs, GroupBook& book,
-            Evaluation& evaluation, Dispatcher& dispatcher, CollectionWindow& window, RedisHealth& health,
-            Failure& failure, MetricsRegistry& metrics);
+  Collector(Options options, std::unique_ptr<WorkQueue> queue, const BlobStore& blobs,
+            GroupBook& book, Evaluation& evaluation, Dispatcher& dispatcher,
+            CollectionWindow& window, RedisHealth& health, Failure& failure,
+            MetricsRegistry& metrics);
 
   void Run(std::stop_token stop);  // the thread's body
   QueueStats stats() const;        // at most a second old while Redis answers; any thread
@@ -43,8 +47,8 @@ class Collector {
   void Handle(const CompletedGroup& completed);
   void HandleEvaluation(const CompletedGroup& completed);
   void HandleTraining(const CompletedGroup& completed, Group group);
-  void GiveUp(uint64_t cursor, const std::string& gid, const std::string& blob, const std::string& reason,
-              Terminal terminal);
+  void GiveUp(uint64_t cursor, const std::string& gid, const std::string& blob,
+              const std::string& reason, Terminal terminal);
   void HandleDead(const DeadGroup& dead);
   void Housekeeping();
   bool stopping() const { return stop_.stop_requested() || failure_.failed(); }

@@ -37,13 +37,13 @@ SamplingParams TrainSampling(const RolloutSection& rollout) {
 
 }  // namespace
 
-Dispatcher::Dispatcher(Options options, const std::vector<PromptRow>& rows, PromptOrder order,
+Dispatcher::Dispatcher(Options options, const std::vector<PromptRow>& rows, PromptSource& source,
                        std::unique_ptr<WorkQueue> queue, const BlobStore& blobs, GroupBook& book,
                        Evaluation& evaluation, RedisHealth& health, Failure& failure,
                        MetricsRegistry& metrics)
     : options_(std::move(options)),
       rows_(rows),
-      order_(std::move(order)),
+      source_(source),
       queue_(std::move(queue)),
       blobs_(blobs),
       book_(book),
@@ -219,7 +219,7 @@ GroupTask Dispatcher::MakeTrainTask(uint64_t cursor) {
     rollout_step_ = step;
   }
   task.samples = rollout_.samples_per_group;
-  task.row = rows_[order_.RowAt(cursor)];
+  task.row = rows_[source_.Draw(cursor, task.issued_version + 1)];
   task.sampling = TrainSampling(rollout_);
   task.sampling.seed = SamplingSeed(options_.seed, cursor);
   task.trainer_epoch = options_.epoch;

@@ -21,7 +21,7 @@
 #include "common/rollout.h"
 #include "queue/blob_store.h"
 #include "queue/work_queue.h"
-#include "trainer/ledger/prompt_cursor.h"
+#include "trainer/ledger/prompt_source.h"
 #include "trainer/loop/evaluation.h"
 #include "trainer/loop/group_book.h"
 #include "trainer/loop/loop_shared.h"
@@ -39,7 +39,7 @@ class Dispatcher {
     int64_t high_water = 0;  // groups of one purpose that may wait in Redis
   };
   // Collaborators outlive it.
-  Dispatcher(Options options, const std::vector<PromptRow>& rows, PromptOrder order,
+  Dispatcher(Options options, const std::vector<PromptRow>& rows, PromptSource& source,
              std::unique_ptr<WorkQueue> queue, const BlobStore& blobs, GroupBook& book,
              Evaluation& evaluation, RedisHealth& health, Failure& failure,
              MetricsRegistry& metrics);
@@ -84,7 +84,7 @@ class Dispatcher {
 
   const Options options_;
   const std::vector<PromptRow>& rows_;
-  PromptOrder order_;
+  PromptSource& source_;
   std::unique_ptr<WorkQueue> queue_;
   const BlobStore& blobs_;
   GroupBook& book_;

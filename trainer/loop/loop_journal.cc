@@ -27,12 +27,13 @@ Json VerifiersOf(const std::vector<ReadyGroup>& batch) {
 }  // namespace
 
 LoopJournal::LoopJournal(std::unique_ptr<Journal> journal, int64_t epoch, int32_t samples_per_group,
-                         GroupBook& book, Dispatcher& dispatcher, CollectionWindow& window,
-                         MetricsRegistry& metrics)
+                         GroupBook& book, PromptSource& source, Dispatcher& dispatcher,
+                         CollectionWindow& window, MetricsRegistry& metrics)
     : journal_(std::move(journal)),
       epoch_(epoch),
       samples_per_group_(samples_per_group),
       book_(book),
+      source_(source),
       dispatcher_(dispatcher),
       window_(window),
       append_seconds_(metrics.MakeHistogram("tramontane_journal_append_seconds")) {}
@@ -53,8 +54,11 @@ absl::Status LoopJournal::AppendBatch(int64_t step, const std::vector<ReadyGroup
     record.blobs.push_back(ready.blob);
     record.cursors.push_back(ready.cursor);
   }
-  record.detail = {{"verifiers", VerifiersOf(batch)}};
+  RowOutcomes outcomes;
+  for (const ReadyGroup& ready : batch) outcomes.Add(ready.group);
+  record.detail = {{"verifiers", VerifiersOf(batch)}, {"rows", outcomes.ToJson()}};
   RETURN_IF_ERROR(journal_->Append(record, /*durable=*/true));
+  source_.Record(record.detail["rows"]);
   append_seconds_.Observe(SecondsSince(start));
   janitor_.Ended(book_.SetEnded(record.cursors));
   janitor_.Ended(record.blobs);
@@ -83,6 +87,7 @@ absl::Status LoopJournal::WriteDrops(int64_t step, bool durable) {
   last_append_ = std::chrono::steady_clock::now();
   std::vector<DroppedGroup> dropped = book_.TakeDropped();
   std::map<std::string, JournalRecord> by_reason;
+  std::map<std::string, RowOutcomes> outcomes;
   for (const DroppedGroup& group : dropped) {
     JournalRecord& record = by_reason[group.reason];
     record.kind = "drop";
@@ -91,17 +96,21 @@ absl::Status LoopJournal::WriteDrops(int64_t step, bool durable) {
     record.detail = {{"reason", group.reason}};
     record.gids.push_back(group.gid);
     record.cursors.push_back(group.cursor);
+    if (group.group) outcomes[group.reason].Add(*group.group);
   }
+  for (const auto& [reason, rows] : outcomes) by_reason[reason].detail["rows"] = rows.ToJson();
   for (auto it = by_reason.begin(); it != by_reason.end(); ++it) {
     const bool last = std::next(it) == by_reason.end();
     RETURN_IF_ERROR(journal_->Append(it->second, durable && last));
+    if (it->second.detail.contains("rows")) source_.Record(it->second.detail["rows"]);
     janitor_.Ended(book_.SetEnded(it->second.cursors));
   }
   for (DroppedGroup& group : dropped) {
     ended_[group.terminal].push_back(group.gid);
     if (!group.blob.empty()) janitor_.Ended({group.blob});
-    window_.AddDropped(group.reason, group.group ? static_cast<int64_t>(group.group->rollouts.size())
-                                                 : samples_per_group_);
+    window_.AddDropped(group.reason, group.group
+                                         ? static_cast<int64_t>(group.group->rollouts.size())
+                                         : samples_per_group_);
     dropped_.push_back(std::move(group));
   }
   return absl::OkStatus();

@@ -23,8 +23,9 @@ namespace tramontane {
 class LoopJournal {
  public:
   // Collaborators outlive it.
-  LoopJournal(std::unique_ptr<Journal> journal, int64_t epoch, int32_t samples_per_group, GroupBook& book,
-              Dispatcher& dispatcher, CollectionWindow& window, MetricsRegistry& metrics);
+  LoopJournal(std::unique_ptr<Journal> journal, int64_t epoch, int32_t samples_per_group,
+              GroupBook& book, PromptSource& source, Dispatcher& dispatcher,
+              CollectionWindow& window, MetricsRegistry& metrics);
 
   // Durable on return: the groups dropped so far and the batch that step `step` will train on.
   absl::Status AppendBatch(int64_t step, const std::vector<ReadyGroup>& batch);
@@ -39,6 +40,9 @@ class LoopJournal {
   double seconds_since_append() const;
   // After a checkpoint of all that was appended: blobs that may be deleted.
   std::vector<std::string> CheckpointDurable() { return janitor_.CheckpointDurable(); }
+  const std::vector<JournalRecord>& records() const {
+    return journal_->records();
+  }  // of earlier attempts
   int64_t size() const { return journal_->size(); }
   std::string head() const { return journal_->head(); }
 
@@ -50,6 +54,7 @@ class LoopJournal {
   const int64_t epoch_;
   const int32_t samples_per_group_;
   GroupBook& book_;
+  PromptSource& source_;
   Dispatcher& dispatcher_;
   CollectionWindow& window_;
   Histogram append_seconds_;

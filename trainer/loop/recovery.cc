@@ -34,7 +34,8 @@ absl::StatusOr<RecoveryPlan> PlanRecovery(const Journal& journal, bool resume,
                                           int64_t checkpoint_interval_steps) {
   const std::vector<JournalRecord>& records = journal.records();
   if (!resume && !records.empty()) {
-    return absl::FailedPreconditionError("the run directory has a journal already; resume it or choose another");
+    return absl::FailedPreconditionError(
+        "the run directory has a journal already; resume it or choose another");
   }
   const Lineage lineage = VerifyLineage(records);
   if (!lineage.problems.empty()) return absl::DataLossError("journal: " + lineage.problems.front());
@@ -75,12 +76,12 @@ absl::StatusOr<RecoveryPlan> PlanRecovery(const Journal& journal, bool resume,
 }
 
 absl::StatusOr<std::vector<Group>> LoadBatch(const JournalRecord& batch, const BlobStore& blobs,
-                                             const FilterConfig& filter) {
+                                             const RunConfig& config) {
   std::vector<Group> groups;
   for (const std::string& address : batch.blobs) {
     ASSIGN_OR_RETURN(const std::string bytes, blobs.Get(address));
     ASSIGN_OR_RETURN(Group group, DecodeGroup(bytes));
-    RemoveInvalidSamples(group, filter);
+    RemoveInvalidSamples(group, FilterAtStep(config, group.task.issued_version + 1));
     groups.push_back(std::move(group));
   }
   return groups;

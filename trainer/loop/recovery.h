@@ -24,7 +24,7 @@ struct LedgerState {
   int64_t journal_size = 0;
   std::string journal_head;
   CursorFrontier frontier;
-  double elapsed_s = 0;                // wall time of the RL stage so far
+  double elapsed_s = 0;  // wall time of the RL stage so far
   int64_t generated_tokens = 0;
   std::vector<double> recent_rewards;  // of the last steps, newest last
 };
@@ -33,9 +33,9 @@ absl::StatusOr<LedgerState> LedgerFromJson(const Json& json);
 
 struct RecoveryPlan {
   LedgerState ledger;
-  int64_t step = 0;                    // of the weights that the learner holds
-  int64_t last_epoch = 0;              // highest in the journal
-  std::vector<JournalRecord> replay;   // batches step+1, step+2, …
+  int64_t step = 0;                       // of the weights that the learner holds
+  int64_t last_epoch = 0;                 // highest in the journal
+  std::vector<JournalRecord> replay;      // batches step+1, step+2, …
   std::vector<std::string> needed_blobs;  // of batches that a replay may still need
 };
 
@@ -47,6 +47,6 @@ absl::StatusOr<RecoveryPlan> PlanRecovery(const Journal& journal, bool resume,
 
 // The groups of a journalled batch as they were trained on. NotFound, DataLoss: a blob is gone.
 absl::StatusOr<std::vector<Group>> LoadBatch(const JournalRecord& batch, const BlobStore& blobs,
-                                             const FilterConfig& filter);
+                                             const RunConfig& config);
 
 }  // namespace tramontane

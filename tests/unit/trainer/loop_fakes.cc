@@ -70,6 +70,7 @@ std::string FakeTrainable::Next(const std::string& weights, int64_t step,
 absl::StatusOr<StepReport> FakeTrainable::Step(const std::vector<Group>& groups, int64_t step) {
   if (step != step_ + 1)
     return absl::InternalError("step " + std::to_string(step) + " after " + std::to_string(step_));
+  if (refuse_step) RETURN_IF_ERROR(refuse_step(step));
   std::vector<std::string> gids;
   StepReport report;
   for (const Group& group : groups) {

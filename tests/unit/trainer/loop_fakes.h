@@ -24,12 +24,17 @@ class FakeTrainable final : public Trainable {
   std::optional<CheckpointState> Restore();
 
   absl::StatusOr<StepReport> Step(const std::vector<Group>& groups, int64_t step) override;
+  absl::Status Check(const Group& group) const override {
+    return check ? check(group) : absl::OkStatus();
+  }
   WeightManifest Snapshot(int64_t version, std::vector<char>& payload) const override;
   absl::StatusOr<int64_t> SaveCheckpoint(const CheckpointState& state) override;
 
   const std::string& weights() const { return weights_; }
   int64_t steps_taken() const { return steps_taken_; }
-  std::function<bool(int64_t step)> skip;  // true: report the step as not finite
+  std::function<bool(int64_t step)> skip;           // true: report the step as not finite
+  std::function<absl::Status(const Group&)> check;  // what Check answers; none: everything is fine
+  std::function<absl::Status(int64_t step)> refuse_step;  // an error: the step is not taken
   static std::string Next(const std::string& weights, int64_t step,
                           const std::vector<std::string>& gids);
 

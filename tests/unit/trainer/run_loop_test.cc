@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <map>
 #include <mutex>
 #include <set>
 #include <sstream>
@@ -16,6 +17,7 @@
 #include "tests/support/small_disk.h"
 #include "tests/unit/trainer/loop_fakes.h"
 #include "trainer/ledger/lineage.h"
+#include "trainer/ledger/prompt_source.h"
 
 namespace tramontane {
 namespace {
@@ -364,6 +366,108 @@ TEST_F(RunLoopTest, AMissingBlobRollsTheLineageBack) {
   const Lineage lineage = CheckedLineage();
   EXPECT_EQ(lineage.last_step, 12);
   EXPECT_EQ(lineage.rolled_back_groups, 16);
+}
+
+TEST_F(RunLoopTest, GroupsThatTheLearnerWouldRefuseNeverReachTheJournal) {
+  StartGenerator();
+  FakeTrainable trainable(run_dir_, 2, 1);
+  trainable.check = [](const Group& group) {
+    return group.task.cursor % 3 == 0 ? absl::InvalidArgumentError("a token outside the vocabulary")
+                                      : absl::OkStatus();
+  };
+  const Outcome outcome = Run(Config(8), trainable);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  const std::vector<JournalRecord> records = Journal::Read(run_dir_ + "/journal.jsonl").value();
+  for (const JournalRecord& record : records) {
+    if (record.kind != "batch") continue;
+    for (uint64_t cursor : record.cursors) EXPECT_NE(cursor % 3, 0u);
+  }
+  EXPECT_THAT(metrics_text_, HasSubstr("reason=\"malformed\""));
+  EXPECT_EQ(CheckedLineage().last_step, 8);
+}
+
+TEST_F(RunLoopTest, AJournalledBatchThatTheLearnerRefusesIsRolledBackOnResume) {
+  StartGenerator();
+  const RunConfig config = Config(12);
+  {
+    FakeTrainable trainable(run_dir_, 2, 1);
+    trainable.refuse_step = [](int64_t step) {
+      return step == 7 ? absl::InvalidArgumentError("a token outside the vocabulary")
+                       : absl::OkStatus();
+    };
+    EXPECT_EQ(Run(config, trainable).status.code(), absl::StatusCode::kInvalidArgument);
+  }
+  FakeTrainable trainable(run_dir_, 2, 1);
+  int refused = 0;
+  trainable.refuse_step = [&](int64_t step) {
+    return step == 7 && ++refused == 1
+               ? absl::InvalidArgumentError("a token outside the vocabulary")
+               : absl::OkStatus();
+  };
+  const Outcome outcome = Run(config, trainable, true, trainable.Restore());
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_GE(refused, 2) << "the seventh step was taken with other groups";
+  const Lineage lineage = CheckedLineage();
+  EXPECT_EQ(lineage.last_step, 12);
+  EXPECT_EQ(lineage.rolled_back_groups, config.trainer.groups_per_step);
+}
+
+TEST_F(RunLoopTest, ScheduledFiltersJudgeTheGroupsOfTheirSteps) {
+  StartGenerator({.same_reward = 50});
+  RunConfig config = Config(12);
+  // Groups that are all right are judged by the window first, and else by their variance.
+  config.schedules["algorithm.filter.accept_high"] = {.steps = {1, 6}, .values = {1.0, 0.9}};
+  config.model.path = "/m";  // a schedule is applied to a whole, valid configuration
+  config.data.train = "/t";
+  config.verifiers["math"].builtin = "math";
+  FakeTrainable trainable(run_dir_, 2, 1);
+  const Outcome outcome = Run(config, trainable);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_THAT(metrics_text_, HasSubstr("reason=\"pass_rate\""));
+  EXPECT_THAT(metrics_text_, HasSubstr("reason=\"zero_variance\""));
+}
+
+// Half the rows are solved in the first run's eyes; the second one, resumed, knows it.
+TEST_F(RunLoopTest, RowsPassRatesSurviveAResume) {
+  StartGenerator();
+  RunConfig config = Config(6);
+  config.trainer.checkpoint_interval_steps = 100;
+  {
+    FakeTrainable trainable(run_dir_, 2, 1);
+    ASSERT_TRUE(Run(config, trainable).status.ok());
+  }
+  std::map<std::string, int64_t> samples;
+  const std::vector<JournalRecord> records = Journal::Read(run_dir_ + "/journal.jsonl").value();
+  for (const JournalRecord& record : records) {
+    if (!record.detail.contains("rows")) continue;
+    for (const auto& [row, counts] : record.detail["rows"].items())
+      samples[row] += counts[1].get<int64_t>();
+  }
+  ASSERT_FALSE(samples.empty());
+  const std::vector<PromptRow> rows = LoopRows(40);
+  PromptSection section;
+  section.pass_min_samples = 1;
+  PromptSource source(
+      rows, [&](int64_t) { return section; }, 0, true);
+  source.Restore(records);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    EXPECT_EQ(source.PassRate(i).has_value(), samples[rows[i].row_id] > 0) << rows[i].row_id;
+  }
+  // And the loop draws by them: with priority, rows that were always right are left alone.
+  config.run.max_steps = 9;
+  config.prompts.order = "priority";
+  config.prompts.pass_min_samples = 1;
+  FakeTrainable trainable(run_dir_, 2, 1);
+  const Outcome outcome = Run(config, trainable, true, trainable.Restore());
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(CheckedLineage().last_step, 9);
+}
+
+TEST_F(RunLoopTest, ADomainThatNoRowHasIsRefusedAtOnce) {
+  RunConfig config = Config(6);
+  config.prompts.domain_weights["law"] = 1;
+  FakeTrainable trainable(run_dir_, 2, 1);
+  EXPECT_EQ(Run(config, trainable).status.code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(RunLoopTest, AFullDiskEndsTheRunByNameAndWithRoomAgainItGoesOn) {
