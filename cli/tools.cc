@@ -16,7 +16,8 @@ const std::vector<ToolRoute>& ToolRoutes() {
       {"eval", "tramontane-generator", "eval", "Accuracy of a model on a dataset"},
       {"serve", "tramontane-generator", "serve",
        "Serve a model over HTTP, as OpenAI's API, and gRPC"},
-      {"bench", "tramontane-generator", "bench", "Measure: bench generate --model DIR"},
+      {"bench", "tramontane-generator", "bench", "Measure: bench generate|train --model DIR",
+       "train", "tramontane-trainer"},
       {"loss", "tramontane-trainer", "loss",
        "Loss and gradient of a batch under an algorithm block"},
       {"init-model", "tramontane-trainer", "init", "Write a randomly initialised checkpoint"},
@@ -27,7 +28,10 @@ const std::vector<ToolRoute>& ToolRoutes() {
 
 int ExecTool(const CommandContext& context, const ToolRoute& route,
              const std::vector<std::string>& arguments) {
-  const std::string program = context.binary_dir + "/" + route.binary;
+  const bool other =
+      route.first_argument != nullptr && !arguments.empty() && arguments[0] == route.first_argument;
+  const std::string program =
+      context.binary_dir + "/" + (other ? route.other_binary : route.binary);
   std::vector<std::string> argv = {program, route.tool};
   argv.insert(argv.end(), arguments.begin(), arguments.end());
   std::vector<char*> raw;

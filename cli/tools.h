@@ -13,6 +13,9 @@ struct ToolRoute {
   const char* binary;   // sibling that does it
   const char* tool;     // its subcommand
   const char* help;
+  // `command first_argument …` is the tool of this binary instead; null: there is none.
+  const char* first_argument = nullptr;
+  const char* other_binary = nullptr;
 };
 
 const std::vector<ToolRoute>& ToolRoutes();

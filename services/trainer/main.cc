@@ -10,6 +10,7 @@
 #include "services/handshake.h"
 #include "services/tool_main.h"
 #include "services/trainer/training.h"
+#include "trainer/learner/bench.h"
 #include "trainer/learner/loss_tool.h"
 
 namespace tramontane {
@@ -53,6 +54,27 @@ int RunLoss(const std::string& dtype) {
                      });
 }
 
+void AddBench(CLI::App& app, std::string& model_dir, TrainBenchOptions& options, bool& json) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure");
+  bench->require_subcommand(1);
+  CLI::App* train =
+      bench->add_subcommand("train", "Speed of training steps, and their share of the machine");
+  train->add_option("--model", model_dir, "Hugging Face folder")->required();
+  train->add_flag("--json", json, "Always so; accepted for uniformity");
+  train->add_option("--groups", options.groups, "Groups of a step")->check(CLI::Range(1, 65536));
+  train->add_option("--samples", options.samples, "Samples of a group")->check(CLI::Range(2, 4096));
+  train->add_option("--prompt-tokens", options.prompt_tokens, "Length of a prompt")
+      ->check(CLI::Range(1, 1 << 20));
+  train->add_option("--response-tokens", options.response_tokens, "Length of a sample")
+      ->check(CLI::Range(1, 1 << 20));
+  train->add_option("--steps", options.steps, "Steps measured, after one that is not")
+      ->check(CLI::Range(1, 10000));
+  train->add_option("--threads", options.threads, "trainer.threads")->check(CLI::Range(1, 1024));
+  train->add_option("--microbatch-tokens", options.microbatch_tokens, "trainer.microbatch_tokens")
+      ->check(CLI::PositiveNumber);
+  train->add_option("--algorithm", options.algorithm, "The algorithm block, as JSON");
+}
+
 int Main(int argc, char** argv) {
   CLI::App app("Tramontane trainer");
   app.require_subcommand(1);
@@ -73,9 +95,14 @@ int Main(int argc, char** argv) {
       ->required();
   init_command->add_option("--seed", init.seed, "Seed of the weights");
   init_command->add_flag("--json", json, "Always so; accepted for uniformity");
+  std::string bench_model;
+  TrainBenchOptions bench;
+  AddBench(app, bench_model, bench, json);
   if (const auto exit = ParseArguments(app, argc, argv, std::cout, std::cerr)) return *exit;
   const std::string name = app.get_subcommands().front()->get_name();
   if (name == "loss") return RunLoss(dtype);
+  if (name == "bench")
+    return PrintJsonResult("bench train", std::cout, BenchTrain(bench_model, bench));
   if (name == "init") return RunInit(init);
   training.sft_only = name == "sft";
   return RunTraining(training);

@@ -269,6 +269,17 @@ class BadModel(TestCase):
         self.assertEqual(status, 0, out + err)
         self.assertEqual([len(row) for row in json.loads(out)["logprobs"]], [2])
 
+    def test_a_sound_ones_training_steps_are_measured(self):
+        status, out, err = tramontane("bench", "train", "--model", self.model, "--groups", 4, "--samples", 4,
+                                      "--steps", 2, "--json")
+        self.assertEqual(status, 0, out + err)
+        report = json.loads(out)
+        self.assertEqual(report["steps"], 2)
+        self.assertGreater(report["tokens_per_second"], 0)
+        self.assertIn("forward_backward", report["phase_share"])
+        self.assertGreater(report["peak_memory_mib"], report["weight_mib"])
+        self.assert_error(["bench", "train", "--model", self.folder / "nothing"], "nothing")
+
     def test_truncated_safetensors(self):
         weights = self.model / "model.safetensors"
         os.truncate(weights, weights.stat().st_size - 100)

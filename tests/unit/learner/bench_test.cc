@@ -1,0 +1,55 @@
+// What `bench train` reports: the count of operations by hand, and numbers that fit together.
+#include "trainer/learner/bench.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "learner_fixture.h"
+#include "model/checkpoint.h"
+
+namespace tramontane {
+namespace {
+
+TEST(TrainBenchTest, OperationsAreThoseOfTheModelsMatricesAndOfAttention) {
+  const ModelConfig config = testing::TinyModel(1)->config();
+  // 2 layers: q and o 32 × 32, k and v 32 × 16, three of 32 × 64; head 32 × 12.
+  const double matrices = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64), head = 32 * 12;
+  const double attention = 2 * 2 * 32 * (5 * 6 / 2);
+  EXPECT_DOUBLE_EQ(TrainingFlop(config.source, {5}, {3}),
+                   6 * (5 * matrices + 3 * head + attention));
+  EXPECT_DOUBLE_EQ(TrainingFlop(config.source, {5, 5}, {3, 3}),
+                   2 * TrainingFlop(config.source, {5}, {3}));
+}
+
+TEST(TrainBenchTest, ReportsStepsThatAddUp) {
+  const std::string dir = ::testing::TempDir() + "/train_bench_test";
+  std::filesystem::remove_all(dir);
+  std::filesystem::create_directories(dir);
+  ASSERT_TRUE(SaveTransformer(*testing::TinyModel(1), dir, dir).ok());
+  TrainBenchOptions options{.groups = 4,
+                            .samples = 4,
+                            .prompt_tokens = 3,
+                            .response_tokens = 6,
+                            .steps = 3,
+                            .threads = 2,
+                            .microbatch_tokens = 64,
+                            .algorithm = R"({"kl": {"kind": "k3"}})"};
+  const absl::StatusOr<Json> report = BenchTrain(dir, options);
+  ASSERT_TRUE(report.ok()) << report.status();
+  const double median = (*report)["step_seconds"]["median"];
+  EXPECT_LE((*report)["step_seconds"]["best"], median);
+  EXPECT_NEAR((*report)["tokens_per_second"].get<double>() * median, 4 * 4 * 8, 1e-6);
+  EXPECT_NEAR((*report)["response_tokens_per_second"].get<double>() * median, 4 * 4 * 6, 1e-6);
+  EXPECT_GT((*report)["phase_seconds"]["forward_backward"], 0);
+  EXPECT_GT((*report)["model_flop_share"], 0);
+  EXPECT_LT((*report)["model_flop_share"], 1.5);
+  EXPECT_GT((*report)["peak_memory_mib"], (*report)["weight_mib"]);
+  options.samples = 1;
+  EXPECT_EQ(BenchTrain(dir, options).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_FALSE(BenchTrain(dir + "/nothing", TrainBenchOptions()).ok());
+  std::filesystem::remove_all(dir);
+}
+
+}  // namespace
+}  // namespace tramontane

@@ -1,0 +1,224 @@
+#include "trainer/learner/bench.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/metrics.h"
+#include "common/status.h"
+#include "model/checkpoint.h"
+#include "model/guard_torch.h"
+#include "model/transformer.h"
+#include "trainer/learner/learner.h"
+#include "trainer/learner/worker_pool.h"
+
+namespace tramontane {
+namespace {
+
+constexpr double kMib = 1 << 20;
+
+double ProcessCpuSeconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+         1e-6 * static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+double PeakMemoryMib() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;  // kept in KiB
+}
+
+double Median(std::vector<double> values) {
+  const size_t middle = values.size() / 2;
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(middle),
+                   values.end());
+  return values[middle];
+}
+
+// What threads that do nothing else reach together; best of some passes.
+double MultiplyPeakFlops(int threads) {
+  constexpr int64_t kSide = 1024;
+  constexpr int kPasses = 6;
+  WorkerPool workers(threads, [] { at::set_num_threads(1); });
+  at::set_num_threads(1);
+  const at::Tensor a = at::ones({kSide, kSide}), b = at::ones({kSide, kSide});
+  std::vector<at::Tensor> products(static_cast<size_t>(threads));
+  for (at::Tensor& product : products) product = at::empty({kSide, kSide});
+  double best = 0;
+  for (int pass = 0; pass < kPasses; ++pass) {
+    const auto start = std::chrono::steady_clock::now();
+    workers.Run([&](int worker) { at::mm_out(products[static_cast<size_t>(worker)], a, b); });
+    best = std::max(best, threads * 2.0 * kSide * kSide * kSide / SecondsSince(start));
+  }
+  return best;
+}
+
+std::vector<Group> RandomGroups(const TrainBenchOptions& options, int64_t vocab_size) {
+  std::mt19937_64 random(1);
+  const auto token = [&] {
+    return static_cast<int32_t>(random() % static_cast<uint64_t>(vocab_size));
+  };
+  std::vector<Group> groups(static_cast<size_t>(options.groups));
+  for (size_t g = 0; g < groups.size(); ++g) {
+    groups[g].task.gid = std::to_string(g);
+    for (int t = 0; t < options.prompt_tokens; ++t)
+      groups[g].task.row.prompt_tokens.push_back(token());
+    for (int i = 0; i < options.samples; ++i) {
+      Rollout rollout;
+      rollout.sample_index = i;
+      for (int t = 0; t < options.response_tokens; ++t) rollout.tokens.push_back(token());
+      rollout.logprobs.assign(rollout.tokens.size(), -5.0f);
+      rollout.spans = {{0, options.response_tokens}};
+      rollout.finish_reason = FinishReason::kStop;
+      rollout.verdict.status = VerdictStatus::kScored;
+      rollout.verdict.score = i % 2 == 0 ? 1.0 : 0.0;
+      rollout.verdict.correct = i % 2 == 0;
+      groups[g].rollouts.push_back(std::move(rollout));
+    }
+  }
+  return groups;
+}
+
+double WeightMib(const Transformer& model) {
+  double bytes = 0;
+  for (const auto& [name, weight] : model.NamedWeights())
+    bytes += static_cast<double>(weight.nbytes());
+  return bytes / kMib;
+}
+
+absl::StatusOr<RunConfig> BenchConfig(const TrainBenchOptions& options) {
+  RunConfig config;
+  if (!options.algorithm.empty()) {
+    const Json json = Json::parse(options.algorithm, nullptr, /*allow_exceptions=*/false);
+    if (json.is_discarded()) return absl::InvalidArgumentError("--algorithm: not JSON");
+    ASSIGN_OR_RETURN(config.algorithm, AlgorithmFromJson(json));
+  }
+  config.trainer.threads = options.threads;
+  config.trainer.microbatch_tokens = options.microbatch_tokens;
+  config.trainer.logprob_gap_alarm = 1e9;  // nobody sampled these tokens
+  return config;
+}
+
+struct Measured {
+  std::vector<double> seconds, cpu_seconds;
+  std::vector<StepReport> reports;
+};
+
+absl::StatusOr<Measured> MeasureSteps(Learner& learner, const std::vector<Group>& groups,
+                                      int32_t steps) {
+  Measured measured;
+  for (int64_t step = 1; step <= steps + 1; ++step) {
+    const double cpu = ProcessCpuSeconds();
+    ASSIGN_OR_RETURN(StepReport report, learner.Step(groups, step));
+    if (report.skipped)
+      return absl::InternalError("step " + std::to_string(step) + ": " + report.skip_reason);
+    if (step == 1) continue;  // allocators and caches are cold
+    measured.cpu_seconds.push_back(ProcessCpuSeconds() - cpu);
+    measured.seconds.push_back(report.seconds);
+    measured.reports.push_back(std::move(report));
+  }
+  return measured;
+}
+
+void AddPhases(const Measured& measured, double median, Json& out) {
+  std::map<std::string, std::vector<double>> phases;
+  for (const StepReport& report : measured.reports) {
+    for (const auto& [phase, seconds] : report.phase_seconds) phases[phase].push_back(seconds);
+  }
+  for (const auto& [phase, seconds] : phases) {
+    out["phase_seconds"][phase] = Median(seconds);
+    out["phase_share"][phase] = Median(seconds) / median;
+  }
+}
+
+absl::StatusOr<Json> Bench(const std::string& model_dir, const TrainBenchOptions& options) {
+  RETURN_IF_ERROR(GuardTorch([] { at::set_num_threads(1); }));
+  std::shared_ptr<Transformer> model;
+  ASSIGN_OR_RETURN(model, LoadTransformer(model_dir));
+  ASSIGN_OR_RETURN(const RunConfig config, BenchConfig(options));
+  const std::vector<Group> groups = RandomGroups(options, model->config().vocab_size);
+  MetricsRegistry metrics;
+  std::unique_ptr<Learner> learner;
+  ASSIGN_OR_RETURN(learner, Learner::Create(config, model, metrics));
+  ASSIGN_OR_RETURN(const Measured measured, MeasureSteps(*learner, groups, options.steps));
+
+  int64_t parameters = 0;
+  for (const auto& [name, weight] : model->NamedWeights()) parameters += weight.numel();
+  const double median = Median(measured.seconds);
+  const auto rows = static_cast<size_t>(options.groups) * static_cast<size_t>(options.samples);
+  const int64_t input = options.prompt_tokens + options.response_tokens - 1;
+  const double flop = TrainingFlop(model->config().source, std::vector<int64_t>(rows, input),
+                                   std::vector<int64_t>(rows, options.response_tokens));
+  const double tokens = static_cast<double>(measured.reports.back().packed_tokens);
+  Json out = {{"model", model_dir},
+              {"parameters", parameters},
+              {"threads", options.threads},
+              {"microbatch_tokens", options.microbatch_tokens},
+              {"groups", options.groups},
+              {"samples", options.samples},
+              {"prompt_tokens", options.prompt_tokens},
+              {"response_tokens", options.response_tokens},
+              {"steps", options.steps},
+              {"step_seconds",
+               {{"best", *std::min_element(measured.seconds.begin(), measured.seconds.end())},
+                {"median", median}}},
+              {"cpu_seconds_per_step", Median(measured.cpu_seconds)},
+              {"tokens_per_second", tokens / median},
+              {"response_tokens_per_second",
+               static_cast<double>(measured.reports.back().response_tokens) / median},
+              {"weight_mib", WeightMib(*model)},
+              {"gflop_per_step", 1e-9 * flop},
+              {"gflop_per_s", 1e-9 * flop / median}};
+  AddPhases(measured, median, out);
+  std::vector<char> payload;
+  const auto start = std::chrono::steady_clock::now();
+  learner->Snapshot(options.steps, payload);
+  out["snapshot_seconds"] = SecondsSince(start);
+  out["peak_memory_mib"] = PeakMemoryMib();
+  RETURN_IF_ERROR(GuardTorch([&] {
+    const double peak = MultiplyPeakFlops(options.threads);
+    out["peak_gflop_per_s"] = 1e-9 * peak;
+    out["model_flop_share"] = flop / median / peak;
+  }));
+  return out;
+}
+
+}  // namespace
+
+double TrainingFlop(const Json& model_config, const std::vector<int64_t>& input_tokens,
+                    const std::vector<int64_t>& response_tokens) {
+  const ModelConfig c = ParseModelConfig(model_config).value();
+  const auto layers = static_cast<double>(c.num_layers),
+             hidden = static_cast<double>(c.hidden_size);
+  const double matrices =
+      layers * hidden *
+      static_cast<double>(2 * c.q_size() + 2 * c.kv_size() + 3 * c.intermediate_size);
+  const double head = hidden * static_cast<double>(c.vocab_size);
+  double multiplications = 0;
+  for (size_t i = 0; i < input_tokens.size(); ++i) {
+    const auto length = static_cast<double>(input_tokens[i]);
+    multiplications += length * matrices + static_cast<double>(response_tokens[i]) * head;
+    // Scores and values: each position with itself and all before it.
+    multiplications += layers * 2 * static_cast<double>(c.q_size()) * length * (length + 1) / 2;
+  }
+  return 3 * 2 * multiplications;
+}
+
+absl::StatusOr<Json> BenchTrain(const std::string& model_dir, const TrainBenchOptions& options) {
+  if (options.samples < 2)
+    return absl::InvalidArgumentError("--samples: groups of one have nothing to compare");
+  return Bench(model_dir, options);
+}
+
+}  // namespace tramontane

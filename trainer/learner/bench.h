@@ -1,0 +1,40 @@
+// `tramontane bench train`: how fast the learner steps, where a step's time goes, and how much of
+// the machine that is.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/config.h"
+
+namespace tramontane {
+
+struct TrainBenchOptions {
+  int32_t groups = 32, samples = 8;  // of one step
+  int32_t prompt_tokens = 8, response_tokens = 40;
+  int32_t steps = 8;  // measured, after one that is not
+  int32_t threads = 1, microbatch_tokens = 2048;
+  std::string algorithm;  // the `algorithm` block as JSON; empty: the defaults
+};
+
+// Steps on random tokens of the model's vocabulary, rewards that differ within each group →
+// {"model", "parameters", "threads", "microbatch_tokens", "groups", "samples", "prompt_tokens",
+//  "response_tokens", "steps", "step_seconds": {"best", "median"}, "cpu_seconds_per_step",
+//  "tokens_per_second", "response_tokens_per_second", "phase_seconds", "phase_share",
+//  "snapshot_seconds", "weight_mib", "peak_memory_mib", "gflop_per_step", "gflop_per_s",
+//  "peak_gflop_per_s", "model_flop_share"}.
+// Rates and shares are of the median step. Tokens are those fed to the model. A step's operations
+// are the products of the model's matrices and of attention, forward and twice that backward; what
+// is computed anew or besides does not count. Their share is of what as many threads reach when
+// they only multiply float32 matrices of 1024 × 1024. Memory is the process's largest, of all it
+// did.
+absl::StatusOr<Json> BenchTrain(const std::string& model_dir, const TrainBenchOptions& options);
+
+// Floating-point operations of one training step on sequences of these numbers of input and
+// response tokens, as BenchTrain counts them.
+double TrainingFlop(const Json& model_config, const std::vector<int64_t>& input_tokens,
+                    const std::vector<int64_t>& response_tokens);
+
+}  // namespace tramontane
