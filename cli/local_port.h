@@ -6,6 +6,5 @@
 namespace tramontane {
 
 absl::StatusOr<int> FreePort();  // free now
-bool Connects(int port);         // somebody listens there
 
 }  // namespace tramontane

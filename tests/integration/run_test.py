@@ -163,7 +163,10 @@ class Faults(Runs):
             run.signal("redis", signal.SIGCONT)
             self.assertLess(stopped_at, self.STEPS, "the run ended before Redis was back")
             run.wait_for(lambda e: e.get("event") == "waiting" and e["waiting_for"].startswith("redis"), 1)
-        self.run_with(stop)
+        run = self.run_with(stop)
+        # The engines stood still for most of the time between the first step and the last.
+        share = run.wait_for(lambda e: e.get("event") == "summary", 1)["generator_busy_share"]
+        self.assertTrue(0 < share < 0.7, share)
 
     def test_killed_trainer_and_resume_by_hand(self):
         config = self.write_config({"run": {"max_steps": self.STEPS}})
