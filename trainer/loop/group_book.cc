@@ -22,20 +22,27 @@ void GroupBook::SetState(Entry& entry, State state) {
   entry.state = state;
 }
 
+int64_t GroupBook::CountOverdueLocked() const {
+  return std::count_if(live_.begin(), live_.end(), [this](const auto& item) {
+    const Entry& entry = item.second;
+    return entry.state == State::kRunning && !gate_.Fresh(entry.issued_version, version_);
+  });
+}
+
 std::optional<uint64_t> GroupBook::NextToIssue() {
   std::lock_guard lock(mutex_);
-  const int64_t running = CountLocked(State::kRunning);
+  const int64_t running = CountLocked(State::kRunning) - CountOverdueLocked();
   const int64_t gathered = CountLocked(State::kReady) + in_training_;
   // Counted in steps, not groups: a batch that was short, replayed or rolled back cannot make the
   // admission drift.
   const int64_t accepted = options_.groups_per_step.Through(version_) + gathered;
   if (gate_.Capacity(version_, accepted, running) <= 0) return std::nullopt;
   // Near the end: twice what the remaining steps need, as some groups will be dropped.
-  const int64_t needed =
-      options_.groups_per_step.Through(options_.max_steps) - options_.groups_per_step.Through(version_);
+  const int64_t needed = options_.groups_per_step.Through(options_.max_steps) -
+                         options_.groups_per_step.Through(version_);
   if (gathered + running >= 2 * needed) return std::nullopt;
   while (frontier_.Ended(next_) || live_.count(next_) > 0) ++next_;
-  live_.try_emplace(next_);
+  live_[next_].issued_version = version_;
   ++in_state_[static_cast<int>(State::kRunning)];
   ++issued_;
   return next_++;
@@ -95,7 +102,10 @@ bool GroupBook::Adopt(uint64_t cursor, const std::string& gid) {
   if (frontier_.Ended(cursor)) return false;
   const auto [it, is_new] = live_.try_emplace(cursor);
   // Not new: issued by this process just now, its gid not yet set.
-  if (is_new) ++in_state_[static_cast<int>(State::kRunning)];
+  if (is_new) {
+    ++in_state_[static_cast<int>(State::kRunning)];
+    it->second.issued_version = version_;
+  }
   if (it->second.state != State::kRunning) return false;
   it->second.gid = gid;
   cursor_of_[gid] = cursor;
@@ -134,7 +144,8 @@ std::optional<std::vector<ReadyGroup>> GroupBook::TakeBatch(bool accept_short) {
     ReadyGroup& ready = *entry.ready;
     if (!gate_.Fresh(OldestVersion(ready.group), version_)) {
       SetState(entry, State::kDropped);
-      dropped_.push_back({cursor, entry.gid, ready.blob, "stale", Terminal::kStale, std::move(ready.group)});
+      dropped_.push_back(
+          {cursor, entry.gid, ready.blob, "stale", Terminal::kStale, std::move(ready.group)});
       entry.ready.reset();
       woken_ = true;
       continue;
@@ -156,8 +167,9 @@ std::optional<std::vector<ReadyGroup>> GroupBook::TakeBatch(bool accept_short) {
 
 bool GroupBook::WaitForReady(std::chrono::milliseconds timeout) {
   std::unique_lock lock(mutex_);
-  return ready_.wait_for(lock, timeout,
-                         [&] { return CountLocked(State::kReady) >= options_.groups_per_step.At(version_ + 1); });
+  return ready_.wait_for(lock, timeout, [&] {
+    return CountLocked(State::kReady) >= options_.groups_per_step.At(version_ + 1);
+  });
 }
 
 std::vector<DroppedGroup> GroupBook::TakeDropped() {
@@ -183,7 +195,8 @@ std::vector<std::string> GroupBook::SetEnded(const std::vector<uint64_t>& cursor
 void GroupBook::DropAll(const std::string& reason) {
   std::lock_guard lock(mutex_);
   for (auto& [cursor, entry] : live_) {
-    if (entry.gid.empty() || (entry.state != State::kRunning && entry.state != State::kReady)) continue;
+    if (entry.gid.empty() || (entry.state != State::kRunning && entry.state != State::kReady))
+      continue;
     DroppedGroup dropped{cursor, entry.gid, "", reason, Terminal::kDropped, std::nullopt};
     if (entry.ready) {
       dropped.blob = entry.ready->blob;

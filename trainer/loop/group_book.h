@@ -33,10 +33,10 @@ struct ReadyGroup {
 struct DroppedGroup {
   uint64_t cursor = 0;
   std::string gid;
-  std::string blob;                // of the finished group; "" when it never finished
+  std::string blob;  // of the finished group; "" when it never finished
   std::string reason;
   Terminal terminal = Terminal::kDropped;
-  std::optional<Group> group;      // for the rollout log
+  std::optional<Group> group;  // for the rollout log
 };
 
 struct BookCounts {
@@ -62,7 +62,7 @@ class GroupBook {
     uint64_t cursor;
     std::string gid, task_blob;
   };
-  std::vector<Issued> Running() const;  // issued, and not known to be finished
+  std::vector<Issued> Running() const;                    // issued, and not known to be finished
   void WaitForChange(std::chrono::milliseconds timeout);  // room for an issue may have come up
   void Wake();
 
@@ -70,7 +70,8 @@ class GroupBook {
   enum class Standing { kRunning, kFinished, kUnknown };
   Standing StandingOf(const std::string& gid) const;
   std::optional<uint64_t> CursorOf(const std::string& gid) const;
-  // A finished group that an earlier process issued: true if it is wanted, then it counts as running.
+  // A finished group that an earlier process issued: true if it is wanted, then it counts as
+  // running.
   bool Adopt(uint64_t cursor, const std::string& gid);
   void MarkReady(ReadyGroup group);
   void MarkDropped(DroppedGroup group);
@@ -99,7 +100,12 @@ class GroupBook {
     std::string gid;
     std::string task_blob;
     std::optional<ReadyGroup> ready;  // kReady only
+    int64_t issued_version = 0;
   };
+  // Running, and overtaken by all that was issued beside it: what was sampled for it then would be
+  // too old by now. Waiting for one (a verifier that sleeps, a slow generator) must cost the others
+  // nothing, so its place is given to a new group; should it be fresh after all, it is welcome.
+  int64_t CountOverdueLocked() const;
   int64_t CountLocked(State state) const;
   void SetState(Entry& entry, State state);
 

@@ -60,10 +60,33 @@ TEST(GroupBook, ADroppedGroupMakesRoomAtOnceAndEndsWhenJournalled) {
   EXPECT_EQ(book.frontier().frontier(), 1u);
 }
 
+TEST(GroupBook, AGroupTooLateToBeTrainedOnGivesItsPlaceToAnother) {
+  GroupBook book(Small(), {});
+  EXPECT_THAT(IssueAll(book), ElementsAre(0, 1, 2, 3));
+  const auto train = [&](uint64_t first, uint64_t second, int64_t version) {
+    book.MarkReady(Ready(first, version));
+    book.MarkReady(Ready(second, version));
+    EXPECT_THAT(CursorsOf(*book.TakeBatch(false)), ElementsAre(first, second));
+    book.SetEnded({first, second});
+    book.StepDone(version + 1);
+  };
+  train(1, 2, 0);
+  EXPECT_THAT(IssueAll(book), ElementsAre(4, 5));  // 0 and 3 may still be in time
+  train(3, 4, 1);
+  // At version 2 what group 0 was sampled at is too old: 5, and three more.
+  EXPECT_THAT(IssueAll(book), ElementsAre(6, 7, 8));
+  EXPECT_EQ(book.counts().running, 5);
+  EXPECT_EQ(book.StandingOf("g0"), GroupBook::Standing::kRunning);
+  book.MarkReady(Ready(0, 2));  // sampled late, and fresh after all
+  book.MarkReady(Ready(5, 2));
+  EXPECT_THAT(CursorsOf(*book.TakeBatch(false)), ElementsAre(0, 5));
+}
+
 TEST(GroupBook, DropsWhatBecameStaleWhileItWaited) {
   GroupBook book(Small(), {});
   IssueAll(book);
-  for (uint64_t cursor = 0; cursor < 4; ++cursor) book.MarkReady(Ready(cursor, cursor == 3 ? 2 : 0));
+  for (uint64_t cursor = 0; cursor < 4; ++cursor)
+    book.MarkReady(Ready(cursor, cursor == 3 ? 2 : 0));
   book.StepDone(2);
   EXPECT_FALSE(book.TakeBatch(false).has_value());
   const std::vector<DroppedGroup> dropped = book.TakeDropped();
