@@ -18,6 +18,7 @@
 #include "cli/verifier_child.h"
 #include "common/clock.h"
 #include "common/metrics.h"
+#include "common/record_io.h"
 #include "common/status.h"
 #include "services/verifier/client.h"
 
@@ -49,6 +50,7 @@ absl::StatusOr<Stored> Parse(const std::string& line) {
     stored.row.verifier = kName;
     stored.has_params = json.contains("params");
     if (stored.has_params) stored.row.params = json.at("params");
+    stored.row.messages = MessagesFromJson(json.value("messages", Json::array()));
     stored.rollout.sample_index = json.at("sample_index").get<int32_t>();
     stored.rollout.tokens = json.value("tokens", std::vector<int32_t>());
     stored.rollout.text = json.at("text").get<std::string>();

@@ -36,7 +36,8 @@ Json SpansToJson(const std::vector<VersionSpan>& spans) {
 
 std::vector<VersionSpan> SpansFromJson(const Json& json) {
   std::vector<VersionSpan> out;
-  for (const Json& span : json) out.push_back({span.at(0).get<int64_t>(), span.at(1).get<int32_t>()});
+  for (const Json& span : json)
+    out.push_back({span.at(0).get<int64_t>(), span.at(1).get<int32_t>()});
   return out;
 }
 
@@ -77,6 +78,13 @@ Verdict VerdictFromJson(const Json& json) {
 }
 
 Json TaskToJson(const GroupTask& task) {
+  Json row = {{"row_id", task.row.row_id},
+              {"prompt", task.row.prompt},
+              {"prompt_tokens", Pack(task.row.prompt_tokens)},
+              {"answer", task.row.answer},
+              {"verifier", task.row.verifier},
+              {"params", task.row.params}};
+  if (!task.row.messages.empty()) row["messages"] = ToJson(task.row.messages);
   return {{"gid", task.gid},
           {"cursor", task.cursor},
           {"purpose", ToString(task.purpose)},
@@ -84,13 +92,7 @@ Json TaskToJson(const GroupTask& task) {
           {"issued_version", task.issued_version},
           {"trainer_epoch", task.trainer_epoch},
           {"sampling", ToJson(task.sampling)},
-          {"row",
-           {{"row_id", task.row.row_id},
-            {"prompt", task.row.prompt},
-            {"prompt_tokens", Pack(task.row.prompt_tokens)},
-            {"answer", task.row.answer},
-            {"verifier", task.row.verifier},
-            {"params", task.row.params}}}};
+          {"row", std::move(row)}};
 }
 
 absl::StatusOr<GroupTask> TaskFromJson(const Json& json) {
@@ -109,6 +111,7 @@ absl::StatusOr<GroupTask> TaskFromJson(const Json& json) {
   task.row.answer = row.at("answer").get<std::string>();
   task.row.verifier = row.at("verifier").get<std::string>();
   task.row.params = row.at("params");
+  task.row.messages = MessagesFromJson(row.value("messages", Json::array()));
   return task;
 }
 
@@ -142,7 +145,8 @@ absl::StatusOr<Rollout> RolloutFromRecord(const Json& json) {
 
   int64_t counted = 0, version = rollout.spans.empty() ? 0 : rollout.spans.front().version;
   for (const VersionSpan& span : rollout.spans) {
-    if (span.count <= 0 || span.version < version) return absl::DataLossError("version spans out of order");
+    if (span.count <= 0 || span.version < version)
+      return absl::DataLossError("version spans out of order");
     counted += span.count;
     version = span.version;
   }
@@ -213,6 +217,23 @@ absl::StatusOr<Group> DecodeGroup(const std::string& bytes) {
   });
 }
 
+Json ToJson(const std::vector<PromptMessage>& messages) {
+  Json out = Json::array();
+  for (const PromptMessage& message : messages) {
+    out.push_back({{"role", message.role}, {"content", message.content}});
+  }
+  return out;
+}
+
+std::vector<PromptMessage> MessagesFromJson(const Json& json) {
+  std::vector<PromptMessage> messages;
+  for (const Json& message : json) {
+    messages.push_back(
+        {message.at("role").get<std::string>(), message.at("content").get<std::string>()});
+  }
+  return messages;
+}
+
 Json ToJson(const Verdict& v) {
   return {{"status", ToString(v.status)},
           {"score", v.score ? Json(*v.score) : Json(nullptr)},
@@ -242,9 +263,15 @@ Json ToJson(const Rollout& rollout) {
 }
 
 Json ToJson(const SamplingParams& s) {
-  return {{"temperature", s.temperature}, {"top_p", s.top_p}, {"top_k", s.top_k}, {"min_p", s.min_p},
-          {"max_new_tokens", s.max_new_tokens}, {"seed", s.seed}, {"stop", s.stop},
-          {"stop_token_ids", s.stop_token_ids}, {"ignore_eos", s.ignore_eos},
+  return {{"temperature", s.temperature},
+          {"top_p", s.top_p},
+          {"top_k", s.top_k},
+          {"min_p", s.min_p},
+          {"max_new_tokens", s.max_new_tokens},
+          {"seed", s.seed},
+          {"stop", s.stop},
+          {"stop_token_ids", s.stop_token_ids},
+          {"ignore_eos", s.ignore_eos},
           {"thinking", s.thinking ? ToJson(*s.thinking) : Json(nullptr)}};
 }
 

@@ -17,6 +17,8 @@ std::string EncodeGroup(const Group& group);
 absl::StatusOr<Group> DecodeGroup(const std::string& bytes);
 
 // JSON as written to rollouts/*.jsonl and printed by the command line (docs/cli).
+Json ToJson(const std::vector<PromptMessage>& messages);        // [{"role", "content"}]
+std::vector<PromptMessage> MessagesFromJson(const Json& json);  // throws Json::exception
 Json ToJson(const Verdict& verdict);
 Json ToJson(const Rollout& rollout);
 Json ToJson(const SamplingParams& sampling);

@@ -21,13 +21,21 @@ namespace tramontane {
 
 using Json = nlohmann::json;
 
+struct PromptMessage {
+  std::string role;
+  std::string content;  // its texts
+
+  bool operator==(const PromptMessage&) const = default;
+};
+
 struct PromptRow {
-  std::string row_id;                  // unique within its dataset; "file.jsonl:17" unless given
-  std::string prompt;                  // text as the model sees it (chat template applied)
-  std::vector<int32_t> prompt_tokens;  // the truth; `prompt` is derived
-  std::string answer;                  // gold answer handed to the verifier
-  std::string verifier;                // key of the config's `verifiers` map
-  Json params = Json::object();        // passed to the verifier unchanged
+  std::string row_id;                   // unique within its dataset; "file.jsonl:17" unless given
+  std::string prompt;                   // text as the model sees it (chat template applied)
+  std::vector<int32_t> prompt_tokens;   // the truth; `prompt` is derived
+  std::vector<PromptMessage> messages;  // what the template was given; empty: a plain text
+  std::string answer;                   // gold answer handed to the verifier
+  std::string verifier;                 // key of the config's `verifiers` map
+  Json params = Json::object();         // passed to the verifier unchanged
 };
 
 struct SamplingParams {
@@ -48,10 +56,10 @@ struct SamplingParams {
 enum class Purpose { kTrain, kEval };
 
 struct GroupTask {
-  std::string gid;        // 32 hex digits, H(run id, purpose, cursor); identity everywhere
-  uint64_t cursor = 0;    // position in the issue order of its purpose
+  std::string gid;      // 32 hex digits, H(run id, purpose, cursor); identity everywhere
+  uint64_t cursor = 0;  // position in the issue order of its purpose
   Purpose purpose = Purpose::kTrain;
-  int32_t samples = 0;    // G
+  int32_t samples = 0;  // G
   PromptRow row;
   SamplingParams sampling;
   int64_t issued_version = 0;  // trainer's weight version when issued
@@ -131,8 +139,8 @@ int64_t CountTokens(const std::vector<TokenSpan>& spans);
 bool OneVerifierVersion(const std::vector<Rollout>& rollouts);
 int64_t MinVersion(const Rollout& rollout);  // issued version of the oldest token; 0 if empty
 int64_t MaxVersion(const Rollout& rollout);
-const char* ToString(FinishReason reason);    // "stop", "length", …
-const char* ToString(VerdictStatus status);   // "scored", "policy_failure", …
-const char* ToString(Purpose purpose);        // "train", "eval"
+const char* ToString(FinishReason reason);   // "stop", "length", …
+const char* ToString(VerdictStatus status);  // "scored", "policy_failure", …
+const char* ToString(Purpose purpose);       // "train", "eval"
 
 }  // namespace tramontane

@@ -17,7 +17,32 @@ using nlohmann::ordered_json;
 struct PromptText {
   std::string text;
   std::vector<int32_t> tokens;
+  std::vector<PromptMessage> messages;  // empty: a plain text
 };
+
+// The texts of a message: one, or those among its parts ([{"type": "text", "text"}, …]).
+std::string TextsOf(const ordered_json& content) {
+  if (content.is_string()) return content.get<std::string>();
+  std::string texts;
+  if (!content.is_array()) return texts;
+  for (const ordered_json& part : content) {
+    if (const auto text = part.is_object() ? part.find("text") : part.end();
+        text != part.end() && text->is_string()) {
+      texts += text->get<std::string>();
+    }
+  }
+  return texts;
+}
+
+std::vector<PromptMessage> MessagesOf(const ordered_json& messages) {
+  std::vector<PromptMessage> out;
+  for (const ordered_json& message : messages) {
+    const auto content = message.find("content");
+    out.push_back(
+        {message.at("role").get<std::string>(), content == message.end() ? "" : TextsOf(*content)});
+  }
+  return out;
+}
 
 // Turns what a row says into what the model sees.
 class PromptMaker {
@@ -35,6 +60,7 @@ class PromptMaker {
       if (chat_template_ == nullptr) {
         return absl::InvalidArgumentError("messages: the model has no chat template");
       }
+      prompt.messages = MessagesOf(row.messages);
       ASSIGN_OR_RETURN(prompt.text, chat_template_->Render({{"messages", std::move(row.messages)},
                                                             {"add_generation_prompt", true}}));
     } else {
@@ -104,6 +130,7 @@ absl::StatusOr<std::vector<PromptRow>> LoadPrompts(const std::string& path, cons
     ASSIGN_OR_RETURN(PromptText prompt, maker.Make(std::move(raw)));
     row.prompt = std::move(prompt.text);
     row.prompt_tokens = std::move(prompt.tokens);
+    row.messages = std::move(prompt.messages);
     if (check) RETURN_IF_ERROR(check(row));
     rows.push_back(std::move(row));
     return absl::OkStatus();

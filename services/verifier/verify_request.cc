@@ -12,6 +12,11 @@ namespace {
 
 constexpr size_t kHashDigits = 16;
 
+// Two requests that may differ in their verdicts draw differently, a repeat draws the same.
+uint64_t SeedOf(const std::string& request_id) {
+  return std::stoull(Sha256Hex(request_id).substr(0, kHashDigits), nullptr, 16);
+}
+
 std::string RequestId(const std::string& gid, const std::string& which,
                       const std::string& content) {
   return gid + "/" + which + "/" + Sha256Hex(content).substr(0, kHashDigits);
@@ -23,6 +28,12 @@ absl::StatusOr<v1::VerifyRequest> RequestFor(const PromptRow& row, const Rollout
                                              const std::string& gid, const Json& defaults) {
   v1::VerifyRequest request;
   request.set_request_id(RequestId(gid, std::to_string(rollout.sample_index), rollout.text));
+  request.set_seed(SeedOf(request.request_id()));
+  for (const PromptMessage& message : row.messages) {
+    v1::Message* out = request.add_messages();
+    out->set_role(message.role);
+    out->set_content(message.content);
+  }
   request.set_prompt(row.prompt);
   request.set_completion(rollout.text);
   request.set_completion_tokens(static_cast<uint32_t>(rollout.tokens.size()));
@@ -52,6 +63,7 @@ v1::VerifyRequest GroupRequestOf(const std::vector<const v1::VerifyRequest*>& sa
     content += sample->request_id() + "\n";
   }
   group.set_request_id(RequestId(group.group_id(), "group", content));
+  group.set_seed(SeedOf(group.request_id()));
   group.clear_completion();
   group.clear_completion_tokens();
   group.clear_finish_reason();

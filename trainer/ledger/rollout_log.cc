@@ -13,8 +13,8 @@
 
 namespace tramontane {
 
-Json RolloutLine(const Group& group, const Rollout& rollout, const std::string& run_id, int64_t step,
-                 const std::string& fate) {
+Json RolloutLine(const Group& group, const Rollout& rollout, const std::string& run_id,
+                 int64_t step, const std::string& fate) {
   Json line = ToJson(rollout);
   line["run"] = run_id;
   line["step"] = step;
@@ -24,6 +24,7 @@ Json RolloutLine(const Group& group, const Rollout& rollout, const std::string& 
   line["prompt"] = group.task.row.prompt;
   line["answer"] = group.task.row.answer;
   line["params"] = group.task.row.params;  // what scoring it again needs
+  if (!group.task.row.messages.empty()) line["messages"] = ToJson(group.task.row.messages);
   line["generator"] = group.generator_id;
   line["version_min"] = MinVersion(rollout);
   line["version_max"] = MaxVersion(rollout);

@@ -10,7 +10,13 @@ Group SampleGroup() {
   group.task.gid = "g";
   group.task.cursor = 9;
   group.task.samples = 1;
-  group.task.row = {"r:1", "1+1=", {1, 2}, "2", "math", {{"kind", "addition"}}};
+  group.task.row = {.row_id = "r:1",
+                    .prompt = "1+1=",
+                    .prompt_tokens = {1, 2},
+                    .messages = {{"system", "Add."}, {"user", "1+1"}},
+                    .answer = "2",
+                    .verifier = "math",
+                    .params = {{"kind", "addition"}}};
   group.task.sampling.max_new_tokens = 8;
   group.task.sampling.seed = 1ull << 63;
   group.task.sampling.thinking = ThinkingParams{.budget = 4, .on_exhaust = "cwm"};
@@ -36,6 +42,7 @@ TEST(RecordIo, AGroupSurvivesTheRoundTrip) {
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->task.sampling, group.task.sampling);
   EXPECT_EQ(read->task.row.params, group.task.row.params);
+  EXPECT_EQ(read->task.row.messages, group.task.row.messages);
   const Rollout& rollout = read->rollouts.at(0);
   EXPECT_EQ(rollout.tokens, group.rollouts[0].tokens);
   EXPECT_EQ(rollout.logprobs, group.rollouts[0].logprobs);

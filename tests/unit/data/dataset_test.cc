@@ -52,6 +52,7 @@ TEST_F(DatasetTest, ReadsItsOwnRows) {
   EXPECT_EQ(first.answer, "3");
   EXPECT_EQ(first.verifier, "math");
   EXPECT_EQ(first.params, Json::object());
+  EXPECT_TRUE(first.messages.empty());
   EXPECT_EQ((*rows)[1].row_id, "b");
   EXPECT_EQ((*rows)[1].verifier, "exact");
   EXPECT_EQ((*rows)[1].params, Json({{"k", 1}}));
@@ -83,6 +84,7 @@ TEST_F(DatasetTest, ReadsVerlRows) {
   EXPECT_EQ(row.answer, "72");
   EXPECT_EQ(row.prompt, "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n");
   EXPECT_EQ(row.prompt_tokens.front(), 257);
+  EXPECT_EQ(row.messages, (std::vector<PromptMessage>{{"user", "q"}}));
   EXPECT_EQ(row.params["data_source"], "gsm8k");
   EXPECT_EQ(row.params["extra_info"]["index"], 5);
 }

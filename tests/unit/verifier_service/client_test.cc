@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "common/hash.h"
 #include "services/verifier/service.h"
 #include "tests/unit/verifier_service/scripted_verifier.h"
 #include "verifier/grader.h"
@@ -46,6 +47,7 @@ class VerifierPoolTest : public testing::Test {
     row.answer = "2";
     row.verifier = "v";
     row.params = {{"k", 7}};
+    row.messages = {{"system", "Add."}, {"user", "1+1"}};
     Rollout rollout;
     rollout.sample_index = index;
     rollout.text = "<think></think>\\boxed{2}";
@@ -96,6 +98,12 @@ TEST_F(VerifierPoolTest, BringsVerdictsPinnedToTheVerifier) {
     EXPECT_EQ(request.completion_tokens(), 3u);
     EXPECT_EQ(request.params().fields().at("k").number_value(), 7);
     EXPECT_GT(request.exec_timeout_s(), 0);
+    EXPECT_EQ(request.messages_size(), 2);
+    EXPECT_EQ(request.messages(1).role(), "user");
+    EXPECT_EQ(request.messages(1).content(), "1+1");
+    // A function of the id, which the Python package's replay computes as well.
+    const std::string hash = Sha256Hex(request.request_id()).substr(0, 16);
+    EXPECT_EQ(request.seed(), std::stoull(hash, nullptr, 16));
     return grpc::Status::OK;
   });
   MakePool();
