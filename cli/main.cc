@@ -163,6 +163,12 @@ void AddTools(CLI::App& app, const CommandContext& context, int& status) {
     tool->set_help_flag();  // the other binary's help is the right one
     tool->callback([&context, &route, &status, tool] { status = ExecTool(context, route, tool->remaining()); });
   }
+  CLI::App* verifier = app.add_subcommand(
+      "verifier", "A verifier in Python: init, validate, test, serve, replay, pack");
+  verifier->prefix_command();
+  verifier->set_help_flag();
+  verifier->callback(
+      [&context, &status, verifier] { status = ExecVerifierPackage(context, verifier->remaining()); });
 }
 
 int Main(int argc, char** argv) {

@@ -24,4 +24,11 @@ const std::vector<ToolRoute>& ToolRoutes();
 int ExecTool(const CommandContext& context, const ToolRoute& route,
              const std::vector<std::string>& arguments);
 
+// `tramontane verifier VERB …`: becomes the verifier package's command line (verifier/sdk/python).
+int ExecVerifierPackage(const CommandContext& context, const std::vector<std::string>& arguments);
+
+// The interpreter that has it: that of the environment which TRAMONTANE_PYTHON_VERIFIER names, else
+// of the one deps/make-python-verifier.sh made, else `python3`.
+std::string VerifierPackagePython();
+
 }  // namespace tramontane

@@ -17,7 +17,8 @@ class Interface(TestCase):
         status, out, _ = tramontane("--help")
         self.assertEqual(status, 0)
         for command in ("run", "sft", "eval", "generate", "score", "tokenize", "template", "loss", "grade",
-                        "status", "validate", "doctor", "plot", "summary", "make-tasks", "init-model", "serve"):
+                        "status", "validate", "doctor", "plot", "summary", "make-tasks", "init-model", "serve",
+                        "verifier"):
             self.assertRegex(out, rf"(?m)^  {command}\b")
 
     def test_dry_run_prints_configuration_and_derived_numbers_and_leaves_nothing(self):
@@ -49,6 +50,19 @@ class Interface(TestCase):
         for config in sorted(SOURCE.glob("examples/*/config.yaml")):
             status, _, err = tramontane("run", config, "--dry-run", cwd=SOURCE)
             self.assertEqual(status, 0, f"{config}: {err}")
+
+    def test_verifier_becomes_the_packages_command_line(self):
+        python = self.folder / "venv/bin/python"
+        environment = {**os.environ, "TRAMONTANE_PYTHON_VERIFIER": str(python.parents[1])}
+        status, out, err = tramontane("verifier", "test", "x.py", env=environment)
+        self.assertEqual(status, 1, out)
+        self.assertIn("make-python-verifier.sh", err)
+        python.parent.mkdir(parents=True)
+        python.write_text('#!/bin/sh\necho "$@"\nexit 7\n')
+        python.chmod(0o755)
+        status, out, err = tramontane("verifier", "validate", "x.py", "--data", "a b.jsonl", "--help",
+                                      env=environment)
+        self.assertEqual((status, out), (7, "-m tramontane_verifier validate x.py --data a b.jsonl --help\n"), err)
 
     def test_torch_stays_out_of_this_program_and_the_verifier(self):
         for name in ("tramontane", "tramontane-verifier"):
