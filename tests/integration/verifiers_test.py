@@ -9,6 +9,7 @@ import time
 import unittest
 
 from harness import BIN, SOURCE, TOKENIZER, Run, TestCase, main, merged, tramontane
+from http_harness import Server
 
 DIGITS = '''
 from tramontane_verifier import verifier
@@ -210,6 +211,46 @@ class Runs(Verifiers):
         self.assertTrue(groups)
         for scores in groups.values():
             self.assertEqual(max(scores), 1.0)
+
+    def test_functions_see_messages_and_seeds_as_replay_does(self):
+        # As TRL's think_format_reward: it reads the completion as a message.
+        trl = self.folder / "rewards.py"
+        trl.write_text("def told(completions, prompts, **kwargs):\n"
+                       "    assert prompts[0][0]['role'] == 'user', prompts\n"
+                       "    return [len(c[0]['content']) % 7 / 7 for c in completions]\n")
+        drawing = self.folder / "drawing.py"
+        drawing.write_text("from tramontane_verifier import verifier\n\n\n"
+                           "@verifier(name='drawing', version='1', determinism='seeded')\n"
+                           "def drawing(completion, messages, seed):\n"
+                           "    assert messages[-1]['content'].endswith('='), messages\n"
+                           "    return seed / 2**64\n")
+        for file, target in ((trl, f"{trl}:told"), (drawing, drawing)):
+            # Rows of texts that the template wraps, as chat models want them.
+            with self.run_with({"digits": {"command": self.command(target)}}, steps=2,
+                               data={"apply_chat_template": True}, run={"name": file.stem}) as run:
+                self.assertEqual(run.finish(120), 0, run.story())
+                run_dir = run.run_dir
+            verdicts = self.verdicts(run_dir)
+            self.assertEqual({v["status"] for v in verdicts}, {"scored"}, verdicts[0])
+            self.assertGreater(len({v["score"] for v in verdicts}), 1)
+            document = json.loads(self.sdk("replay", target, run_dir, "--json"))
+            self.assertEqual((document["differing"], document["unscored"]), (0, 0), document)
+
+    def test_a_served_model_judges(self):
+        file = self.folder / "judge.py"
+        with Server(self.folder) as server:
+            for make, form in (("make", "Score: [0-9]"), ("make_pairwise", "Better: (A|B|tie)")):
+                # A model that knows nothing keeps to the form when it can draw nothing else.
+                file.write_text("from tramontane_verifier.adapters import openai_judge\n"
+                                f"judge = openai_judge.{make}('http://{server.address}', 'tiny', "
+                                f"template='$prompt $mark', max_tokens=12, guided_regex='{form}')\n")
+                request = {"prompt": "1+1="} | ({"completion": "2"} if make == "make" else
+                                                {"group": [{"completion": c} for c in "23"]})
+                cases = self.folder / f"{make}.jsonl"
+                cases.write_text(json.dumps(request | {"expect": {"status": "scored"}}) + "\n")
+                self.assertIn("1 passed, 0 failed", self.sdk("test", file, "--cases", cases))
+        cases.write_text(json.dumps(request | {"expect": {"status": "verifier_error"}}) + "\n")
+        self.assertIn("1 passed", self.sdk("test", file, "--cases", cases))  # nobody listens any more
 
     def test_a_row_that_names_no_verifier_of_the_run_is_an_error_at_the_start(self):
         TestCase.make_tasks(self, train=60)
