@@ -95,7 +95,7 @@ def _samples(request: dict[str, Any]) -> list[dict[str, Any]]:
 
 def call_tramontane(function, request: dict[str, Any], group: bool) -> list[Any]:
     params = request.get("params") or {}
-    offered = {name: request.get(name) for name in ARGUMENTS}
+    offered = {name: request.get(name) for name in ARGUMENTS} | {"params": params}
     if not group:
         return [run_to_end(function(**_select(function, offered, params)))]
     samples = _samples(request)
