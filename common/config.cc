@@ -293,4 +293,20 @@ std::string ConfigReferenceMarkdown() {
          "| Key | Default | Meaning |\n|---|---|---|\n" + writer.rows + writer.sections;
 }
 
+absl::StatusOr<std::string> FindVerifier(const std::map<std::string, VerifierSection>& verifiers,
+                                         const std::string& named) {
+  if (verifiers.contains(named)) return named;
+  const size_t at = named.rfind('@');
+  const auto entry = verifiers.find(named.substr(0, at));
+  if (at == std::string::npos || entry == verifiers.end()) {
+    return absl::NotFoundError("verifier '" + named + "' is not in `verifiers`");
+  }
+  const std::string version = named.substr(at + 1);
+  if (entry->second.version == version) return entry->first;
+  const auto shadow = verifiers.find(entry->second.shadow);
+  if (shadow != verifiers.end() && shadow->second.version == version) return shadow->first;
+  return absl::NotFoundError("verifier '" + named + "': verifiers." + entry->first + ".version is '" +
+                             entry->second.version + "'");
+}
+
 }  // namespace tramontane

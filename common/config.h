@@ -221,10 +221,17 @@ struct VerifierSection {
   std::string version, digest;       // the service must be this one; empty: any
   std::string shadow;                // key of another entry that is compared with this one
   double shadow_fraction = 1.0;      // of the groups
+  double canary_fraction = 0;        // of the groups: scored by the shadow in place of this one
   Json params = Json::object();
   double request_timeout_s = 30;
   int32_t max_attempts = 3;
+  std::optional<double> timeout_reward;  // of a completion whose execution ran out of time
 };
+
+// Key of the entry that a row names: a key; or KEY@VERSION, the entry KEY or its shadow, whichever
+// is pinned to that version. NotFound says what there is.
+absl::StatusOr<std::string> FindVerifier(const std::map<std::string, VerifierSection>& verifiers,
+                                         const std::string& named);
 
 // Magistral's reward table (arXiv 2506.10910 §2.2), with every number a knob.
 struct RewardSection {

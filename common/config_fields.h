@@ -311,9 +311,13 @@ void Visit(V& v, VerifierSection& s) {
   v("shadow", s.shadow,
     "Another entry that scores the same samples; its scores are compared and never used.");
   v("shadow_fraction", s.shadow_fraction, "Share of the groups that the shadow is shown.");
+  v("canary_fraction", s.canary_fraction,
+    "Share of the groups that the shadow scores in place of this one.");
   v("params", s.params, "Passed with every request, under the row's own params.");
   v("request_timeout_s", s.request_timeout_s, "Bound of one attempt.");
   v("max_attempts", s.max_attempts, "Attempts before an infrastructure failure is final.");
+  v("timeout_reward", s.timeout_reward,
+    "Reward of a completion whose execution ran out of time; null: it has none, and its group is dropped.");
 }
 
 template <class V>

@@ -1,5 +1,6 @@
 // What a configuration may not say: ranges, enumerations, and combinations that cannot work.
 #include <algorithm>
+#include <cmath>
 #include <initializer_list>
 
 #include "common/algorithm_rules.h"
@@ -294,6 +295,12 @@ void CheckServices(const RunConfig& c, Rules& r) {
               field + ".shadow", "a shadow has no shadow of its own");
     r.Require(v.shadow_fraction >= 0 && v.shadow_fraction <= 1, field + ".shadow_fraction",
               "must be between 0 and 1");
+    r.Require(v.canary_fraction >= 0 && v.canary_fraction <= 1, field + ".canary_fraction",
+              "must be between 0 and 1");
+    r.Require(v.canary_fraction == 0 || !v.shadow.empty(), field + ".canary_fraction",
+              "needs a `shadow`, which does the scoring");
+    r.Require(!v.timeout_reward || std::isfinite(*v.timeout_reward), field + ".timeout_reward",
+              "must be finite");
     r.Require(v.request_timeout_s > 0, field + ".request_timeout_s", "must be positive");
     r.Between(field + ".max_attempts", v.max_attempts, 1, 100);
   }

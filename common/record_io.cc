@@ -66,6 +66,7 @@ Verdict VerdictFromJson(const Json& json) {
   v.status = static_cast<VerdictStatus>(json.at("status_code").get<int>());
   if (!json.at("score").is_null()) v.score = json.at("score").get<double>();
   v.components = json.at("components").get<std::map<std::string, double>>();
+  v.metrics = json.value("metrics", std::map<std::string, double>());  // records before they were
   v.correct = json.at("correct").get<bool>();
   v.extracted = json.at("extracted").get<std::string>();
   v.feedback = json.at("feedback").get<std::string>();
@@ -238,6 +239,7 @@ Json ToJson(const Verdict& v) {
   return {{"status", ToString(v.status)},
           {"score", v.score ? Json(*v.score) : Json(nullptr)},
           {"components", v.components},
+          {"metrics", v.metrics},
           {"correct", v.correct},
           {"extracted", v.extracted},
           {"feedback", v.feedback},

@@ -38,23 +38,36 @@ int64_t MaxVersion(const Rollout& rollout) {
 
 const char* ToString(FinishReason reason) {
   switch (reason) {
-    case FinishReason::kUnspecified: return "unspecified";
-    case FinishReason::kStop: return "stop";
-    case FinishReason::kLength: return "length";
-    case FinishReason::kAborted: return "aborted";
-    case FinishReason::kError: return "error";
-    case FinishReason::kTimeout: return "timeout";
+    case FinishReason::kUnspecified:
+      return "unspecified";
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kAborted:
+      return "aborted";
+    case FinishReason::kError:
+      return "error";
+    case FinishReason::kTimeout:
+      return "timeout";
   }
   return "unspecified";
 }
 
 const char* ToString(VerdictStatus status) {
   switch (status) {
-    case VerdictStatus::kUnspecified: return "unspecified";
-    case VerdictStatus::kScored: return "scored";
-    case VerdictStatus::kPolicyFailure: return "policy_failure";
-    case VerdictStatus::kTimeout: return "timeout";
-    case VerdictStatus::kInfraFailure: return "infra_failure";
+    case VerdictStatus::kUnspecified:
+      return "unspecified";
+    case VerdictStatus::kScored:
+      return "scored";
+    case VerdictStatus::kPolicyFailure:
+      return "policy_failure";
+    case VerdictStatus::kTimeout:
+      return "timeout";
+    case VerdictStatus::kInfraFailure:
+      return "infra_failure";
+    case VerdictStatus::kSkipped:
+      return "skipped";
   }
   return "unspecified";
 }

@@ -93,7 +93,17 @@ struct TokenUsage {
   bool operator==(const TokenUsage&) const = default;
 };
 
-enum class VerdictStatus { kUnspecified, kScored, kPolicyFailure, kTimeout, kInfraFailure };
+enum class VerdictStatus {
+  kUnspecified,
+  kScored,
+  kPolicyFailure,
+  kTimeout,
+  kInfraFailure,
+  kSkipped,  // the verifier has nothing to say about this one
+};
+
+// Whose fault an infrastructure failure is: whether another try may help depends on it.
+enum class Fault { kVerifier, kRow, kSandbox };
 
 // What a verifier says of one completion. `score` exists only for kScored and kPolicyFailure
 // (a completion that is wrong by its own fault); an infrastructure failure never carries one.
@@ -101,6 +111,7 @@ struct Verdict {
   VerdictStatus status = VerdictStatus::kUnspecified;
   std::optional<double> score;
   std::map<std::string, double> components;  // name → weighted contribution to score
+  std::map<std::string, double> metrics;     // free numbers for the researcher; all finite
   bool correct = false;                      // accuracy, apart from format and shaping
   std::string extracted;                     // the answer found in the completion, if any
   std::string feedback;                      // one short line for a person
@@ -109,6 +120,7 @@ struct Verdict {
   std::string verifier_digest;
   double queue_seconds = 0;
   double exec_seconds = 0;
+  Fault fault = Fault::kVerifier;  // of kInfraFailure, between grader and service; kept nowhere
 };
 
 struct Rollout {

@@ -9,10 +9,12 @@ namespace tramontane {
 namespace {
 
 constexpr int kMaxJsonDepth = 64;
+constexpr size_t kMaxNumbers = 256;
 
 absl::Status Invalid(const std::string& what) { return absl::InvalidArgumentError(what); }
 
-absl::Status CheckUnit(const std::string& field, double value, bool zero_allowed, bool one_allowed) {
+absl::Status CheckUnit(const std::string& field, double value, bool zero_allowed,
+                       bool one_allowed) {
   const bool low = zero_allowed ? value >= 0 : value > 0;
   const bool high = one_allowed ? value <= 1 : value < 1;
   if (low && high) return absl::OkStatus();
@@ -59,42 +61,77 @@ Json FromNumber(double number) {
 
 Json FromValue(const google::protobuf::Value& value) {
   switch (value.kind_case()) {
-    case google::protobuf::Value::kNumberValue: return FromNumber(value.number_value());
-    case google::protobuf::Value::kStringValue: return value.string_value();
-    case google::protobuf::Value::kBoolValue: return value.bool_value();
-    case google::protobuf::Value::kStructValue: return FromStruct(value.struct_value());
+    case google::protobuf::Value::kNumberValue:
+      return FromNumber(value.number_value());
+    case google::protobuf::Value::kStringValue:
+      return value.string_value();
+    case google::protobuf::Value::kBoolValue:
+      return value.bool_value();
+    case google::protobuf::Value::kStructValue:
+      return FromStruct(value.struct_value());
     case google::protobuf::Value::kListValue: {
       Json list = Json::array();
       for (const auto& item : value.list_value().values()) list.push_back(FromValue(item));
       return list;
     }
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 
 absl::StatusOr<VerdictStatus> StatusOf(v1::VerifyStatus status) {
   switch (status) {
-    case v1::VERIFY_STATUS_SCORED: return VerdictStatus::kScored;
-    case v1::VERIFY_STATUS_POLICY_FAILURE: return VerdictStatus::kPolicyFailure;
-    case v1::VERIFY_STATUS_TIMEOUT: return VerdictStatus::kTimeout;
+    case v1::VERIFY_STATUS_SCORED:
+      return VerdictStatus::kScored;
+    case v1::VERIFY_STATUS_POLICY_FAILURE:
+      return VerdictStatus::kPolicyFailure;
+    case v1::VERIFY_STATUS_TIMEOUT:
+      return VerdictStatus::kTimeout;
+    case v1::VERIFY_STATUS_SKIPPED:
+      return VerdictStatus::kSkipped;
     case v1::VERIFY_STATUS_BAD_INPUT:
     case v1::VERIFY_STATUS_VERIFIER_ERROR:
     case v1::VERIFY_STATUS_SANDBOX_ERROR:
     case v1::VERIFY_STATUS_OVERLOADED:
-    case v1::VERIFY_STATUS_CANCELLED: return VerdictStatus::kInfraFailure;
-    default: return Invalid("verify result: status is not set");
+    case v1::VERIFY_STATUS_CANCELLED:
+      return VerdictStatus::kInfraFailure;
+    default:
+      return Invalid("verify result: status is not set");
   }
 }
 
-v1::VerifyStatus StatusOf(VerdictStatus status) {
-  switch (status) {
-    case VerdictStatus::kScored: return v1::VERIFY_STATUS_SCORED;
-    case VerdictStatus::kPolicyFailure: return v1::VERIFY_STATUS_POLICY_FAILURE;
-    case VerdictStatus::kTimeout: return v1::VERIFY_STATUS_TIMEOUT;
-    case VerdictStatus::kInfraFailure: return v1::VERIFY_STATUS_VERIFIER_ERROR;
-    case VerdictStatus::kUnspecified: break;
+v1::VerifyStatus StatusOf(const Verdict& verdict) {
+  switch (verdict.status) {
+    case VerdictStatus::kScored:
+      return v1::VERIFY_STATUS_SCORED;
+    case VerdictStatus::kPolicyFailure:
+      return v1::VERIFY_STATUS_POLICY_FAILURE;
+    case VerdictStatus::kTimeout:
+      return v1::VERIFY_STATUS_TIMEOUT;
+    case VerdictStatus::kSkipped:
+      return v1::VERIFY_STATUS_SKIPPED;
+    case VerdictStatus::kInfraFailure:
+      return verdict.fault == Fault::kRow       ? v1::VERIFY_STATUS_BAD_INPUT
+             : verdict.fault == Fault::kSandbox ? v1::VERIFY_STATUS_SANDBOX_ERROR
+                                                : v1::VERIFY_STATUS_VERIFIER_ERROR;
+    case VerdictStatus::kUnspecified:
+      break;
   }
   return v1::VERIFY_STATUS_UNSPECIFIED;
+}
+
+// Numbers by name, from somebody who is not trusted.
+absl::Status CheckNumbers(const char* what,
+                          const google::protobuf::Map<std::string, double>& numbers) {
+  if (numbers.size() > kMaxNumbers) {
+    return Invalid(std::string("verify result: more than 256 ") + what);
+  }
+  for (const auto& [name, value] : numbers) {
+    if (!std::isfinite(value)) {
+      return Invalid(std::string("verify result: ") + what + ": " + name + " is not finite");
+    }
+  }
+  return absl::OkStatus();
 }
 
 // SCORED must carry a reward, POLICY_FAILURE may, anything else must not.
@@ -108,33 +145,42 @@ absl::Status CheckReward(const v1::VerifyResult& result) {
   if (result.has_reward() && !std::isfinite(result.reward())) {
     return Invalid("verify result: reward is not finite");
   }
-  for (const auto& [name, value] : result.components()) {
-    if (!std::isfinite(value)) return Invalid("verify result: component " + name + " is not finite");
-  }
-  return absl::OkStatus();
+  RETURN_IF_ERROR(CheckNumbers("components", result.components()));
+  return CheckNumbers("metrics", result.metrics());
 }
 
 }  // namespace
 
 v1::FinishReason ToProto(FinishReason reason) {
   switch (reason) {
-    case FinishReason::kStop: return v1::FINISH_REASON_STOP;
-    case FinishReason::kLength: return v1::FINISH_REASON_LENGTH;
-    case FinishReason::kAborted: return v1::FINISH_REASON_ABORTED;
-    case FinishReason::kError: return v1::FINISH_REASON_ERROR;
-    case FinishReason::kTimeout: return v1::FINISH_REASON_ABORTED;  // the call says why
-    case FinishReason::kUnspecified: break;
+    case FinishReason::kStop:
+      return v1::FINISH_REASON_STOP;
+    case FinishReason::kLength:
+      return v1::FINISH_REASON_LENGTH;
+    case FinishReason::kAborted:
+      return v1::FINISH_REASON_ABORTED;
+    case FinishReason::kError:
+      return v1::FINISH_REASON_ERROR;
+    case FinishReason::kTimeout:
+      return v1::FINISH_REASON_ABORTED;  // the call says why
+    case FinishReason::kUnspecified:
+      break;
   }
   return v1::FINISH_REASON_UNSPECIFIED;
 }
 
 FinishReason FromProto(v1::FinishReason reason) {
   switch (reason) {
-    case v1::FINISH_REASON_STOP: return FinishReason::kStop;
-    case v1::FINISH_REASON_LENGTH: return FinishReason::kLength;
-    case v1::FINISH_REASON_ABORTED: return FinishReason::kAborted;
-    case v1::FINISH_REASON_ERROR: return FinishReason::kError;
-    default: return FinishReason::kUnspecified;
+    case v1::FINISH_REASON_STOP:
+      return FinishReason::kStop;
+    case v1::FINISH_REASON_LENGTH:
+      return FinishReason::kLength;
+    case v1::FINISH_REASON_ABORTED:
+      return FinishReason::kAborted;
+    case v1::FINISH_REASON_ERROR:
+      return FinishReason::kError;
+    default:
+      return FinishReason::kUnspecified;
   }
 }
 
@@ -155,9 +201,10 @@ v1::Thinking ToProto(const ThinkingParams& thinking) {
 
 absl::StatusOr<ThinkingParams> FromProto(const v1::Thinking& proto) {
   ThinkingParams thinking;
-  for (const auto& [field, value] : {std::pair<const char*, uint32_t>{"min_tokens", proto.min_tokens()},
-                                     {"reserve", proto.reserve()},
-                                     {"extensions", proto.extensions()}}) {
+  for (const auto& [field, value] :
+       {std::pair<const char*, uint32_t>{"min_tokens", proto.min_tokens()},
+        {"reserve", proto.reserve()},
+        {"extensions", proto.extensions()}}) {
     if (value > std::numeric_limits<int32_t>::max()) {
       return Invalid(std::string("thinking.") + field + " is too large");
     }
@@ -281,13 +328,15 @@ absl::StatusOr<Rollout> FromProto(const v1::Rollout& proto) {
 v1::VerifyResult ToProto(const Verdict& verdict, const std::string& request_id) {
   v1::VerifyResult proto;
   proto.set_request_id(request_id);
-  proto.set_status(StatusOf(verdict.status));
+  proto.set_status(StatusOf(verdict));
   if (verdict.score.has_value()) proto.set_reward(*verdict.score);
   for (const auto& [name, value] : verdict.components) (*proto.mutable_components())[name] = value;
+  for (const auto& [name, value] : verdict.metrics) (*proto.mutable_metrics())[name] = value;
   proto.set_correct(verdict.correct);
   proto.set_extracted(verdict.extracted);
   proto.set_feedback(verdict.feedback);
-  proto.set_retryable(verdict.status == VerdictStatus::kInfraFailure);
+  proto.set_retryable(verdict.status == VerdictStatus::kInfraFailure &&
+                      verdict.fault != Fault::kRow);
   proto.set_queue_seconds(verdict.queue_seconds);
   proto.set_exec_seconds(verdict.exec_seconds);
   proto.set_verifier(verdict.verifier);
@@ -302,6 +351,7 @@ absl::StatusOr<Verdict> FromProto(const v1::VerifyResult& proto) {
   RETURN_IF_ERROR(CheckReward(proto));
   if (proto.has_reward()) verdict.score = proto.reward();
   verdict.components.insert(proto.components().begin(), proto.components().end());
+  verdict.metrics.insert(proto.metrics().begin(), proto.metrics().end());
   verdict.correct = proto.correct();
   verdict.extracted = proto.extracted();
   verdict.feedback = proto.feedback();

@@ -25,7 +25,8 @@ v1::Rollout ToProto(const Rollout& rollout);  // the verdict stays behind
 // Tokens, log-probabilities and versions must agree in length.
 absl::StatusOr<Rollout> FromProto(const v1::Rollout& rollout);
 
-// kInfraFailure travels as VERIFIER_ERROR, retryable.
+// kInfraFailure travels as BAD_INPUT, SANDBOX_ERROR or VERIFIER_ERROR, by Verdict::fault; all but
+// the first are retryable.
 v1::VerifyResult ToProto(const Verdict& verdict, const std::string& request_id);
 // A reward that is missing, not finite or where none belongs is InvalidArgument, never 0.
 // BAD_INPUT, VERIFIER_ERROR, SANDBOX_ERROR, OVERLOADED and CANCELLED become kInfraFailure.

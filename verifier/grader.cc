@@ -16,7 +16,9 @@ namespace {
 
 std::vector<AnswerRule> Rules(const std::shared_ptr<const LanguageDetector>& detector,
                               std::shared_ptr<ProgramRunner> sandbox) {
-  return {ChoiceRule(), CodeRule(std::move(sandbox)), ExactRule(), IfevalRule(detector), JsonSchemaRule(), MathRule(),
+  return {ChoiceRule(),     CodeRule(std::move(sandbox)),
+          ExactRule(),      IfevalRule(detector),
+          JsonSchemaRule(), MathRule(),
           RegexRule()};
 }
 
@@ -41,6 +43,18 @@ absl::StatusOr<std::vector<RewardTerm>> Terms(
   return terms;
 }
 
+// What the verdicts depend on that is neither code nor `reward`.
+absl::StatusOr<Json> Surroundings(const LanguageDetector& detector, ProgramRunner* sandbox) {
+  Json surroundings = {{"language_model", detector.digest()}};
+  if (sandbox == nullptr) return surroundings;
+  ASSIGN_OR_RETURN(const SandboxDescription description, sandbox->Describe());
+  surroundings["sandbox"] = {{"runtimes", description.runtimes},
+                             {"time_s", description.most.time_s},
+                             {"memory_bytes", description.most.memory_bytes},
+                             {"output_bytes", description.most.output_bytes}};
+  return surroundings;
+}
+
 }  // namespace
 
 std::vector<std::string> BuiltinGraderNames() {
@@ -60,7 +74,8 @@ absl::StatusOr<std::unique_ptr<Grader>> MakeBuiltinGrader(const std::string& nam
   for (AnswerRule& rule : Rules(*detector, sandbox)) {
     if (rule.name != name) continue;
     ASSIGN_OR_RETURN(std::vector<RewardTerm> terms, Terms(reward, *detector));
-    return std::make_unique<RewardGrader>(std::move(rule), reward, std::move(terms));
+    ASSIGN_OR_RETURN(const Json surroundings, Surroundings(**detector, sandbox.get()));
+    return std::make_unique<RewardGrader>(std::move(rule), reward, std::move(terms), surroundings);
   }
   const std::vector<std::string> terms = TermGraderNames();
   if (std::find(terms.begin(), terms.end(), name) != terms.end()) {

@@ -2,6 +2,7 @@
 // dangerous work belongs in a separate verifier process. Torch-free.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +21,9 @@ struct GradeRequest {
   FinishReason finish_reason = FinishReason::kStop;
   std::string answer;  // gold
   Json params = Json::object();
+  // Whether nobody waits for the verdict any more. Graders whose work takes long ask now and then,
+  // and give up; whatever they return then is not used.
+  std::function<bool()> stop = nullptr;
 };
 
 class Grader {
@@ -37,10 +41,14 @@ class Grader {
   virtual std::vector<Verdict> GradeGroup(const std::vector<GradeRequest>& requests) const;
   virtual std::string name() const = 0;
   virtual std::string version() const = 0;
-  virtual std::string digest() const = 0;  // SHA-256 of name, version and configuration
+  // SHA-256 of name, version, configuration and whatever else its verdicts depend on.
+  virtual std::string digest() const = 0;
   virtual std::vector<std::string> components() const = 0;  // names a verdict may carry
   virtual double min_score() const = 0;
   virtual double max_score() const = 0;
+  // Whether the same request always gets the same verdict.
+  virtual bool pure() const { return true; }
+  virtual Json params_schema() const { return Json::object(); }  // JSON Schema; {}: anything
 };
 
 // The graders of docs/graders.md: rules (math, exact, choice, regex, ifeval, json_schema), and each

@@ -23,23 +23,23 @@ std::string Shortened(std::string text) {
   return text.substr(0, end) + "…";
 }
 
-std::string Digest(const std::string& name, const std::string& version,
-                   const RewardSection& reward) {
-  const Json config = {{"name", name},
-                       {"version", version},
-                       {"format", reward.format},
-                       {"correct", reward.correct},
-                       {"language", reward.language},
-                       {"language_model", reward.language_model},
-                       {"length_penalty", reward.length_penalty},
-                       {"length_max_tokens", reward.length_max_tokens},
-                       {"length_cache_tokens", reward.length_cache_tokens},
-                       {"think_open", reward.think_open},
-                       {"think_close", reward.think_close},
-                       {"require_think", reward.require_think},
-                       {"require_boxed", reward.require_boxed},
-                       {"gate", reward.gate},
-                       {"terms", reward.terms}};
+std::string Digest(const std::string& name, const std::string& version, const RewardSection& reward,
+                   const Json& surroundings) {
+  Json config = {{"name", name},
+                 {"version", version},
+                 {"format", reward.format},
+                 {"correct", reward.correct},
+                 {"language", reward.language},
+                 {"length_penalty", reward.length_penalty},
+                 {"length_max_tokens", reward.length_max_tokens},
+                 {"length_cache_tokens", reward.length_cache_tokens},
+                 {"think_open", reward.think_open},
+                 {"think_close", reward.think_close},
+                 {"require_think", reward.require_think},
+                 {"require_boxed", reward.require_boxed},
+                 {"gate", reward.gate},
+                 {"terms", reward.terms}};
+  config.update(surroundings);
   return Sha256Hex(config.dump());
 }
 
@@ -49,12 +49,21 @@ void Stamp(const Grader& grader, Verdict& verdict) {
   verdict.verifier_digest = grader.digest();
 }
 
-// The row is at fault: no reward is made up.
+// No reward is made up, whoever is at fault.
 Verdict Unjudged(const absl::Status& status) {
   Verdict verdict;
   verdict.status = VerdictStatus::kInfraFailure;
+  verdict.fault = absl::IsInvalidArgument(status) ? Fault::kRow
+                  : absl::IsUnavailable(status)   ? Fault::kSandbox
+                                                  : Fault::kVerifier;
   verdict.feedback = std::string(status.message());
   return verdict;
+}
+
+absl::StatusOr<Judgement> Apply(const AnswerRule& rule, const std::string& text,
+                                const GradeRequest& request) {
+  if (rule.judge_long) return rule.judge_long(text, request.answer, request.params, request.stop);
+  return rule.judge(text, request.answer, request.params);
 }
 
 absl::StatusOr<Judged> Judge(const GradeRequest& request, const AnswerRule& rule,
@@ -64,8 +73,7 @@ absl::StatusOr<Judged> Judge(const GradeRequest& request, const AnswerRule& rule
   judged.format = CheckFormat(request.completion, reward, rule.boxed);
   const bool must_be_boxed = rule.boxed && reward.require_boxed;
   if (judged.format.answer && (judged.format.boxed || !must_be_boxed)) {
-    ASSIGN_OR_RETURN(judged.judgement,
-                     rule.judge(*judged.format.answer, request.answer, request.params));
+    ASSIGN_OR_RETURN(judged.judgement, Apply(rule, *judged.format.answer, request));
   }
   return judged;
 }
@@ -136,11 +144,12 @@ std::vector<Verdict> Grader::GradeGroup(const std::vector<GradeRequest>& request
   return verdicts;
 }
 
-RewardGrader::RewardGrader(AnswerRule rule, RewardSection reward, std::vector<RewardTerm> terms)
+RewardGrader::RewardGrader(AnswerRule rule, RewardSection reward, std::vector<RewardTerm> terms,
+                           const Json& surroundings)
     : rule_(std::move(rule)),
       reward_(std::move(reward)),
       terms_(std::move(terms)),
-      digest_(Digest(rule_.name, rule_.version, reward_)) {}
+      digest_(Digest(rule_.name, rule_.version, reward_, surroundings)) {}
 
 Verdict RewardGrader::Grade(const GradeRequest& request) const { return GradeGroup({request})[0]; }
 
@@ -181,8 +190,7 @@ std::vector<Verdict> RewardGrader::GradeGroup(const std::vector<GradeRequest>& r
 
 Verdict RewardGrader::GradeBare(const GradeRequest& request) const {
   const auto start = std::chrono::steady_clock::now();
-  absl::StatusOr<Judgement> judgement =
-      rule_.judge(request.completion, request.answer, request.params);
+  absl::StatusOr<Judgement> judgement = Apply(rule_, request.completion, request);
   Verdict verdict;
   if (judgement.ok()) {
     verdict.status = VerdictStatus::kScored;
@@ -240,7 +248,7 @@ TermGrader::TermGrader(std::string name, AnswerRule rule, RewardSection reward,
       reward_(std::move(reward)),
       detector_(std::move(detector)),
       example_(*MakeTerm(name_, LeastSettings(name_), detector_)),
-      digest_(Digest(name_, version(), reward_)) {}
+      digest_(Digest(name_, version(), reward_, {{"language_model", detector_->digest()}})) {}
 
 Verdict TermGrader::Grade(const GradeRequest& request) const { return GradeGroup({request})[0]; }
 

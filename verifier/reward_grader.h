@@ -13,8 +13,10 @@ namespace tramontane {
 
 class RewardGrader final : public Grader {
  public:
-  // `reward` has been through ValidateReward(); `terms` are those of reward.terms.
-  RewardGrader(AnswerRule rule, RewardSection reward, std::vector<RewardTerm> terms);
+  // `reward` has been through ValidateReward(); `terms` are those of reward.terms. `surroundings`:
+  // what verdicts depend on besides, for the digest.
+  RewardGrader(AnswerRule rule, RewardSection reward, std::vector<RewardTerm> terms,
+               const Json& surroundings);
 
   Verdict Grade(const GradeRequest& request) const override;
   Verdict GradeBare(const GradeRequest& request) const override;
@@ -27,6 +29,8 @@ class RewardGrader final : public Grader {
   std::vector<std::string> components() const override;
   double min_score() const override;
   double max_score() const override;
+  bool pure() const override { return rule_.pure; }
+  Json params_schema() const override { return rule_.params_schema; }
 
  private:
   const AnswerRule rule_;
@@ -53,6 +57,7 @@ class TermGrader final : public Grader {
   std::vector<std::string> components() const override { return {name_}; }
   double min_score() const override { return example_.low; }
   double max_score() const override { return example_.high; }
+  Json params_schema() const override { return TermSchema(name_); }
 
  private:
   const std::string name_;

@@ -237,6 +237,20 @@ std::vector<std::string> TermNames() {
   return names;
 }
 
+Json TermSchema(const std::string& name) {
+  Json properties = Json::object();
+  for (const Entry& entry : Entries()) {
+    if (name != entry.name) continue;
+    for (const std::string& field : entry.fields) {
+      properties[field] = field == "scope"    ? OneOfSchema({"all", "think", "answer"})
+                          : field == "form"   ? OneOfSchema({"match", "proportion"})
+                          : field == "target" ? Json{{"type", "string"}}
+                                              : Json{{"type", "number"}};
+    }
+  }
+  return ParamsSchema(std::move(properties));
+}
+
 absl::StatusOr<RewardTerm> MakeTerm(const std::string& name, const Json& settings,
                                     std::shared_ptr<const LanguageDetector> detector) {
   absl::StatusOr<RewardTerm> term = Build(name, settings, detector);

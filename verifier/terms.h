@@ -47,5 +47,7 @@ absl::StatusOr<RewardTerm> MakeTerm(const std::string& name, const Json& setting
                                     std::shared_ptr<const LanguageDetector> detector);
 
 std::vector<std::string> TermNames();
+// JSON Schema of the settings of a term, but for `term` and `weight`.
+Json TermSchema(const std::string& name);
 
 }  // namespace tramontane

@@ -26,6 +26,7 @@ v1::SandboxDescription ToProto(const SandboxDescription& description) {
   for (const std::string& layer : description.layers) out.add_layers(layer);
   for (const std::string& layer : description.missing) out.add_missing(layer);
   for (const std::string& language : description.languages) out.add_languages(language);
+  for (const std::string& runtime : description.runtimes) out.add_runtimes(runtime);
   out.set_programs(static_cast<uint32_t>(description.programs));
   *out.mutable_most() = ToProto(description.most);
   return out;
@@ -38,6 +39,7 @@ SandboxDescription FromProto(const v1::SandboxDescription& description) {
   out.layers.assign(description.layers().begin(), description.layers().end());
   out.missing.assign(description.missing().begin(), description.missing().end());
   out.languages.assign(description.languages().begin(), description.languages().end());
+  out.runtimes.assign(description.runtimes().begin(), description.runtimes().end());
   out.programs = static_cast<int32_t>(description.programs());
   out.most = FromProto(description.most());
   return out;
@@ -51,13 +53,15 @@ v1::RunProgramResult ToProto(ProgramRun run) {
   out.set_error(std::move(run.error));
   out.set_cpu_seconds(run.cpu_seconds);
   out.set_wall_seconds(run.wall_seconds);
+  out.set_starved_seconds(run.starved_seconds);
   out.set_peak_memory_bytes(run.peak_memory_bytes);
   return out;
 }
 
 absl::StatusOr<ProgramRun> FromProto(v1::RunProgramResult result) {
   if (result.end() <= v1::PROGRAM_END_UNSPECIFIED || result.end() > v1::ProgramEnd_MAX ||
-      !std::isfinite(result.cpu_seconds()) || !std::isfinite(result.wall_seconds())) {
+      !std::isfinite(result.cpu_seconds()) || !std::isfinite(result.wall_seconds()) ||
+      !std::isfinite(result.starved_seconds())) {
     return absl::UnavailableError("sandbox: the service's answer makes no sense");
   }
   ProgramRun run;
@@ -67,6 +71,7 @@ absl::StatusOr<ProgramRun> FromProto(v1::RunProgramResult result) {
   run.error = std::move(*result.mutable_error());
   run.cpu_seconds = result.cpu_seconds();
   run.wall_seconds = result.wall_seconds();
+  run.starved_seconds = result.starved_seconds();
   run.peak_memory_bytes = result.peak_memory_bytes();
   return run;
 }

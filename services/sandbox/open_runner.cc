@@ -61,7 +61,8 @@ absl::StatusOr<std::shared_ptr<ProgramRunner>> OpenRunner(const SandboxSection& 
 Json ToJson(const SandboxDescription& description) {
   return {{"tier", description.tier},           {"runtime_class", description.runtime_class},
           {"layers", description.layers},       {"missing", description.missing},
-          {"languages", description.languages}, {"programs", description.programs}};
+          {"languages", description.languages}, {"runtimes", description.runtimes},
+          {"programs", description.programs}};
 }
 
 }  // namespace tramontane

@@ -11,23 +11,22 @@
 #include "common/metrics.h"
 #include "common/status.h"
 #include "services/handshake.h"
-#include "services/runner.h"
 #include "services/sandbox/open_runner.h"
 #include "services/tool_main.h"
-#include "services/verifier/scoring_desk.h"
-#include "services/verifier/service.h"
+#include "services/verifier/serve.h"
 #include "verifier/grade_tool.h"
 #include "verifier/grader.h"
 
 namespace tramontane {
 namespace {
 
+constexpr int32_t kMostThreads = 256;
+
 struct ServeFlags {
   std::string config;  // resolved configuration; empty: defaults
   std::string name;    // key of the configuration's `verifiers`
   std::optional<std::string> metrics_bind;
-  ScoringOptions scoring;
-  RunnerOptions runner;
+  VerifierServeOptions serve;
 };
 
 absl::StatusOr<RunConfig> ReadConfig(const std::string& path) {
@@ -57,50 +56,33 @@ absl::StatusOr<std::shared_ptr<ProgramRunner>> SandboxFor(const std::string& bui
   return OpenRunner(section, metrics);
 }
 
-absl::StatusOr<std::unique_ptr<Grader>> MakeGrader(const RunConfig& config, ServeFlags& flags,
-                                                   MetricsRegistry& metrics) {
+absl::StatusOr<std::unique_ptr<Grader>> MakeGrader(const RunConfig& config, const ServeFlags& flags,
+                                                   MetricsRegistry& metrics,
+                                                   ScoringOptions& scoring) {
   ASSIGN_OR_RETURN(const std::string builtin, BuiltinName(config, flags));
   ASSIGN_OR_RETURN(std::shared_ptr<ProgramRunner> sandbox,
                    SandboxFor(builtin, config.sandbox, metrics));
   // A worker waits while its program runs.
   if (sandbox) {
     ASSIGN_OR_RETURN(const SandboxDescription description, sandbox->Describe());
-    flags.scoring.threads = std::max(flags.scoring.threads, config.sandbox.programs);
-    flags.scoring.tier = description.tier;
+    scoring.threads = std::max(scoring.threads, std::min(description.programs, kMostThreads));
+    scoring.tier = description.tier;
   }
   return MakeBuiltinGrader(builtin, config.reward, std::move(sandbox));
 }
 
 int Serve(ServeFlags flags) {
-  flags.runner.process = "verifier-" + flags.name;
-  InitLogging(flags.runner.process);
+  flags.serve.runner.process = "verifier-" + flags.name;
+  InitLogging(flags.serve.runner.process);
   MetricsRegistry metrics;
   const absl::StatusOr<RunConfig> config = ReadConfig(flags.config);
-  flags.runner.metrics_bind =
+  flags.serve.runner.metrics_bind =
       flags.metrics_bind.value_or(config.ok() ? config->metrics.bind : std::string());
-  ServiceRunner runner(flags.runner, metrics);
-  if (!config.ok()) return runner.Fail(config.status());
-  absl::StatusOr<std::unique_ptr<Grader>> made = MakeGrader(*config, flags, metrics);
-  if (!made.ok()) return runner.Fail(made.status());
-
-  const std::shared_ptr<const Grader> grader = *std::move(made);
-  ScoringDesk desk(grader, flags.scoring, metrics);
-  VerifierService service(grader, flags.scoring, desk);
-  runner.AddService(&service, VerifierService::kFullName);
-  runner.OnDrain([&desk](double) { desk.Drain(); });
-  runner.OnState([&desk, &grader, &runner] {
-    ProcessStatus status;
-    status.phase = runner.stop() ? "draining" : "serving";
-    status.detail = {{"verifier", grader->name()},
-                     {"version", grader->version()},
-                     {"digest", grader->digest()},
-                     {"waiting", desk.waiting()},
-                     {"finished", desk.finished()}};
-    return status;
-  });
-  if (const absl::Status started = runner.Start(); !started.ok()) return runner.Fail(started);
-  runner.WaitForStop();
-  return runner.Shutdown();
+  const auto make = [&](ScoringOptions& scoring) -> absl::StatusOr<std::shared_ptr<const Grader>> {
+    RETURN_IF_ERROR(config.status());
+    return MakeGrader(*config, flags, metrics, scoring);
+  };
+  return ServeVerifier(flags.serve, metrics, make);
 }
 
 int Main(int argc, char** argv) {
@@ -109,7 +91,7 @@ int Main(int argc, char** argv) {
   app.set_version_flag("--version", VersionLine("tramontane-verifier") + ", the built-in graders");
 
   ServeFlags serve;
-  serve.runner.bind = "127.0.0.1:0";
+  serve.serve.runner.bind = "127.0.0.1:0";
   CLI::App* serve_command = app.add_subcommand("serve", "Serve a built-in grader over gRPC");
   serve_command->add_option("--config", serve.config, "Resolved run configuration");
   // The Python package's command has the same name; whoever meant that one is told.
@@ -122,19 +104,9 @@ int Main(int argc, char** argv) {
   serve_command
       ->add_option("--name", serve.name, "Key of `verifiers`; without --config: math, exact")
       ->required();
-  serve_command->add_option("--bind", serve.runner.bind, "host:port; port 0 picks a free one");
+  AddServeOptions(*serve_command, serve.serve);
   serve_command->add_option("--metrics-bind", serve.metrics_bind,
                             "host:port of /metrics; empty: off");
-  serve_command->add_option("--threads", serve.scoring.threads, "Worker threads")
-      ->check(CLI::Range(1, 256));
-  serve_command
-      ->add_option("--max-waiting", serve.scoring.max_waiting,
-                   "Requests that may wait; beyond it: overloaded")
-      ->check(CLI::Range(1, 1 << 20));
-  serve_command->add_option("--ready-file", serve.runner.ready_file,
-                            "The listening line is written here too");
-  serve_command->add_flag("--exit-with-parent", serve.runner.exit_with_parent,
-                          "Drain when the starting process dies");
 
   std::string grader = "math", grade_config;
   bool json = true;

@@ -3,6 +3,7 @@
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
+#include <algorithm>
 #include <cctype>
 #include <utility>
 
@@ -122,7 +123,7 @@ void ScoringDesk::Submit(const v1::VerifyRequest& request, Done done) {
       entry->waiters.push_back(std::move(done));
       entry->submitted = std::chrono::steady_clock::now();
       entries_[key] = entry;
-      unfinished_keys_[request.request_id()] = key;
+      if (!request.request_id().empty()) unfinished_keys_.emplace(request.request_id(), key);
     }
   }
   if (!entry) {
@@ -139,16 +140,15 @@ void ScoringDesk::Submit(const v1::VerifyRequest& request, Done done) {
 }
 
 void ScoringDesk::Cancel(const std::string& request_id) {
-  std::string key;
-  EntryPtr entry;
+  std::vector<std::pair<std::string, EntryPtr>> found;
   {
     std::lock_guard lock(mutex_);
-    const auto it = unfinished_keys_.find(request_id);
-    if (it == unfinished_keys_.end()) return;
-    key = it->second;
-    entry = entries_.at(key);
+    const auto [first, last] = unfinished_keys_.equal_range(request_id);
+    for (auto it = first; it != last; ++it) found.emplace_back(it->second, entries_.at(it->second));
   }
-  Finish(key, entry, Blank(request_id, v1::VERIFY_STATUS_CANCELLED));
+  for (const auto& [key, entry] : found) {
+    Finish(key, entry, Blank(request_id, v1::VERIFY_STATUS_CANCELLED));
+  }
 }
 
 void ScoringDesk::Work() {
@@ -185,7 +185,11 @@ v1::VerifyResult ScoringDesk::Run(const Entry& entry, double queue_seconds) cons
   const v1::VerifyRequest& request = entry.request;
   v1::VerifyResult result;
   const auto start = std::chrono::steady_clock::now();
-  const GradeRequest grade = ToGradeRequest(request);
+  const double limit = request.exec_timeout_s();
+  GradeRequest grade = ToGradeRequest(request);
+  grade.stop = [&entry, start, limit] {
+    return entry.given_up || (limit > 0 && SecondsSince(start) > limit);
+  };
   if (const absl::Status row = grader_->CheckRow(grade.answer, grade.params); !row.ok()) {
     result = Blank(request.request_id(), v1::VERIFY_STATUS_BAD_INPUT);
     result.set_feedback(std::string(row.message()));
@@ -201,9 +205,8 @@ v1::VerifyResult ScoringDesk::Run(const Entry& entry, double queue_seconds) cons
     result.set_feedback("this verifier judges samples one by one, not groups");
   }
   const double exec_seconds = SecondsSince(start);
-  // Built-in graders bound their work by themselves and cannot be stopped; one that was slow all
-  // the same is a timeout, and its score is not used.
-  if (request.exec_timeout_s() > 0 && exec_seconds > request.exec_timeout_s()) {
+  // One that took longer all the same is a timeout, and its score is not used.
+  if (limit > 0 && exec_seconds > limit) {
     result = Blank(request.request_id(), v1::VERIFY_STATUS_TIMEOUT);
     result.set_feedback("execution took longer than exec_timeout_s");
   }
@@ -229,9 +232,12 @@ void ScoringDesk::Finish(const std::string& key, const EntryPtr& entry, v1::Veri
     std::lock_guard lock(mutex_);
     if (entry->done) return;
     entry->done = true;
+    entry->given_up = true;
     waiters.swap(entry->waiters);
-    const auto latest = unfinished_keys_.find(entry->request.request_id());
-    if (latest != unfinished_keys_.end() && latest->second == key) unfinished_keys_.erase(latest);
+    const auto [first, last] = unfinished_keys_.equal_range(entry->request.request_id());
+    const auto mine =
+        std::find_if(first, last, [&](const auto& item) { return item.second == key; });
+    if (mine != last) unfinished_keys_.erase(mine);
     // Only verdicts are worth remembering: what was not tried may be tried again.
     if (result.retryable() || entry->request.request_id().empty()) {
       entries_.erase(key);

@@ -3,7 +3,8 @@
 //
 // Bounded: at most `max_waiting` requests wait; one more is OVERLOADED. Idempotent: a request seen
 // before (same id, same content) gets its first verdict, a repeat of one in progress joins it.
-// The execution clock starts when a worker takes the request; waiting is measured apart.
+// The execution clock starts when a worker takes the request; waiting is measured apart. A grader
+// is told when its time is over or nobody waits any more (GradeRequest::stop).
 //
 // All members may be called from any thread and none blocks, but Drain and the destructor.
 #pragma once
@@ -48,7 +49,8 @@ class ScoringDesk {
   ScoringDesk& operator=(const ScoringDesk&) = delete;
 
   void Submit(const v1::VerifyRequest& request, Done done);
-  // Everybody who waits for the id gets CANCELLED. A finished or unknown id is fine.
+  // Everybody who waits for the id gets CANCELLED, whatever the content. A finished, unknown or
+  // empty id is fine.
   void Cancel(const std::string& request_id);
   // Refuses further requests (OVERLOADED) and finishes what it holds.
   void Drain();
@@ -63,6 +65,7 @@ class ScoringDesk {
     std::vector<Done> waiters;
     v1::VerifyResult result;
     bool done = false;
+    std::atomic<bool> given_up = false;  // done before its execution was
     Time submitted;
   };
   using EntryPtr = std::shared_ptr<Entry>;
@@ -81,9 +84,9 @@ class ScoringDesk {
   std::map<int, Counter> results_;  // by v1::VerifyStatus; complete once constructed
 
   mutable std::mutex mutex_;
-  std::unordered_map<std::string, EntryPtr> entries_;             // by id and content
-  std::unordered_map<std::string, std::string> unfinished_keys_;  // by id, the latest
-  std::deque<std::string> remembered_;                            // keys of done ones, oldest first
+  std::unordered_map<std::string, EntryPtr> entries_;                  // by id and content
+  std::unordered_multimap<std::string, std::string> unfinished_keys_;  // by id
+  std::deque<std::string> remembered_;  // keys of done ones, oldest first
 
   std::atomic<uint64_t> anonymous_ = 0;
   std::atomic<int64_t> finished_ = 0;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "services/convert.h"
 #include "services/handshake.h"
 #include "services/rpc.h"
 #include "services/verifier/verify_stream.h"
@@ -35,7 +36,12 @@ grpc::ServerUnaryReactor* VerifierService::Describe(grpc::CallbackServerContext*
   reply->set_reward_min(grader_->min_score());
   reply->set_reward_max(grader_->max_score());
   reply->set_group_aware(grader_->group_aware());
-  reply->set_determinism(v1::DETERMINISM_PURE);
+  reply->set_determinism(grader_->pure() ? v1::DETERMINISM_PURE : v1::DETERMINISM_NONE);
+  reply->set_max_request_bytes(kMaxMessageBytes);
+  // What is built in is no deeper than a Struct may be.
+  if (auto schema = ToStruct(grader_->params_schema()); schema.ok() && !schema->fields().empty()) {
+    *reply->mutable_params_schema() = *std::move(schema);
+  }
   reply->set_capacity(static_cast<uint32_t>(options_.threads));
   reply->set_tier(options_.tier);
   reply->set_suggested_exec_timeout_s(kSuggestedExecTimeoutS);

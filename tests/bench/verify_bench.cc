@@ -62,12 +62,14 @@ int TimeService(const std::string& address, const std::vector<Row>& rows, int re
   const auto stub = v1::Verifier::NewStub(channel);
   grpc::ClientContext context;
   const auto stream = stub->VerifyStream(&context);
+  // A service remembers its verdicts by id; a second run must not be answered from memory.
+  const std::string prefix = "bench-" + std::to_string(SystemClock().NowUnixMs()) + "/";
   const auto start = std::chrono::steady_clock::now();
   std::thread writer([&] {
     for (int i = 0; i < requests; ++i) {
       const Row& row = rows[static_cast<size_t>(i) % rows.size()];
       v1::VerifyRequest request;
-      request.set_request_id("bench/" + std::to_string(i));
+      request.set_request_id(prefix + std::to_string(i));
       request.set_completion("<think>thoughts of some length, as they are</think>so \\boxed{" +
                              row.answer + "}");
       request.set_answer(row.gold);

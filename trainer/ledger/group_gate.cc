@@ -53,6 +53,7 @@ std::string InvalidReason(const Rollout& rollout, const FilterConfig& filter) {
     case VerdictStatus::kScored:
     case VerdictStatus::kPolicyFailure: break;
     case VerdictStatus::kTimeout: return "verifier_timeout";
+    case VerdictStatus::kSkipped: return "verifier_skipped";
     case VerdictStatus::kInfraFailure:
     case VerdictStatus::kUnspecified: return "infra_failure";
   }

@@ -10,6 +10,14 @@
 namespace tramontane {
 namespace {
 
+// What can make sense anywhere; a sandbox gives less (`sandbox.max_…`).
+constexpr double kMinTimeS = 0.01, kMostTimeS = 3600, kMostTotalS = 86400;
+constexpr double kMinMemoryMib = 32, kMostMemoryMib = 1 << 20, kMostOutputKib = 1 << 18;
+
+const std::vector<std::string> kLanguages = {"", "python", "cpp"};
+const std::vector<std::string> kScorings = {"all", "fraction", "strict", "soft"};
+const std::vector<std::string> kComparisons = {"lines", "tokens", "exact"};
+
 absl::Status Number(const Json& params, const std::string& key, double low, double high,
                     double& value) {
   ASSIGN_OR_RETURN(value, NumberParam(params, key, value));
@@ -29,23 +37,37 @@ absl::StatusOr<size_t> Choice(const Json& params, const std::string& key,
 
 absl::StatusOr<CodeParams> ParseCodeParams(const Json& params) {
   CodeParams out;
-  ASSIGN_OR_RETURN(out.language, ChoiceParam(params, "language", {"", "python", "cpp"}));
-  ASSIGN_OR_RETURN(const size_t scoring,
-                   Choice(params, "scoring", {"all", "fraction", "strict", "soft"}));
-  ASSIGN_OR_RETURN(const size_t comparison,
-                   Choice(params, "compare", {"lines", "tokens", "exact"}));
+  ASSIGN_OR_RETURN(out.language, ChoiceParam(params, "language", kLanguages));
+  ASSIGN_OR_RETURN(const size_t scoring, Choice(params, "scoring", kScorings));
+  ASSIGN_OR_RETURN(const size_t comparison, Choice(params, "compare", kComparisons));
   out.scoring = static_cast<Scoring>(scoring);
   out.comparison = static_cast<Comparison>(comparison);
   double memory_mib = static_cast<double>(out.limits.memory_bytes >> 20);
   double output_kib = static_cast<double>(out.limits.output_bytes >> 10);
   RETURN_IF_ERROR(Number(params, "tolerance", 0, 1, out.tolerance));
-  RETURN_IF_ERROR(Number(params, "time_limit_s", 0.01, 3600, out.limits.time_s));
-  RETURN_IF_ERROR(Number(params, "total_time_limit_s", 0.01, 86400, out.total_time_limit_s));
-  RETURN_IF_ERROR(Number(params, "memory_limit_mib", 32, 1 << 20, memory_mib));
-  RETURN_IF_ERROR(Number(params, "output_limit_kib", 1, 1 << 18, output_kib));
+  RETURN_IF_ERROR(Number(params, "time_limit_s", kMinTimeS, kMostTimeS, out.limits.time_s));
+  RETURN_IF_ERROR(
+      Number(params, "total_time_limit_s", kMinTimeS, kMostTotalS, out.total_time_limit_s));
+  RETURN_IF_ERROR(Number(params, "memory_limit_mib", kMinMemoryMib, kMostMemoryMib, memory_mib));
+  RETURN_IF_ERROR(Number(params, "output_limit_kib", 1, kMostOutputKib, output_kib));
   out.limits.memory_bytes = static_cast<int64_t>(memory_mib) << 20;
   out.limits.output_bytes = static_cast<int64_t>(output_kib) << 10;
   return out;
+}
+
+Json CodeParamsSchema() {
+  const CodeParams defaults;
+  const double memory_mib = static_cast<double>(defaults.limits.memory_bytes >> 20);
+  const double output_kib = static_cast<double>(defaults.limits.output_bytes >> 10);
+  return ParamsSchema(
+      {{"language", OneOfSchema(kLanguages)},
+       {"scoring", OneOfSchema(kScorings)},
+       {"compare", OneOfSchema(kComparisons)},
+       {"tolerance", NumberSchema(0, 1, defaults.tolerance)},
+       {"time_limit_s", NumberSchema(kMinTimeS, kMostTimeS, defaults.limits.time_s)},
+       {"total_time_limit_s", NumberSchema(kMinTimeS, kMostTotalS, defaults.total_time_limit_s)},
+       {"memory_limit_mib", NumberSchema(kMinMemoryMib, kMostMemoryMib, memory_mib)},
+       {"output_limit_kib", NumberSchema(1, kMostOutputKib, output_kib)}});
 }
 
 }  // namespace tramontane

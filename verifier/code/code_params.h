@@ -16,11 +16,14 @@ struct CodeParams {
   Scoring scoring = Scoring::kAll;
   Comparison comparison = Comparison::kLines;
   double tolerance = 0;
-  RunLimits limits;                // of one test
-  double total_time_limit_s = 60;  // of processor time, over all tests; what is left then fails
+  RunLimits limits;  // of one test
+  // Of processor time, over all tests; twice that and a second of time spent otherwise. What is
+  // left then fails.
+  double total_time_limit_s = 60;
 };
 
 // InvalidArgument names the key that is wrong; keys of others are left alone.
 absl::StatusOr<CodeParams> ParseCodeParams(const Json& params);
+Json CodeParamsSchema();
 
 }  // namespace tramontane

@@ -1,5 +1,6 @@
 #include "verifier/code/code_rule.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -60,23 +61,41 @@ std::string Explain(const ProgramRun& run) {
   return "";
 }
 
+// What the tests of one answer may take together: processor time, and the time that a program which
+// sleeps or waits takes without any. What a busy machine made it wait is not its own.
+class Budget {
+ public:
+  explicit Budget(double cpu_s) : cpu_left_s_(cpu_s), wall_left_s_(2 * cpu_s + 1) {}
+
+  bool spent() const { return cpu_left_s_ <= 0 || wall_left_s_ <= 0; }
+  void Take(const ProgramRun& run) {
+    cpu_left_s_ -= run.cpu_seconds;
+    wall_left_s_ -= run.wall_seconds - run.starved_seconds;
+  }
+
+ private:
+  double cpu_left_s_, wall_left_s_;
+};
+
 absl::StatusOr<Judgement> RunTests(ProgramRunner& runner, const CodeTests& tests,
-                                   const CodeParams& params, const ProgramSpec& program) {
+                                   const CodeParams& params, const ProgramSpec& program,
+                                   const StopCheck& stop) {
   std::vector<bool> passed(tests.tests.size());
   size_t count = 0;
-  double cpu_seconds = 0;
+  Budget budget(params.total_time_limit_s);
   std::string failure;  // of the first test that failed
   for (size_t i = 0; i < tests.tests.size(); ++i) {
     // One failed test decides what `all` is worth.
     if (params.scoring == Scoring::kAll && !failure.empty()) break;
     const std::string where = "test " + std::to_string(i + 1) + ": ";
-    if (cpu_seconds >= params.total_time_limit_s) {
+    if (stop && stop()) return absl::CancelledError("nobody waits for the verdict any more");
+    if (budget.spent()) {
       if (failure.empty()) failure = where + "total time limit";
       break;
     }
     ASSIGN_OR_RETURN(const ProgramRun run,
                      runner.Run(program, tests.tests[i].input, params.limits));
-    cpu_seconds += run.cpu_seconds;
+    budget.Take(run);
     passed[i] = Passes(tests, tests.tests[i], params, run);
     count += passed[i] ? 1 : 0;
     if (!passed[i] && failure.empty()) failure = where + Explain(run);
@@ -97,8 +116,29 @@ Judgement Wrong(const std::string& feedback) {
   return judgement;
 }
 
+absl::StatusOr<bool> Offers(ProgramRunner& runner, const std::string& language) {
+  ASSIGN_OR_RETURN(const SandboxDescription description, runner.Describe());
+  return std::ranges::count(description.languages, language) > 0;
+}
+
+// An answer may choose its language; all else that the runner objects to is the row's.
+absl::StatusOr<Judgement> Unrunnable(ProgramRunner& runner, const ProgramSpec& program,
+                                     bool own_choice, const absl::Status& objection) {
+  if (!own_choice || !absl::IsInvalidArgument(objection)) return objection;
+  ASSIGN_OR_RETURN(const bool offered, Offers(runner, program.language));
+  if (offered) return objection;
+  return Wrong(std::string(objection.message()));
+}
+
+// Whatever else may be wrong, the sandbox is.
+absl::Status OfSandbox(const absl::Status& status) {
+  if (absl::IsInvalidArgument(status) || absl::IsCancelled(status)) return status;
+  return absl::UnavailableError(std::string(status.message()));
+}
+
 absl::StatusOr<Judgement> Judge(ProgramRunner* runner, const std::string& text,
-                                const std::string& gold, const Json& params_json) {
+                                const std::string& gold, const Json& params_json,
+                                const StopCheck& stop) {
   ASSIGN_OR_RETURN(const CodeTests tests, ParseCodeTests(gold));
   ASSIGN_OR_RETURN(const CodeParams params, ParseCodeParams(params_json));
   if (!runner) return absl::UnavailableError("no sandbox runs programs here");
@@ -108,13 +148,11 @@ absl::StatusOr<Judgement> Judge(ProgramRunner* runner, const std::string& text,
   ProgramSpec program{params.language, found->source, tests.function};
   if (program.language.empty()) program.language = found->language;
   if (program.language.empty()) program.language = "python";
-  absl::StatusOr<Judgement> judgement = RunTests(*runner, tests, params, program);
-  // A language that is not offered is the answer's fault when the answer chose it.
+  absl::StatusOr<Judgement> judgement = RunTests(*runner, tests, params, program, stop);
   const bool own_choice = params.language.empty() && !found->language.empty();
-  if (own_choice && absl::IsInvalidArgument(judgement.status())) {
-    judgement = Wrong(std::string(judgement.status().message()));
-  }
-  if (judgement.ok()) judgement->extracted = found->source;
+  if (!judgement.ok()) judgement = Unrunnable(*runner, program, own_choice, judgement.status());
+  if (!judgement.ok()) return OfSandbox(judgement.status());
+  judgement->extracted = found->source;
   return judgement;
 }
 
@@ -123,10 +161,15 @@ absl::StatusOr<Judgement> Judge(ProgramRunner* runner, const std::string& text,
 AnswerRule CodeRule(std::shared_ptr<ProgramRunner> runner) {
   AnswerRule rule;
   rule.name = "code";
-  rule.version = "1.0.0";
-  rule.judge = [runner = std::move(runner)](const std::string& text, const std::string& gold,
-                                            const Json& params) {
-    return Judge(runner.get(), text, gold, params);
+  rule.version = "1.1.0";
+  rule.pure = false;  // programs may draw at random, and meet their time limit or not
+  rule.params_schema = CodeParamsSchema();
+  rule.judge_long = [runner](const std::string& text, const std::string& gold, const Json& params,
+                             const StopCheck& stop) {
+    return Judge(runner.get(), text, gold, params, stop);
+  };
+  rule.judge = [runner](const std::string& text, const std::string& gold, const Json& params) {
+    return Judge(runner.get(), text, gold, params, nullptr);
   };
   rule.check_row = [](const std::string& gold, const Json& params) {
     RETURN_IF_ERROR(ParseCodeTests(gold).status());

@@ -146,7 +146,9 @@ absl::StatusOr<Judgement> JudgeRegex(const std::string& text, const std::string&
 }  // namespace
 
 AnswerRule MathRule() {
-  return {"math", "2.0.0", /*boxed=*/true,
+  return {"math",
+          "2.0.0",
+          /*boxed=*/true,
           [](const std::string& text, const std::string& gold,
              const Json& params) -> absl::StatusOr<Judgement> {
             ASSIGN_OR_RETURN(const math::AnswerOptions options, MathOptions(params));
@@ -155,11 +157,15 @@ AnswerRule MathRule() {
           [](const std::string& gold, const Json& params) -> absl::Status {
             RETURN_IF_ERROR(MathOptions(params).status());
             return math::CheckMathGold(gold);
-          }};
+          },
+          ParamsSchema({{"form", OneOfSchema({"value", "literal"})},
+                        {"decimals", NumberSchema(0, 100, math::AnswerOptions{}.decimals)}})};
 }
 
 AnswerRule ExactRule() {
-  return {"exact", "1.1.0", /*boxed=*/true,
+  return {"exact",
+          "1.1.0",
+          /*boxed=*/true,
           [](const std::string& text, const std::string& gold,
              const Json& params) -> absl::StatusOr<Judgement> {
             ASSIGN_OR_RETURN(const ExactOptions options, ReadExactOptions(params));
@@ -170,17 +176,26 @@ AnswerRule ExactRule() {
           [](const std::string& gold, const Json& params) -> absl::Status {
             RETURN_IF_ERROR(ReadExactOptions(params).status());
             return NotEmpty(gold);
-          }};
+          },
+          ParamsSchema({{"ignore_case", FlagSchema()}, {"ignore_space", FlagSchema()}})};
 }
 
-AnswerRule ChoiceRule() { return {"choice", "1.0.0", /*boxed=*/true, JudgeChoice, CheckChoice}; }
+AnswerRule ChoiceRule() {
+  return {"choice",    "1.0.0",     /*boxed=*/true,
+          JudgeChoice, CheckChoice, ParamsSchema({{"choices", TextsSchema()}})};
+}
 
 AnswerRule RegexRule() {
-  return {"regex", "1.0.0", /*boxed=*/false, JudgeRegex,
-          [](const std::string& gold, const Json& params) -> absl::Status {
-            RETURN_IF_ERROR(ChoiceParam(params, "match", {"full", "search"}).status());
-            return Pattern(gold, params).status();
-          }};
+  return {
+      "regex",
+      "1.0.0",
+      /*boxed=*/false,
+      JudgeRegex,
+      [](const std::string& gold, const Json& params) -> absl::Status {
+        RETURN_IF_ERROR(ChoiceParam(params, "match", {"full", "search"}).status());
+        return Pattern(gold, params).status();
+      },
+      ParamsSchema({{"match", OneOfSchema({"full", "search"})}, {"ignore_case", FlagSchema()}})};
 }
 
 }  // namespace tramontane

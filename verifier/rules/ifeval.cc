@@ -29,13 +29,15 @@ absl::StatusOr<Task> ReadTask(const Json& params) {
   }
   const Json kwargs = params.value("kwargs", Json::array());
   if (!kwargs.is_array() || (!kwargs.empty() && kwargs.size() != task.ids.size())) {
-    return absl::InvalidArgumentError("params.kwargs: must be a list with one mapping for each of " +
-                                      std::to_string(task.ids.size()) + " instructions");
+    return absl::InvalidArgumentError(
+        "params.kwargs: must be a list with one mapping for each of " +
+        std::to_string(task.ids.size()) + " instructions");
   }
   for (size_t i = 0; i < task.ids.size(); ++i) {
     task.arguments.push_back(kwargs.empty() || kwargs[i].is_null() ? Json::object() : kwargs[i]);
     if (!task.arguments.back().is_object()) {
-      return absl::InvalidArgumentError("params.kwargs[" + std::to_string(i) + "]: must be a mapping");
+      return absl::InvalidArgumentError("params.kwargs[" + std::to_string(i) +
+                                        "]: must be a mapping");
     }
   }
   ASSIGN_OR_RETURN(const std::string mode, ChoiceParam(params, "mode", {"strict", "loose"}));
@@ -97,13 +99,19 @@ absl::StatusOr<Judgement> Judge(const std::string& text, const Json& params,
 }  // namespace
 
 AnswerRule IfevalRule(std::shared_ptr<const LanguageDetector> detector) {
-  return {"ifeval", "1.0.0", /*boxed=*/false,
+  return {"ifeval",
+          "1.0.0",
+          /*boxed=*/false,
           [detector](const std::string& text, const std::string&, const Json& params) {
             return Judge(text, params, *detector);
           },
           [detector](const std::string&, const Json& params) {
             return Judge("text", params, *detector).status();
-          }};
+          },
+          ParamsSchema({{"instruction_id_list", TextsSchema()},
+                        {"kwargs", {{"type", "array"}, {"items", {{"type", {"object", "null"}}}}}},
+                        {"mode", OneOfSchema({"strict", "loose"})},
+                        {"require", OneOfSchema({"all", "fraction"})}})};
 }
 
 }  // namespace tramontane

@@ -16,6 +16,7 @@
 
 #include "common/status.h"
 #include "verifier/rules/patterns.h"
+#include "verifier/rules/params.h"
 #include "verifier/rules/rule.h"
 #include "verifier/rules/text.h"
 
@@ -161,11 +162,15 @@ absl::StatusOr<Judgement> Judge(const std::string& text, const std::string&, con
 }  // namespace
 
 AnswerRule JsonSchemaRule() {
-  return {"json_schema", "1.0.0", /*boxed=*/false, Judge,
+  return {"json_schema",
+          "1.0.0",
+          /*boxed=*/false,
+          Judge,
           [](const std::string& gold, const Json& params) -> absl::Status {
             // The empty object meets or breaks any schema; what counts is that the schema is one.
             return Judge("{}", gold, params).status();
-          }};
+          },
+          ParamsSchema({{"schema", {{"type", "object"}}}})};
 }
 
 }  // namespace tramontane

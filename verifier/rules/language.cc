@@ -10,6 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "common/files.h"
+#include "common/hash.h"
+#include "common/status.h"
 #include "verifier/rules/text.h"
 
 namespace tramontane {
@@ -25,18 +28,19 @@ struct Range {
 };
 // Letters only; sorted.
 constexpr Range kRanges[] = {
-    {0x41, 0x5A, "latin"},        {0x61, 0x7A, "latin"},        {0xC0, 0x24F, "latin"},
-    {0x370, 0x3FF, "greek"},      {0x400, 0x52F, "cyrillic"},   {0x531, 0x58F, "armenian"},
-    {0x591, 0x5F4, "hebrew"},     {0x600, 0x6FF, "arabic"},     {0x900, 0x97F, "devanagari"},
-    {0x980, 0x9FF, "bengali"},    {0xB80, 0xBFF, "tamil"},      {0xE00, 0xE7F, "thai"},
-    {0x10A0, 0x10FF, "georgian"}, {0x1100, 0x11FF, "hangul"},   {0x1E00, 0x1EFF, "latin"},
-    {0x3040, 0x30FF, "kana"},     {0x3400, 0x4DBF, "han"},      {0x4E00, 0x9FFF, "han"},
+    {0x41, 0x5A, "latin"},        {0x61, 0x7A, "latin"},      {0xC0, 0x24F, "latin"},
+    {0x370, 0x3FF, "greek"},      {0x400, 0x52F, "cyrillic"}, {0x531, 0x58F, "armenian"},
+    {0x591, 0x5F4, "hebrew"},     {0x600, 0x6FF, "arabic"},   {0x900, 0x97F, "devanagari"},
+    {0x980, 0x9FF, "bengali"},    {0xB80, 0xBFF, "tamil"},    {0xE00, 0xE7F, "thai"},
+    {0x10A0, 0x10FF, "georgian"}, {0x1100, 0x11FF, "hangul"}, {0x1E00, 0x1EFF, "latin"},
+    {0x3040, 0x30FF, "kana"},     {0x3400, 0x4DBF, "han"},    {0x4E00, 0x9FFF, "han"},
     {0xAC00, 0xD7AF, "hangul"}};
 
 constexpr std::pair<const char*, const char*> kOwnScript[] = {
-    {"el", "greek"},  {"hy", "armenian"}, {"he", "hebrew"},    {"ar", "arabic"}, {"hi", "devanagari"},
-    {"bn", "bengali"}, {"ta", "tamil"},   {"th", "thai"},      {"ka", "georgian"},
-    {"ko", "hangul"}, {"ja", "kana"},     {"zh", "han"},       {"ru", "cyrillic"}};
+    {"el", "greek"},      {"hy", "armenian"}, {"he", "hebrew"}, {"ar", "arabic"},
+    {"hi", "devanagari"}, {"bn", "bengali"},  {"ta", "tamil"},  {"th", "thai"},
+    {"ka", "georgian"},   {"ko", "hangul"},   {"ja", "kana"},   {"zh", "han"},
+    {"ru", "cyrillic"}};
 
 // One character and its length; an invalid byte is a character of its own.
 std::pair<char32_t, size_t> Decode(std::string_view text) {
@@ -91,8 +95,8 @@ std::string_view Beginning(std::string_view text) {
   return text.substr(0, end);
 }
 
-// Cuts `open`…`close` out, the delimiters included, where both are there and at most `longest` bytes
-// apart.
+// Cuts `open`…`close` out, the delimiters included, where both are there and at most `longest`
+// bytes apart.
 void Cut(std::string& text, std::string_view open, std::string_view close,
          size_t longest = std::string::npos) {
   std::string out;
@@ -144,6 +148,8 @@ absl::StatusOr<std::shared_ptr<const LanguageDetector>> LanguageDetector::Make(
   } catch (const std::exception& e) {
     return absl::InvalidArgumentError(model_path + ": " + e.what());
   }
+  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(model_path));
+  detector->digest_ = Sha256Hex(bytes);
   return detector;
 }
 
@@ -152,9 +158,9 @@ std::optional<std::string> LanguageDetector::Detect(std::string_view text) const
   const std::map<std::string, double> scripts = CountWords(words);
   if (scripts.empty()) return std::nullopt;
   if (model_ != nullptr) return model_->Predict(words);
-  return std::max_element(scripts.begin(), scripts.end(), [](const auto& a, const auto& b) {
-           return a.second < b.second;
-         })->first;
+  return std::max_element(scripts.begin(), scripts.end(),
+                          [](const auto& a, const auto& b) { return a.second < b.second; })
+      ->first;
 }
 
 double LanguageDetector::Proportion(std::string_view text, const std::string& language) const {
@@ -205,7 +211,8 @@ std::string WithoutMathAndCode(std::string_view text) {
       continue;
     }
     ++i;
-    while (i < out.size() && ((out[i] >= 'a' && out[i] <= 'z') || (out[i] >= 'A' && out[i] <= 'Z'))) ++i;
+    while (i < out.size() && ((out[i] >= 'a' && out[i] <= 'z') || (out[i] >= 'A' && out[i] <= 'Z')))
+      ++i;
     plain += ' ';
   }
   return plain;

@@ -15,7 +15,8 @@ namespace tramontane {
 class LanguageDetector {
  public:
   // An empty path: by script. NotFound or InvalidArgument when the model cannot be read.
-  static absl::StatusOr<std::shared_ptr<const LanguageDetector>> Make(const std::string& model_path);
+  static absl::StatusOr<std::shared_ptr<const LanguageDetector>> Make(
+      const std::string& model_path);
   ~LanguageDetector();
 
   // "en", "fr", … with a model; the name of a script ("latin", "han", "kana", …) without one.
@@ -30,12 +31,14 @@ class LanguageDetector {
   // the code itself, without one the script of a language that has its own ("ru" → "cyrillic").
   std::optional<std::string> NameOf(const std::string& code) const;
 
+  const std::string& digest() const { return digest_; }  // SHA-256 of the model; empty without one
   bool has_model() const { return model_ != nullptr; }
 
  private:
   struct Model;
   LanguageDetector();
   std::unique_ptr<Model> model_;
+  std::string digest_;
 };
 
 // Without formulas ($…$, \(…\), \[…\], \boxed{…}), commands, code blocks and tags.

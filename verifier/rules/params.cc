@@ -63,4 +63,20 @@ absl::StatusOr<std::string> ChoiceParam(const Json& params, const std::string& k
   return Wrong(key, "one of " + list);
 }
 
+Json ParamsSchema(Json properties) {
+  return {{"type", "object"}, {"properties", std::move(properties)}};
+}
+
+Json OneOfSchema(const std::vector<std::string>& allowed) {
+  return {{"type", "string"}, {"enum", allowed}, {"default", allowed.front()}};
+}
+
+Json NumberSchema(double low, double high, double fallback) {
+  return {{"type", "number"}, {"minimum", low}, {"maximum", high}, {"default", fallback}};
+}
+
+Json FlagSchema() { return {{"type", "boolean"}, {"default", false}}; }
+
+Json TextsSchema() { return {{"type", "array"}, {"items", {{"type", "string"}}}}; }
+
 }  // namespace tramontane

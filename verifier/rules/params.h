@@ -1,4 +1,5 @@
-// Typed reading of a row's params. Keys that no rule knows are left alone: datasets bring their own.
+// Typed reading of a row's params. Keys that no rule knows are left alone: datasets bring their
+// own.
 #pragma once
 
 #include <optional>
@@ -20,5 +21,12 @@ absl::StatusOr<std::vector<std::string>> TextsParam(const Json& params, const st
 // One of `allowed`, the first of which is the fallback.
 absl::StatusOr<std::string> ChoiceParam(const Json& params, const std::string& key,
                                         const std::vector<std::string>& allowed);
+
+// JSON Schema of what the functions above read. Other keys are allowed.
+Json ParamsSchema(Json properties);
+Json OneOfSchema(const std::vector<std::string>& allowed);  // the first is the default
+Json NumberSchema(double low, double high, double fallback);
+Json FlagSchema();   // false by default
+Json TextsSchema();  // a list of texts
 
 }  // namespace tramontane

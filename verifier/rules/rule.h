@@ -17,6 +17,9 @@ struct Judgement {
   std::string feedback;   // one line for a person
 };
 
+// Whether nobody waits for the judgement any more; empty: somebody always does. Cheap, thread-safe.
+using StopCheck = std::function<bool()>;
+
 struct AnswerRule {
   std::string name;
   std::string version;  // raised when the rule judges any pair differently than before
@@ -26,6 +29,13 @@ struct AnswerRule {
                                           const Json& params)>
       judge;
   std::function<absl::Status(const std::string& gold, const Json& params)> check_row;
+  Json params_schema = Json::object();  // JSON Schema; {}: anything
+  bool pure = true;                     // the same question always gets the same judgement
+  // Of a rule whose work takes long, in place of `judge`: Cancelled soon after `stop` is true.
+  // Unavailable: the sandbox is at fault.
+  std::function<absl::StatusOr<Judgement>(const std::string& text, const std::string& gold,
+                                          const Json& params, const StopCheck& stop)>
+      judge_long = nullptr;
 };
 
 AnswerRule MathRule();

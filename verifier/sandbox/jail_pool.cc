@@ -41,8 +41,11 @@ absl::StatusOr<std::unique_ptr<JailPool>> JailPool::Create(const SandboxSection&
       jail = pool->Start(slot);
     }
     RETURN_IF_ERROR(jail.status());
-    ASSIGN_OR_RETURN(pool->description_,
-                     DescribeLayers((*jail)->layers(), (*jail)->landlock_abi(), why, section));
+    if (slot == 0) {
+      pool->layers_ = (*jail)->layers();
+      ASSIGN_OR_RETURN(pool->description_,
+                       DescribeLayers(pool->layers_, (*jail)->landlock_abi(), why, section));
+    }
     pool->free_.push_back({slot, *std::move(jail)});
   }
   SandboxDescription& description = pool->description_;
@@ -58,7 +61,9 @@ absl::StatusOr<std::unique_ptr<JailPool>> JailPool::Create(const SandboxSection&
 absl::StatusOr<std::unique_ptr<Jail>> JailPool::Start(int slot) const {
   JailOptions options = options_;
   options.slot = slot;
-  return Jail::Start(options);
+  ASSIGN_OR_RETURN(std::unique_ptr<Jail> jail, Jail::Start(options));
+  RETURN_IF_ERROR(CheckAsTight(layers_, jail->layers()));
+  return jail;
 }
 
 JailPool::Slot JailPool::Borrow() {

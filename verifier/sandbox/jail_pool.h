@@ -1,4 +1,5 @@
-// A fixed number of jails, lent to whoever has a program to run. A jail that failed is replaced.
+// A fixed number of jails, lent to whoever has a program to run. A jail that failed is replaced, by
+// one that is as tight or by none.
 #pragma once
 
 #include <condition_variable>
@@ -42,6 +43,7 @@ class JailPool {
     int number = 0;
     std::unique_ptr<Jail> jail;
   };
+  // FailedPrecondition also when the jail is less tight than the first one.
   absl::StatusOr<std::unique_ptr<Jail>> Start(int slot) const;
   absl::StatusOr<JailRun> RunOnce(const JailTask& task);
   Slot Borrow();
@@ -50,6 +52,7 @@ class JailPool {
   const SandboxSection section_;
   JailOptions options_;
   SandboxDescription description_;
+  uint32_t layers_ = 0;  // of the first jail, which is the one described
   Counter restarts_;
   Gauge waiting_;
 

@@ -74,4 +74,10 @@ absl::StatusOr<SandboxDescription> DescribeLayers(uint32_t layers, int landlock_
   return description;
 }
 
+absl::Status CheckAsTight(uint32_t first, uint32_t later) {
+  const uint32_t lacking = first & ~later;
+  if (lacking == 0) return absl::OkStatus();
+  return Refused("a jail lacks " + NamesOf(lacking) + ", which the first one had");
+}
+
 }  // namespace tramontane

@@ -8,6 +8,7 @@
 
 #include "common/hash.h"
 #include "common/status.h"
+#include "verifier/sandbox/cxx_function.h"
 #include "verifier/sandbox/cxx_header.h"
 #include "verifier/sandbox/python_boot.h"
 
@@ -18,6 +19,10 @@ constexpr size_t kMaxInputBytes = 64 << 20;
 constexpr int64_t kMinMemoryBytes = int64_t{32} << 20;
 constexpr double kMinTimeS = 0.01;
 constexpr size_t kRememberedPrograms = 64;
+
+// 42, and the version of what runs it.
+const char kPythonSelfTest[] = "import sys\nprint(6 * 7, '%d.%d.%d' % sys.version_info[:3])";
+const char kCxxSelfTest[] = "#include <bits/stdc++.h>\nint main() { puts(\"42 \" __VERSION__); }";
 
 constexpr double kCompileCpuS = 10, kCompileWallS = 40;
 constexpr uint64_t kCompileMemoryBytes = uint64_t{2} << 30;
@@ -39,6 +44,7 @@ absl::StatusOr<ProgramRun> ToProgramRun(JailRun run) {
   ProgramRun out;
   out.cpu_seconds = static_cast<double>(run.result.cpu_us) * 1e-6;
   out.wall_seconds = static_cast<double>(run.result.wall_us) * 1e-6;
+  out.starved_seconds = static_cast<double>(run.result.run_queue_us) * 1e-6;
   out.peak_memory_bytes = static_cast<int64_t>(run.result.peak_memory_bytes);
   out.output = std::move(run.output);
   out.error = std::move(run.error);
@@ -114,16 +120,18 @@ absl::StatusOr<std::unique_ptr<LocalRunner>> LocalRunner::Create(const SandboxSe
 
 absl::Status LocalRunner::SelfTest() {
   const RunLimits limits;
+  description_ = pool_->description();
   for (const std::string& language : pool_->description().languages) {
-    ProgramSpec program{language, "print(6 * 7)", ""};
-    if (language == "cpp")
-      program.source = "#include <bits/stdc++.h>\nint main() { puts(\"42\"); }";
+    const bool cxx = language == "cpp";
+    const ProgramSpec program{language, cxx ? kCxxSelfTest : kPythonSelfTest, ""};
     ASSIGN_OR_RETURN(const ProgramRun run, Run(program, "", limits));
-    if (run.end != RunEnd::kExited || run.code != 0 || run.output != "42\n") {
+    if (run.end != RunEnd::kExited || run.code != 0 || !run.output.starts_with("42 ")) {
       return absl::FailedPreconditionError("sandbox: a " + language + " program that prints 42 " +
                                            ToString(run.end) + " with " + std::to_string(run.code) +
                                            ": " + run.error);
     }
+    const std::string version = run.output.substr(3, run.output.find('\n') - 3);
+    description_.runtimes.push_back((cxx ? "g++ " : "python ") + version);
   }
   return absl::OkStatus();
 }
@@ -193,10 +201,11 @@ absl::StatusOr<ProgramRun> LocalRunner::RunPython(const ProgramSpec& program,
 
 absl::StatusOr<ProgramRun> LocalRunner::RunCxx(const ProgramSpec& program, std::string_view input,
                                                const RunLimits& limits) {
+  std::string source = program.source;
   if (!program.function.empty()) {
-    return absl::InvalidArgumentError("function calls are offered for python alone");
+    ASSIGN_OR_RETURN(source, CxxFunctionProgram(program.source, program.function));
   }
-  ASSIGN_OR_RETURN(const CompiledPtr compiled, Compile(program.source));
+  ASSIGN_OR_RETURN(const CompiledPtr compiled, Compile(source));
   if (!compiled->binary.valid()) return compiled->failure;
   JailTask task = ProgramTask(input, limits);
   task.program_fd = compiled->binary.get();

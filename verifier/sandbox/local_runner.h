@@ -26,7 +26,7 @@ class LocalRunner final : public ProgramRunner {
 
   absl::StatusOr<ProgramRun> Run(const ProgramSpec& program, std::string_view input,
                                  const RunLimits& limits) override;
-  absl::StatusOr<SandboxDescription> Describe() override { return pool_->description(); }
+  absl::StatusOr<SandboxDescription> Describe() override { return description_; }
 
   const JailPool& pool() const { return *pool_; }
 
@@ -56,6 +56,7 @@ class LocalRunner final : public ProgramRunner {
   Histogram compile_seconds_;
   std::string header_dir_;
   std::unique_ptr<JailPool> pool_;
+  SandboxDescription description_;  // the pool's, with the runtimes
 
   std::mutex mutex_;
   std::list<std::string> recent_;                       // keys of cache_, newest first

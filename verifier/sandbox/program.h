@@ -17,8 +17,8 @@ inline constexpr size_t kMaxSourceBytes = 256 << 10;
 struct ProgramSpec {
   std::string language;  // "python" | "cpp"
   std::string source;
-  // Empty: the program is run as it is and reads standard input. Otherwise (python) `input` is a
-  // JSON array of arguments, this function or method of class Solution is called with them, and
+  // Empty: the program is run as it is and reads standard input. Otherwise `input` is a JSON array
+  // of arguments, this function or method of class Solution is called with them, and
   // the output is its result as JSON; what the program prints goes to the error stream.
   std::string function;
 };
@@ -43,6 +43,7 @@ struct ProgramRun {
   int code = 0;
   std::string output = "", error = "";  // the latter shortened to a few kilobytes
   double cpu_seconds = 0, wall_seconds = 0;
+  double starved_seconds = 0;  // of wall_seconds: it could have run and the machine was busy
   int64_t peak_memory_bytes = 0;
 };
 
@@ -53,8 +54,9 @@ struct SandboxDescription {
   std::vector<std::string> layers;   // in force, "landlock:7"
   std::vector<std::string> missing;  // those that are not, with the reason where it is known
   std::vector<std::string> languages;
-  int32_t programs = 0;  // at once
-  RunLimits most;        // that may be asked for
+  std::vector<std::string> runtimes;  // what runs them, "python 3.11.2"
+  int32_t programs = 0;               // at once
+  RunLimits most;                     // that may be asked for
 };
 
 // Two are there: LocalRunner (jails of this process) and SandboxClient (a service).

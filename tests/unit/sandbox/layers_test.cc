@@ -36,6 +36,13 @@ TEST(LayersTest, WithoutANeededLayerNothingRuns) {
   EXPECT_NE(std::string(open.status().message()).find("tier C"), std::string::npos);
 }
 
+TEST(LayersTest, AJailThatIsStartedLaterIsAsTightAsTheFirst) {
+  EXPECT_TRUE(CheckAsTight(kBase | kLayerLandlock, kBase | kLayerLandlock | kLayerOwnUid).ok());
+  const absl::Status looser = CheckAsTight(kBase | kLayerLandlock | kLayerOwnUid, kBase);
+  EXPECT_TRUE(absl::IsFailedPrecondition(looser));
+  EXPECT_NE(std::string(looser.message()).find("landlock, own_uid"), std::string::npos) << looser;
+}
+
 TEST(LayersTest, WhatTheConfigurationDemandsIsNeededToo) {
   SandboxSection section;
   section.required_layers = {"pid_namespace"};

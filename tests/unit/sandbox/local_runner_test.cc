@@ -46,6 +46,15 @@ TEST_P(LocalRunnerTest, PythonReadsItsInputAndPrints) {
   EXPECT_GT(run.peak_memory_bytes, 1 << 20);
 }
 
+TEST_P(LocalRunnerTest, SaysWhatRunsThePrograms) {
+  const auto description = Sandbox().runner().Describe();
+  ASSERT_TRUE(description.ok());
+  const ProgramRun run = Python("import sys\nprint(sys.version.split()[0])");
+  ASSERT_EQ(description->runtimes.size(), 2u);
+  EXPECT_EQ(description->runtimes[0] + "\n", "python " + run.output);
+  EXPECT_TRUE(description->runtimes[1].starts_with("g++ ")) << description->runtimes[1];
+}
+
 TEST_P(LocalRunnerTest, TheStandardLibraryAndDeepRecursionInAThreadWork) {
   const ProgramRun run = Python(R"(
 import collections, decimal, fractions, functools, heapq, itertools, json, math, random, re, sys
@@ -69,6 +78,34 @@ TEST_P(LocalRunnerTest, CxxCompilesAndRuns) {
           "1000000\n");
   EXPECT_EQ(run.output, "2000000\n") << run.error;
   EXPECT_EQ(run.code, 7);
+}
+
+TEST_P(LocalRunnerTest, CxxFunctionsAreCalledWithValuesAndGiveOne) {
+  const auto call = [](const std::string& source, const std::string& input) {
+    const auto run = Sandbox().runner().Run({"cpp", source, "f"}, input, {});
+    EXPECT_TRUE(run.ok()) << run.status();
+    return run.ok() && run->code == 0 ? run->output : "failed: " + (run.ok() ? run->error : "");
+  };
+  const std::string two_sum =
+      "#define int long long\nclass Solution { public: vector<int> f(vector<int>& n, int target) {"
+      " for (int i = 0; i < (int)n.size(); ++i) for (int j = 0; j < i; ++j)"
+      " if (n[i] + n[j] == target) return {j, i}; return {}; } };\n"
+      "signed main() { cout << Solution().f(*new vector<int>{1, 2}, 3)[0]; }";
+  EXPECT_EQ(call(two_sum, "[[2, 7, 11, 15], 9]"), "[0,1]");
+  EXPECT_EQ(call(two_sum, "[[4000000000, 5000000000], 9000000000]"), "[0,1]");
+  const std::string everything =
+      "map<string, vector<double>> f(const string& s, char c, bool b, const optional<int>& o,"
+      " pair<int, string> p, set<int> t, unsigned long long u) {"
+      " cout << \"noise\"; return {{s + c, {b ? .5 : 1, double(o.value_or(7)), p.first * 1.,"
+      " double(t.size()), double(u)}}, {p.second, {}}}; }";
+  EXPECT_EQ(call(everything, R"(["a\u00e9\"", "x", true, null, [3, "q\n"], [1, 1, 2], 9])"),
+            "{\"a\u00e9\\\"x\":[0.5,7,3,2,9],\"q\\u000a\":[]}");
+  EXPECT_EQ(call("void f(vector<vector<bool>> v) { v[0][0] = false; }", "[[[true]]]"), "null");
+  EXPECT_TRUE(call("int f(int x) { return x; }", "[\"a\"]")
+                  .starts_with("failed: the function takes other"));
+  EXPECT_TRUE(call("int g(int x) { return x; }", "[1]").starts_with("failed: "));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      Sandbox().runner().Run({"cpp", "int f() { return 1; }", "f); evil("}, "[]", {}).status()));
 }
 
 TEST_P(LocalRunnerTest, WhatDoesNotCompileIsTheProgramsFault) {

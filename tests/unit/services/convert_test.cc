@@ -115,6 +115,7 @@ TEST(ConvertTest, VerdictGoesThereAndBack) {
   verdict.status = VerdictStatus::kScored;
   verdict.score = 1.0;
   verdict.components = {{"format", 0.1}, {"correct", 0.9}};
+  verdict.metrics = {{"lines", 3}};
   verdict.correct = true;
   verdict.extracted = "42";
   verdict.verifier_digest = "d";
@@ -122,6 +123,7 @@ TEST(ConvertTest, VerdictGoesThereAndBack) {
   EXPECT_EQ(back.status, verdict.status);
   EXPECT_EQ(back.score, verdict.score);
   EXPECT_EQ(back.components, verdict.components);
+  EXPECT_EQ(back.metrics, verdict.metrics);
   EXPECT_TRUE(back.correct);
   EXPECT_EQ(back.extracted, "42");
   EXPECT_EQ(back.verifier_digest, "d");
@@ -142,6 +144,21 @@ TEST(ConvertTest, AnInfrastructureFailureNeverCarriesAReward) {
   }
 }
 
+TEST(ConvertTest, AFailureTravelsWithWhoseFaultItIs) {
+  for (const auto& [fault, status, retryable] :
+       {std::tuple{Fault::kRow, v1::VERIFY_STATUS_BAD_INPUT, false},
+        std::tuple{Fault::kSandbox, v1::VERIFY_STATUS_SANDBOX_ERROR, true},
+        std::tuple{Fault::kVerifier, v1::VERIFY_STATUS_VERIFIER_ERROR, true}}) {
+    Verdict verdict;
+    verdict.status = VerdictStatus::kInfraFailure;
+    verdict.fault = fault;
+    const v1::VerifyResult result = ToProto(verdict, "g/1");
+    EXPECT_EQ(result.status(), status);
+    EXPECT_EQ(result.retryable(), retryable);
+    EXPECT_FALSE(result.has_reward());
+  }
+}
+
 TEST(ConvertTest, RewardsThatAreNotNumbersOrMissingAreRefused) {
   v1::VerifyResult result;
   EXPECT_FALSE(FromProto(result).ok());  // no status
@@ -155,6 +172,12 @@ TEST(ConvertTest, RewardsThatAreNotNumbersOrMissingAreRefused) {
   EXPECT_TRUE(FromProto(result).ok());
   (*result.mutable_components())["x"] = NAN;
   EXPECT_FALSE(FromProto(result).ok());
+  result.clear_components();
+  (*result.mutable_metrics())["x"] = INFINITY;
+  EXPECT_FALSE(FromProto(result).ok());
+  result.clear_metrics();
+  for (int i = 0; i < 300; ++i) (*result.mutable_metrics())[std::to_string(i)] = i;
+  EXPECT_FALSE(FromProto(result).ok()) << "more than anybody reads";
 }
 
 TEST(ConvertTest, ManifestGoesThereAndBack) {
@@ -180,7 +203,10 @@ TEST(ConvertTest, ManifestGoesThereAndBack) {
 }
 
 TEST(ConvertTest, JsonGoesThroughAStruct) {
-  const Json json = {{"kind", "sum"}, {"n", 3}, {"x", 0.5}, {"flags", {true, nullptr}},
+  const Json json = {{"kind", "sum"},
+                     {"n", 3},
+                     {"x", 0.5},
+                     {"flags", {true, nullptr}},
                      {"deep", {{"list", {1, "two", Json::object()}}}}};
   EXPECT_EQ(FromStruct(*ToStruct(json)), json);
 }

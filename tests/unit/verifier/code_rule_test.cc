@@ -27,8 +27,9 @@ class ScriptedRunner final : public ProgramRunner {
     last_limits = limits;
     return script_(std::string(input));
   }
-  absl::StatusOr<SandboxDescription> Describe() override { return SandboxDescription{}; }
+  absl::StatusOr<SandboxDescription> Describe() override { return description; }
 
+  SandboxDescription description;
   std::vector<ProgramSpec> programs;
   RunLimits last_limits;
 
@@ -215,6 +216,7 @@ TEST(CodeRuleTest, TheSandboxsFailureIsNoJudgement) {
   request.answer = Gold({{"a", "a"}});
   const Verdict verdict = (*grader)->Grade(request);
   EXPECT_EQ(verdict.status, VerdictStatus::kInfraFailure);
+  EXPECT_EQ(verdict.fault, Fault::kSandbox);
   EXPECT_FALSE(verdict.score.has_value());
 }
 
@@ -232,6 +234,67 @@ TEST(CodeRuleTest, WhatTheAnswerChoosesIsTheAnswersFault) {
   const std::string huge = "```python\n" + std::string(kMaxSourceBytes + 1, '#') + "\n```";
   EXPECT_EQ(CodeRule(Echo()).judge(huge, Gold({{"a", "a"}}), {})->feedback,
             "the program is too long");
+}
+
+TEST(CodeRuleTest, LimitsThatTheSandboxDoesNotGiveAreTheRowsFaultWhateverTheFenceSays) {
+  const auto strict = std::make_shared<ScriptedRunner>([](const std::string&) {
+    return absl::InvalidArgumentError("time limit: must be between 0.01 and 30 s");
+  });
+  strict->description.languages = {"python"};
+  const auto judgement =
+      CodeRule(strict).judge(kAnswer, Gold({{"a", "a"}}), {{"time_limit_s", 60}});
+  EXPECT_TRUE(absl::IsInvalidArgument(judgement.status())) << judgement.status();
+
+  const auto grader = MakeBuiltinGrader("code", RewardSection{}, strict);
+  ASSERT_TRUE(grader.ok()) << grader.status();
+  GradeRequest request;
+  request.completion = std::string("<think>x</think>") + kAnswer;
+  request.answer = Gold({{"a", "a"}});
+  const Verdict verdict = (*grader)->Grade(request);
+  EXPECT_EQ(verdict.status, VerdictStatus::kInfraFailure);
+  EXPECT_EQ(verdict.fault, Fault::kRow);
+}
+
+TEST(CodeRuleTest, ProgramsThatWaitUseUpTheTotalLimitAndABusyMachineDoesNot) {
+  Json tests = Json::array();
+  for (int i = 0; i < 1000; ++i) tests.push_back({{"input", "a"}, {"output", "b"}});
+  const std::string gold = Json{{"tests", tests}}.dump();
+  const Json params = {{"scoring", "fraction"}, {"total_time_limit_s", 60}};
+  ProgramRun sleepy;
+  sleepy.end = RunEnd::kTimeLimit;
+  sleepy.wall_seconds = 9;
+  const auto runner =
+      std::make_shared<ScriptedRunner>([&sleepy](const std::string&) { return sleepy; });
+  const auto judgement = CodeRule(runner).judge(kAnswer, gold, params);
+  ASSERT_TRUE(judgement.ok()) << judgement.status();
+  EXPECT_EQ(judgement->share, 0);
+  EXPECT_EQ(runner->programs.size(), 14u) << "121 s at 9 s each";
+  sleepy.starved_seconds = 9;
+  runner->programs.clear();
+  EXPECT_TRUE(CodeRule(runner).judge(kAnswer, gold, params).ok());
+  EXPECT_EQ(runner->programs.size(), 1000u);
+}
+
+TEST(CodeRuleTest, TestsEndWhenNobodyWaitsForTheVerdict) {
+  const auto runner = Echo();
+  const AnswerRule rule = CodeRule(runner);
+  const std::string gold = Gold({{"a", "a"}, {"b", "b"}, {"c", "c"}});
+  const auto judgement =
+      rule.judge_long(kAnswer, gold, {}, [&runner] { return runner->programs.size() >= 2; });
+  EXPECT_TRUE(absl::IsCancelled(judgement.status())) << judgement.status();
+  EXPECT_EQ(runner->programs.size(), 2u);
+}
+
+TEST(CodeRuleTest, TheDigestHasWhatRunsTheProgramsAndItsLimits) {
+  const auto digest = [](const std::function<void(SandboxDescription&)>& change) {
+    const auto runner = Echo();
+    change(runner->description);
+    return (*MakeBuiltinGrader("code", RewardSection{}, runner))->digest();
+  };
+  const std::string plain = digest([](SandboxDescription&) {});
+  EXPECT_EQ(plain, digest([](SandboxDescription& d) { d.programs = 7; }));
+  EXPECT_NE(plain, digest([](SandboxDescription& d) { d.runtimes = {"python 3.12.1"}; }));
+  EXPECT_NE(plain, digest([](SandboxDescription& d) { d.most.time_s = 7; }));
 }
 
 TEST(CodeRuleTest, RowsSetTheLimitsAndAreChecked) {

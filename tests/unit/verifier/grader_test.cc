@@ -9,6 +9,19 @@
 namespace tramontane {
 namespace {
 
+TEST(GraderTest, EveryGraderDescribesItsParamsAndOnlyCodeIsNotPure) {
+  for (const std::string& name : BuiltinGraderNames()) {
+    const auto grader = MakeBuiltinGrader(name, RewardSection{});
+    ASSERT_TRUE(grader.ok()) << name << ": " << grader.status();
+    EXPECT_EQ((*grader)->pure(), name != "code") << name;
+    const Json schema = (*grader)->params_schema();
+    EXPECT_EQ(schema.value("type", ""), "object") << name;
+    EXPECT_TRUE(schema["properties"].is_object()) << name;
+  }
+  const auto code = MakeBuiltinGrader("code", RewardSection{});
+  EXPECT_EQ((*code)->params_schema()["properties"]["scoring"]["default"], "all");
+}
+
 std::unique_ptr<Grader> Make(const std::string& name, const RewardSection& reward = {}) {
   auto grader = MakeBuiltinGrader(name, reward);
   EXPECT_TRUE(grader.ok()) << grader.status();

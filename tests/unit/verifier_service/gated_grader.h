@@ -4,14 +4,18 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "verifier/grader.h"
 
 namespace tramontane {
 
-// Completions that start with "wait:" wait for Release(); the score is 1 for all.
+// Completions that start with "wait:" wait for Release(), those with "stop:" until they are told
+// that nobody waits for them; the score is 1 for all. Params {"fault": "row" | "sandbox"}: no
+// score.
 class GatedGrader final : public Grader {
  public:
   Verdict Grade(const GradeRequest& request) const override {
@@ -21,7 +25,15 @@ class GatedGrader final : public Grader {
       changed_.notify_all();
       if (request.completion.starts_with("wait:")) changed_.wait(lock, [this] { return open_; });
     }
+    for (int i = 0; request.completion.starts_with("stop:") && !request.stop() && i < 20'000; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
     Verdict verdict;
+    if (request.params.contains("fault")) {
+      verdict.status = VerdictStatus::kInfraFailure;
+      verdict.fault = request.params["fault"] == "row" ? Fault::kRow : Fault::kSandbox;
+      return verdict;
+    }
     verdict.status = VerdictStatus::kScored;
     verdict.score = 1.0;
     verdict.correct = true;

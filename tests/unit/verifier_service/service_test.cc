@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "gated_grader.h"
+#include "services/convert.h"
 #include "services/handshake.h"
 #include "services/rpc.h"
 #include "verifier/grader.h"
@@ -111,6 +112,8 @@ TEST_F(VerifierServiceTest, DescribesItselfAndRefusesSkew) {
   EXPECT_EQ(description.reward_min(), 0);
   EXPECT_EQ(description.reward_max(), 1);
   EXPECT_EQ(description.determinism(), v1::DETERMINISM_PURE);
+  EXPECT_EQ(description.max_request_bytes(), static_cast<uint64_t>(kMaxMessageBytes));
+  EXPECT_TRUE(FromStruct(description.params_schema())["properties"].contains("decimals"));
   EXPECT_TRUE(CheckHandshake(description.handshake(), Identity{}, "verifier").ok());
 
   grpc::ClientContext context;
@@ -365,6 +368,57 @@ TEST_F(VerifierServiceTest, SlowExecutionIsATimeoutWithoutReward) {
   EXPECT_TRUE(call.get().ok());
   EXPECT_EQ(result.status(), v1::VERIFY_STATUS_TIMEOUT);
   EXPECT_FALSE(result.has_reward());
+}
+
+TEST_F(VerifierServiceTest, AGraderIsToldWhenItsTimeIsOver) {
+  StartGated({.threads = 1});
+  v1::VerifyRequest request = Request("a", "stop: x");
+  request.set_exec_timeout_s(0.05);
+  v1::VerifyResult result;
+  ASSERT_TRUE(Verify(request, &result).ok());
+  EXPECT_EQ(result.status(), v1::VERIFY_STATUS_TIMEOUT);
+  EXPECT_LT(result.exec_seconds(), 15);
+}
+
+TEST_F(VerifierServiceTest, CancellingReachesEveryContentOfAnIdAndFreesTheWorker) {
+  StartGated({.threads = 1});
+  grpc::ClientContext context;
+  SetDeadline(context, 60);
+  auto stream = stub_->VerifyStream(&context);
+  ASSERT_TRUE(stream->Write(Request("a", "stop: first")));
+  gate_->WaitForCalls(1);
+  ASSERT_TRUE(stream->Write(Request("a", "stop: second")));
+  ASSERT_TRUE(stream->Write(Request("", "anonymous")));
+  v1::VerifyRequest nobody;
+  nobody.set_cancel(true);
+  ASSERT_TRUE(stream->Write(nobody));
+  v1::VerifyRequest cancel = nobody;
+  cancel.set_request_id("a");
+  ASSERT_TRUE(stream->Write(cancel));
+  std::map<std::string, std::vector<v1::VerifyStatus>> statuses;
+  v1::VerifyResult result;
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(stream->Read(&result));
+    statuses[result.request_id()].push_back(result.status());
+  }
+  EXPECT_EQ(statuses["a"], std::vector<v1::VerifyStatus>(2, v1::VERIFY_STATUS_CANCELLED));
+  EXPECT_EQ(statuses[""], std::vector<v1::VerifyStatus>{v1::VERIFY_STATUS_SCORED});
+  EXPECT_EQ(gate_->calls(), 2) << "the second content was cancelled before its turn";
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_F(VerifierServiceTest, WhatIsTheRowsOrTheSandboxsFaultIsSaidSo) {
+  StartGated();
+  for (const auto& [fault, status] : {std::pair{"row", v1::VERIFY_STATUS_BAD_INPUT},
+                                      std::pair{"sandbox", v1::VERIFY_STATUS_SANDBOX_ERROR}}) {
+    v1::VerifyRequest request = Request(fault, "x");
+    (*request.mutable_params()->mutable_fields())["fault"].set_string_value(fault);
+    v1::VerifyResult result;
+    ASSERT_TRUE(Verify(request, &result).ok());
+    EXPECT_EQ(result.status(), status);
+    EXPECT_FALSE(result.has_reward());
+  }
 }
 
 TEST_F(VerifierServiceTest, DrainFinishesWhatIsHeldAndRefusesTheRest) {
