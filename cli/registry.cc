@@ -62,7 +62,8 @@ class Lock {
 
 Json ToJson(const RegisteredVersion& v) {
   return {{"name", v.name},       {"version", v.version}, {"digest", v.digest},
-          {"address", v.address}, {"package", v.package}, {"python", v.python}};
+          {"address", v.address}, {"package", v.package}, {"python", v.python},
+          {"number", v.number}};
 }
 
 }  // namespace
@@ -85,7 +86,7 @@ absl::StatusOr<RegisteredVersion> VerifierRegistry::SubmitPackage(const std::str
                                                                   const std::string& python) const {
   ASSIGN_OR_RETURN(const Json json, ReadObject(manifest));
   RegisteredVersion entry{
-      TextAt(json, "name"), TextAt(json, "version"), TextAt(json, "digest"), "", "", python};
+      TextAt(json, "name"), TextAt(json, "version"), TextAt(json, "digest"), "", "", python, 0};
   const std::string file = TextAt(json, "package");
   if (entry.digest.empty() || file.empty() || file.find('/') != std::string::npos) {
     return absl::InvalidArgumentError(manifest + ": not the manifest of a packed verifier");
@@ -116,7 +117,7 @@ absl::StatusOr<RegisteredVersion> VerifierRegistry::SubmitService(RegisteredVers
   return Add(service);
 }
 
-absl::StatusOr<RegisteredVersion> VerifierRegistry::Add(const RegisteredVersion& entry) const {
+absl::StatusOr<RegisteredVersion> VerifierRegistry::Add(RegisteredVersion entry) const {
   const std::string path = VersionPath(entry.name, entry.version);
   if (const auto there = ReadVersion(path); there.ok()) {
     if (there->digest != entry.digest) {
@@ -124,7 +125,13 @@ absl::StatusOr<RegisteredVersion> VerifierRegistry::Add(const RegisteredVersion&
                                       there->digest + ", this one has " + entry.digest +
                                       "; give it a new version");
     }
-  } else if (!absl::IsNotFound(there.status())) {
+    entry.number = there->number;
+    if (ToJson(entry) == ToJson(*there)) return entry;
+  } else if (absl::IsNotFound(there.status())) {
+    const auto others = Get(entry.name);
+    if (!others.ok() && !absl::IsNotFound(others.status())) return others.status();
+    entry.number = others.ok() ? others->versions.back().number + 1 : 1;
+  } else {
     return there.status();
   }
   RETURN_IF_ERROR(MakeDirs(fs::path(path).parent_path().string()));
@@ -137,9 +144,13 @@ absl::StatusOr<RegisteredVersion> VerifierRegistry::Add(const RegisteredVersion&
 
 absl::StatusOr<RegisteredVersion> VerifierRegistry::ReadVersion(const std::string& path) const {
   ASSIGN_OR_RETURN(const Json json, ReadObject(path));
-  return RegisteredVersion{TextAt(json, "name"),    TextAt(json, "version"),
-                           TextAt(json, "digest"),  TextAt(json, "address"),
-                           TextAt(json, "package"), TextAt(json, "python")};
+  return RegisteredVersion{TextAt(json, "name"),
+                           TextAt(json, "version"),
+                           TextAt(json, "digest"),
+                           TextAt(json, "address"),
+                           TextAt(json, "package"),
+                           TextAt(json, "python"),
+                           json.value("number", int64_t{0})};
 }
 
 absl::StatusOr<std::vector<RegisteredVerifier>> VerifierRegistry::List() const {
@@ -157,18 +168,13 @@ absl::StatusOr<std::vector<RegisteredVerifier>> VerifierRegistry::List() const {
 absl::StatusOr<RegisteredVerifier> VerifierRegistry::Get(const std::string& name) const {
   RETURN_IF_ERROR(CheckName("name", name));
   RegisteredVerifier verifier{.name = name, .versions = {}, .current = "", .shadow = ""};
-  std::vector<std::pair<fs::file_time_type, std::string>> files;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder_ + "/" + name + "/versions", error)) {
-    if (entry.path().extension() == ".json") {
-      files.emplace_back(entry.last_write_time(error), entry.path().string());
-    }
-  }
-  std::ranges::sort(files);
-  for (const auto& [time, path] : files) {
-    ASSIGN_OR_RETURN(RegisteredVersion version, ReadVersion(path));
+    if (entry.path().extension() != ".json") continue;
+    ASSIGN_OR_RETURN(RegisteredVersion version, ReadVersion(entry.path().string()));
     verifier.versions.push_back(std::move(version));
   }
+  std::ranges::sort(verifier.versions, {}, &RegisteredVersion::number);
   if (verifier.versions.empty()) {
     return absl::NotFoundError("no verifier '" + name + "' in the registry " + folder_);
   }
@@ -177,6 +183,7 @@ absl::StatusOr<RegisteredVerifier> VerifierRegistry::Get(const std::string& name
   RETURN_IF_ERROR(state.status());
   verifier.current = TextAt(*state, "current");
   verifier.shadow = TextAt(*state, "shadow");
+  verifier.canary_fraction = state->value("canary_fraction", 0.0);
   verifier.history = state->value("history", Json::array());
   return verifier;
 }
@@ -196,28 +203,38 @@ absl::StatusOr<RegisteredVersion> VerifierRegistry::Find(const std::string& use)
 }
 
 absl::Status VerifierRegistry::Change(const std::string& name, const std::string& action,
-                                      const std::string& version, const Json& report) const {
+                                      const std::string& version, const Json& report,
+                                      double canary_fraction) const {
   ASSIGN_OR_RETURN(RegisteredVerifier verifier, Get(name));
   if (!version.empty()) RETURN_IF_ERROR(Find(name + "@" + version).status());
   if (action == "shadow") {
     verifier.shadow = version;
+    verifier.canary_fraction = version.empty() ? 0 : canary_fraction;
   } else {
     verifier.current = version;
-    if (verifier.shadow == version) verifier.shadow.clear();
+    if (verifier.shadow == version) {
+      verifier.shadow.clear();
+      verifier.canary_fraction = 0;
+    }
   }
   verifier.history.push_back({{"version", version},
                               {"action", action},
                               {"at_unix_ms", SystemClock().NowUnixMs()},
                               {"report", report}});
-  const Json state = {
-      {"current", verifier.current}, {"shadow", verifier.shadow}, {"history", verifier.history}};
+  const Json state = {{"current", verifier.current},
+                      {"shadow", verifier.shadow},
+                      {"canary_fraction", verifier.canary_fraction},
+                      {"history", verifier.history}};
   return WriteFileAtomic(folder_ + "/" + name + "/state.json", state.dump(1) + "\n");
 }
 
 absl::Status VerifierRegistry::Shadow(const std::string& name, const std::string& version,
-                                      const Json& report) const {
+                                      const Json& report, double canary_fraction) const {
   ASSIGN_OR_RETURN(const Lock lock, Lock::Take(folder_));
-  return Change(name, "shadow", version, report);
+  if (!(canary_fraction >= 0 && canary_fraction <= 1)) {
+    return absl::InvalidArgumentError("the canary's share of the groups: must be between 0 and 1");
+  }
+  return Change(name, "shadow", version, report, canary_fraction);
 }
 
 absl::Status VerifierRegistry::Promote(const std::string& name, const std::string& version,
@@ -239,10 +256,13 @@ absl::Status VerifierRegistry::Promote(const std::string& name, const std::strin
 absl::StatusOr<std::string> VerifierRegistry::Rollback(const std::string& name) const {
   ASSIGN_OR_RETURN(const Lock lock, Lock::Take(folder_));
   ASSIGN_OR_RETURN(const RegisteredVerifier verifier, Get(name));
-  // What was current, in order, as the promotions and rollbacks so far have left it.
+  // What was current, in order, as the promotions and rollbacks so far have left it. A promotion of
+  // what was current changed nothing.
   std::vector<std::string> line;
   for (const Json& entry : verifier.history) {
-    if (TextAt(entry, "action") == "promote") line.push_back(TextAt(entry, "version"));
+    const std::string version = TextAt(entry, "version");
+    const bool changed = line.empty() || line.back() != version;
+    if (TextAt(entry, "action") == "promote" && changed) line.push_back(version);
     if (TextAt(entry, "action") == "rollback" && !line.empty()) line.pop_back();
   }
   if (line.size() < 2)
@@ -264,9 +284,11 @@ absl::Status VerifierRegistry::Pin(RunConfig& config) const {
     if (!verifier.ok()) return Annotate(verifier.status(), where);
     if (newest && section.shadow.empty() && !verifier->shadow.empty()) {
       section.shadow = key + "-shadow";
+      section.canary_fraction = verifier->canary_fraction;
       VerifierSection shadow = section;
       shadow.use = version->name + "@" + verifier->shadow;
       shadow.shadow.clear();
+      shadow.canary_fraction = 0;
       shadow.version = shadow.digest = "";
       shadows[section.shadow] = std::move(shadow);
     }

@@ -7,23 +7,17 @@
 #include "absl/status/statusor.h"
 #include "cli/command.h"
 #include "common/config.h"
+#include "services/verifier/stored_rollouts.h"
 
 namespace tramontane {
 
 struct ReverifyOptions {
-  std::string run_dir;
-  std::string verifier;   // key of the run's `verifiers`, NAME[@VERSION] of the registry, host:port,
-                          // or builtin:NAME
-  std::string only;       // rollouts judged by this one; empty: all
-  std::string kind = "train";  // or eval
-  int64_t limit = 0;      // samples; 0: all
+  StoredRollouts rollouts;
+  std::string verifier;  // key of the run's `verifiers`, NAME[@VERSION] of the registry, host:port,
+                         // or builtin:NAME
 };
 
-// {"samples", "scored_by_both", "same", "differing", "unscored", "without_params", "mean_old",
-//  "mean_new", "correct": {"both", "neither", "only_old", "only_new"}, "largest": […], "verifier",
-//  "version", "digest"}; the same as of `tramontane-verifier replay`.
+// ScoreDifferences::Document(), and "verifier".
 absl::StatusOr<Json> Reverify(const CommandContext& context, const ReverifyOptions& options);
-
-std::string RenderReverify(const Json& report);
 
 }  // namespace tramontane

@@ -45,9 +45,10 @@ absl::StatusOr<Graders> MakeGraders(const RunConfig& config) {
 // it can read?
 absl::Status CheckAnswer(const PromptRow& row, const RunConfig& config, const Graders& graders) {
   RETURN_IF_ERROR(CheckVerifierOf(row, config));
-  const auto grader = graders.find(row.verifier);
+  ASSIGN_OR_RETURN(const std::string verifier, FindVerifier(config.verifiers, row.verifier));
+  const auto grader = graders.find(verifier);
   if (grader == graders.end()) return absl::OkStatus();
-  Json params = config.verifiers.at(row.verifier).params;
+  Json params = config.verifiers.at(verifier).params;
   params.update(row.params);
   return Annotate(grader->second->CheckRow(row.answer, params), "answer");
 }

@@ -6,12 +6,14 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "cli/registry.h"
 #include "cli/reverify.h"
 #include "cli/run_dir.h"
 #include "common/files.h"
 #include "common/status.h"
+#include "services/verifier/score_differences.h"
 #include "services/verifier/who_is_it.h"
 
 namespace tramontane {
@@ -21,6 +23,7 @@ namespace {
 struct Arguments {
   std::string package, address, python = "python3", name, version, run, use;
   bool force = false, none = false;
+  double canary = 0;
   ReverifyOptions reverify;
 };
 
@@ -29,14 +32,14 @@ std::string Label(const RegisteredVersion& version) { return version.name + "@" 
 Json ToJson(const RegisteredVerifier& verifier) {
   Json versions = Json::array();
   for (const RegisteredVersion& v : verifier.versions) {
-    versions.push_back({{"version", v.version}, {"digest", v.digest}, {"address", v.address},
+    versions.push_back({{"version", v.version},
+                        {"digest", v.digest},
+                        {"address", v.address},
                         {"package", v.package}});
   }
-  return {{"name", verifier.name},
-          {"current", verifier.current},
-          {"shadow", verifier.shadow},
-          {"versions", std::move(versions)},
-          {"history", verifier.history}};
+  return {{"name", verifier.name},           {"current", verifier.current},
+          {"shadow", verifier.shadow},       {"canary_fraction", verifier.canary_fraction},
+          {"versions", std::move(versions)}, {"history", verifier.history}};
 }
 
 absl::StatusOr<Json> Submit(const VerifierRegistry& registry, const Arguments& args) {
@@ -56,14 +59,30 @@ absl::StatusOr<Json> Submit(const VerifierRegistry& registry, const Arguments& a
               {"current", verifier.current}};
 }
 
+// The run's keys of the verifier `name`: those that use it from the registry, or that are called
+// so.
+absl::StatusOr<std::vector<std::string>> KeysOf(const std::string& run, const std::string& name) {
+  const auto config = LoadConfig(run + "/configs/config.json", {});
+  if (!config.ok()) return Annotate(config.status(), "is " + run + " a run directory?");
+  std::vector<std::string> keys;
+  for (const auto& [key, section] : config->verifiers) {
+    const std::string used =
+        section.use.empty() ? key : section.use.substr(0, section.use.find('@'));
+    if (used == name) keys.push_back(key);
+  }
+  if (keys.empty()) {
+    return absl::NotFoundError(run + ": none of its verifiers is " + name +
+                               "; see `tramontane reverify` for other comparisons, and --force");
+  }
+  return keys;
+}
+
 // How `name@version` would have scored the run's samples that `name` judged; null without a run.
 absl::StatusOr<Json> Comparison(const CommandContext& context, const Arguments& args) {
   if (args.run.empty()) return Json();
-  return Reverify(context, {.run_dir = args.run,
-                            .verifier = args.name + "@" + args.version,
-                            .only = "",
-                            .kind = "train",
-                            .limit = 0});
+  ASSIGN_OR_RETURN(std::vector<std::string> keys, KeysOf(args.run, args.name));
+  return Reverify(context, {.rollouts = {.run_dir = args.run, .only = std::move(keys)},
+                            .verifier = args.name + "@" + args.version});
 }
 
 absl::StatusOr<Json> Shadow(const CommandContext& context, const VerifierRegistry& registry,
@@ -75,7 +94,7 @@ absl::StatusOr<Json> Shadow(const CommandContext& context, const VerifierRegistr
   if (!args.none) {
     ASSIGN_OR_RETURN(report, Comparison(context, args));
   }
-  RETURN_IF_ERROR(registry.Shadow(args.name, args.version, report));
+  RETURN_IF_ERROR(registry.Shadow(args.name, args.version, report, args.canary));
   return Json{{"name", args.name}, {"shadow", args.version}, {"report", report}};
 }
 
@@ -106,7 +125,9 @@ absl::StatusOr<Json> Pin(const VerifierRegistry& registry, const Arguments& args
     return absl::NotFoundError(args.run + ": none of its verifiers uses " + version.name);
   }
   RETURN_IF_ERROR(held.WriteConfig(*config));
-  return Json{{"run", args.run}, {"verifiers", moved}, {"version", version.version},
+  return Json{{"run", args.run},
+              {"verifiers", moved},
+              {"version", version.version},
               {"digest", version.digest}};
 }
 
@@ -123,9 +144,12 @@ std::string RenderList(const Json& list) {
     for (const Json& version : verifier["versions"]) {
       const bool current = version["version"] == verifier["current"];
       const bool shadow = version["version"] == verifier["shadow"];
-      text += verifier["name"].get<std::string>() + "@" + version["version"].get<std::string>() + "  " +
-              version["digest"].get<std::string>().substr(0, 12) +
-              (current ? "  current" : shadow ? "  shadow" : "") + "\n";
+      text += verifier["name"].get<std::string>() + "@" + version["version"].get<std::string>() +
+              "  " + version["digest"].get<std::string>().substr(0, 12) +
+              (current  ? "  current"
+               : shadow ? "  shadow"
+                        : "") +
+              "\n";
     }
   }
   return text.empty() ? "no verifiers in " + list["registry"].get<std::string>() + "\n" : text;
@@ -135,7 +159,7 @@ std::string Render(const std::string& verb, const Json& result) {
   if (verb == "list") return RenderList(result);
   std::string text;
   if (result.contains("report") && result["report"].contains("samples")) {
-    text = RenderReverify(result["report"]);
+    text = RenderDifferences(result["report"]);
   }
   Json rest = result;
   rest.erase("report");
@@ -155,7 +179,8 @@ void AddRegistry(CLI::App& app, CommandContext& context, int& status,
   CLI::App* verifiers = app.add_subcommand("verifiers", "The registry of verifiers");
   verifiers->require_subcommand(1);
   using Verb = std::function<absl::StatusOr<Json>(const VerifierRegistry&)>;
-  const auto add = [&context, &status, verifiers](const std::string& name, const char* help, Verb verb) {
+  const auto add = [&context, &status, verifiers](const std::string& name, const char* help,
+                                                  Verb verb) {
     CLI::App* command = verifiers->add_subcommand(name, help);
     command->add_flag("--json", context.json, "Print JSON on standard output");
     command->callback([&context, &status, name, verb = std::move(verb)] {
@@ -169,7 +194,8 @@ void AddRegistry(CLI::App& app, CommandContext& context, int& status,
   submit->add_option("manifest", args->package, "NAME-VERSION.json of `tramontane-verifier pack`");
   submit->add_option("--address", args->address, "host:port of a service");
   submit->add_option("--python", args->python, "Interpreter that serves the package");
-  add("list", "Every version, and which is current", [](const auto& registry) { return List(registry); });
+  add("list", "Every version, and which is current",
+      [](const auto& registry) { return List(registry); });
   CLI::App* pin = add("pin", "Have a run that is stopped go on with a version",
                       [args](const auto& registry) { return Pin(registry, *args); });
   pin->add_option("run", args->run, "Run directory")->required();
@@ -177,6 +203,8 @@ void AddRegistry(CLI::App& app, CommandContext& context, int& status,
   CLI::App* shadow = add("shadow", "Compare a version with the current one, in runs that start now",
                          [&context, args](const auto& r) { return Shadow(context, r, *args); });
   shadow->add_flag("--none", args->none, "No version any more");
+  shadow->add_option("--canary", args->canary, "Share of the groups that it judges itself")
+      ->check(CLI::Range(0.0, 1.0));
   CLI::App* promote = add("promote", "Make a version current, its score differences shown first",
                           [&context, args](const auto& r) { return Promote(context, r, *args); });
   promote->add_flag("--force", args->force, "Without a comparison");
@@ -199,18 +227,22 @@ void AddRegistry(CLI::App& app, CommandContext& context, int& status,
 void AddVerifierCommands(CLI::App& app, CommandContext& context, int& status) {
   const auto args = std::make_shared<Arguments>();
   AddRegistry(app, context, status, args);
-  CLI::App* reverify = app.add_subcommand("reverify", "Score a run's stored rollouts again, and compare");
+  CLI::App* reverify =
+      app.add_subcommand("reverify", "Score a run's stored rollouts again, and compare");
   ReverifyOptions& options = args->reverify;
-  reverify->add_option("run", options.run_dir, "Run directory")->required();
-  reverify->add_option("--verifier", options.verifier,
-                       "One of the run's, NAME[@VERSION] of the registry, host:port, builtin:NAME")
+  reverify->add_option("run", options.rollouts.run_dir, "Run directory")->required();
+  reverify
+      ->add_option("--verifier", options.verifier,
+                   "One of the run's, NAME[@VERSION] of the registry, host:port, builtin:NAME")
       ->required();
-  reverify->add_option("--only", options.only, "Samples that this verifier judged");
-  reverify->add_option("--kind", options.kind, "train or eval")->check(CLI::IsMember({"train", "eval"}));
-  reverify->add_option("--limit", options.limit, "Samples; 0: all");
+  reverify->add_option("--only", options.rollouts.only,
+                       "Samples that this verifier of the run judged");
+  reverify->add_option("--kind", options.rollouts.kind, "train or eval")
+      ->check(CLI::IsMember({"train", "eval"}));
+  reverify->add_option("--limit", options.rollouts.limit, "Samples; 0: all");
   reverify->add_flag("--json", context.json, "Print JSON on standard output");
   reverify->callback([&context, &status, args] {
-    status = Tell(context, "reverify", Reverify(context, args->reverify), RenderReverify);
+    status = Tell(context, "reverify", Reverify(context, args->reverify), RenderDifferences);
   });
 }
 

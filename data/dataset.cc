@@ -144,8 +144,8 @@ absl::Status CheckRows(const std::string& path, const DataSection& data, const R
 }
 
 absl::Status CheckVerifierOf(const PromptRow& row, const RunConfig& config) {
-  if (config.verifiers.contains(row.verifier)) return absl::OkStatus();
-  return absl::InvalidArgumentError("verifier: '" + row.verifier + "' is not in `verifiers`");
+  const absl::Status found = FindVerifier(config.verifiers, row.verifier).status();
+  return found.ok() ? found : absl::InvalidArgumentError(found.message());
 }
 
 absl::StatusOr<std::vector<SftExample>> LoadSftExamples(const std::string& path,

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "common/record_io.h"
 #include "common/status.h"
 
 namespace tramontane {
@@ -25,6 +26,7 @@ absl::StatusOr<StoredSample> Parse(const std::string& line) {
     stored.row.answer = json.at("answer").get<std::string>();
     stored.has_params = json.contains("params");
     if (stored.has_params) stored.row.params = json.at("params");
+    stored.row.messages = MessagesFromJson(json.value("messages", Json::array()));
     stored.rollout.sample_index = json.at("sample_index").get<int32_t>();
     stored.rollout.tokens = json.value("tokens", std::vector<int32_t>());
     stored.rollout.text = json.at("text").get<std::string>();
