@@ -15,6 +15,7 @@ MAY_USE = {
     "model/weights": {"common"},
     "model/weights/flatten": {"common", "model"},
     "verifier": {"common"},
+    "verifier/sdk/cpp": {"common", "verifier", "services"},
     "generator": {"common", "text", "data", "model"},
     "generator/core": {"common"},
     "trainer": {"common", "text", "data", "queue", "model"},
