@@ -259,7 +259,7 @@ class Runs(Verifiers):
                                     "verifiers": {"digits": {"command": self.command(file)}}})
         with Run(config) as run:
             self.assertNotEqual(run.finish(60), 0, run.story())
-            self.assertIn("verifier: 'math' is not in `verifiers`", json.dumps(run.events))
+            self.assertIn("verifier 'math' is not in `verifiers`", json.dumps(run.events))
 
     def test_a_service_that_is_not_the_one_pinned_is_named(self):
         file = self.write_digits("1.0.0")

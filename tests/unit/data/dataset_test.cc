@@ -67,7 +67,7 @@ TEST_F(DatasetTest, WhatACheckFindsIsNamedByFileAndLine) {
   RunConfig config;
   config.verifiers = {{"math", {}}};
   const RowCheck check = [&](const PromptRow& row) { return CheckVerifierOf(row, config); };
-  const std::string expected = path + ":3: verifier: 'exact' is not in `verifiers`";
+  const std::string expected = path + ":3: verifier 'exact' is not in `verifiers`";
   EXPECT_EQ(LoadPrompts(path, {}, *tokenizer_, nullptr, check).status().message(), expected);
   EXPECT_EQ(CheckRows(path, {}, check).message(), expected);
   config.verifiers["exact"] = {};
