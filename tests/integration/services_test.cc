@@ -9,6 +9,7 @@
 #include <functional>
 #include <future>
 #include <map>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -330,10 +331,20 @@ TEST_P(PublishTest, WeightsChangeInMidStreamAndTokensSayWhichSampledThem) {
   auto reader = generator_->Generate(&context, Request("long", 3500, 4));
   Streamed streamed;
   v1::GenerateEvent event;
-  ASSERT_TRUE(reader->Read(&event));
-  Take(event, streamed);
+  const auto all_sample_with = [&](int64_t version) {
+    std::set<uint32_t> samples;
+    while (samples.size() < 4 && reader->Read(&event)) {
+      Take(event, streamed);
+      if (event.has_chunk() && event.chunk().weight_version() == version) {
+        samples.insert(event.chunk().sample_index());
+      }
+    }
+    return samples.size() == 4;
+  };
+  ASSERT_TRUE(all_sample_with(0));
   ASSERT_TRUE(publisher_->Publish(first.manifest, first.payload).ok());
   ASSERT_TRUE(publisher_->WaitForReceiver(1, 60).ok());
+  ASSERT_TRUE(all_sample_with(1));
   ASSERT_TRUE(publisher_->Publish(second.manifest, second.payload).ok());
   ASSERT_TRUE(publisher_->WaitForReceiver(2, 60).ok());
   brake.Release();
