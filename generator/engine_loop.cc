@@ -174,18 +174,22 @@ void EngineLoop::Step() {
   const uint64_t generated_before = stats_.generated_tokens;
   stats_.prompt_tokens += plan.prefill_tokens;
   const int32_t prompt_tokens = plan.prefill_tokens;
-  if (plan.logit_rows > 0) Sample(plan, *logits);
+  StepEnd end;
+  if (plan.logit_rows > 0) end = Sample(plan, *logits);
   const double seconds = SecondsSince(before);
   stats_.busy_seconds += seconds;
   RefreshStats();
   metrics_.Step(stats_, seconds, static_cast<int32_t>(stats_.generated_tokens - generated_before),
                 prompt_tokens);
+  if (!end.broken.empty()) BecomeUnhealthy(end.broken);  // before anybody hears of it
+  for (const auto& [sequence_id, reason] : end.finished) Finish(sequence_id, reason);
+  if (!end.broken.empty()) AbortAll(FinishReason::kAborted);
 }
 
-void EngineLoop::Sample(const StepPlan& plan, const LogitRows& logits) {
+EngineLoop::StepEnd EngineLoop::Sample(const StepPlan& plan, const LogitRows& logits) {
   int64_t row = 0;
-  std::vector<std::pair<uint64_t, FinishReason>> finished;
-  std::string broken;
+  StepEnd end;
+  auto& [finished, broken] = end;
   for (const StepItem& item : plan.items) {
     if (item.logit_rows == 0) continue;
     LiveSample& live = samples_.at(item.sequence->id);
@@ -211,9 +215,7 @@ void EngineLoop::Sample(const StepPlan& plan, const LogitRows& logits) {
       finished.emplace_back(item.sequence->id, **ended);
     }
   }
-  if (!broken.empty()) BecomeUnhealthy(broken);  // before anybody hears of it
-  for (const auto& [sequence_id, reason] : finished) Finish(sequence_id, reason);
-  if (!broken.empty()) AbortAll(FinishReason::kAborted);
+  return end;
 }
 
 void EngineLoop::AddDrafts() {

@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -50,6 +51,12 @@ class EngineLoop {
     std::optional<PromptLogprobs> prompt = {};  // where they are asked for, until they are whole
   };
 
+  // What a step brought to an end, told to callbacks when the step has been counted.
+  struct StepEnd {
+    std::vector<std::pair<uint64_t, FinishReason>> finished;
+    std::string broken;  // why nothing can be served any more; empty: all is well
+  };
+
   void Handle(EngineWork work);
   void Admit(SampleRequest request);
   void End(const std::string& id, FinishReason reason);  // all of its samples
@@ -57,7 +64,7 @@ class EngineLoop {
   absl::StatusOr<CommitResult> Commit(StagedWeights& weights);
   void Step();
   void AddDrafts();
-  void Sample(const StepPlan& plan, const LogitRows& logits);
+  StepEnd Sample(const StepPlan& plan, const LogitRows& logits);
   // Rows of logits that follow prompt tokens, the first behind position `start`.
   void ScorePrompt(LiveSample& live, int32_t start, const LogitRows& logits, int64_t first_row,
                    int32_t rows);

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <future>
 #include <random>
 #include <thread>
 
@@ -432,12 +433,18 @@ TEST_F(EngineRequests, AreCountedInTheMetrics) {
   Start();
   SamplingParams sampling = Sampling(1, 10);
   sampling.ignore_eos = true;
-  ASSERT_TRUE(engine_->Submit(collector_.Request("a", {1, 2, 3}, sampling, 2)).ok());
-  ASSERT_TRUE(collector_.WaitFinished(2));
+  std::promise<std::string> page;  // as it is when the sample's end is told
+  SampleRequest last = collector_.Request("last", {1, 2, 3}, sampling);
+  last.on_finished = [&](const Rollout&) { page.set_value(metrics_.Render()); };
+  ASSERT_TRUE(engine_->Submit(std::move(last)).ok());
+  EXPECT_THAT(page.get_future().get(),
+              HasSubstr("tramontane_generator_tokens_total{kind=\"generated\"} 10"));
+  ASSERT_TRUE(engine_->Submit(collector_.Request("a", {7, 8, 9}, sampling)).ok());
+  ASSERT_TRUE(collector_.WaitFinished(1));
   engine_.reset();
   const std::string text = metrics_.Render();
   EXPECT_THAT(text, HasSubstr("tramontane_generator_tokens_total{kind=\"generated\"} 20"));
-  EXPECT_THAT(text, HasSubstr("tramontane_generator_tokens_total{kind=\"prompt\"} 3"));
+  EXPECT_THAT(text, HasSubstr("tramontane_generator_tokens_total{kind=\"prompt\"} 6"));
   EXPECT_THAT(text, HasSubstr("tramontane_generator_finished_total{reason=\"length\"} 2"));
 }
 
