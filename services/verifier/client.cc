@@ -24,10 +24,10 @@ Verdict NotAsked(const std::string& verifier, const std::string& why) {
 
 constexpr size_t kMostShadowed = 1024;
 
-// Whole groups, so that group scorers can be compared as well.
-bool InShare(const std::string& gid, double fraction) {
+// Whole groups: group scorers can be compared as well, and a group is judged by one version.
+bool InShare(const std::string& of, const std::string& gid, double fraction) {
   constexpr double kRange = 1 << 16;
-  return std::stoul(Sha256Hex("shadow/" + gid).substr(0, 4), nullptr, 16) < fraction * kRange;
+  return std::stoul(Sha256Hex(of + "/" + gid).substr(0, 4), nullptr, 16) < fraction * kRange;
 }
 
 // Waits for both verdicts on one rollout.
@@ -54,6 +54,7 @@ absl::StatusOr<std::unique_ptr<VerifierPool>> VerifierPool::Create(
     const std::map<std::string, VerifierSection>& verifiers, VerifierPoolOptions options,
     MetricsRegistry& metrics, const Clock& clock) {
   std::unique_ptr<VerifierPool> pool(new VerifierPool());
+  pool->sections_ = verifiers;
   for (const auto& [name, section] : verifiers) {
     if (section.address.empty()) {
       return absl::InvalidArgumentError("verifiers." + name + ".address: empty");
@@ -64,7 +65,7 @@ absl::StatusOr<std::unique_ptr<VerifierPool>> VerifierPool::Create(
       return absl::InvalidArgumentError("verifiers." + name + ".shadow: '" + section.shadow +
                                         "' is not in `verifiers`");
     }
-    pool->shadows_[name] = {section.shadow, section.shadow_fraction,
+    pool->shadows_[name] = {section.shadow, section.shadow_fraction, section.canary_fraction,
                             std::make_shared<ShadowComparison>(name, section.shadow, metrics)};
   }
   return pool;
@@ -86,13 +87,26 @@ absl::Status VerifierPool::WaitUntilReady(double timeout_s) {
 
 void VerifierPool::Verify(const PromptRow& row, const Rollout& rollout, const VerifyTicket& ticket,
                           Callback callback) {
-  const auto it = clients_.find(row.verifier);
-  if (it == clients_.end()) {
-    callback(NotAsked(row.verifier, "no verifier is named \"" + row.verifier + "\""));
+  const absl::StatusOr<std::string> key = FindVerifier(sections_, row.verifier);
+  if (!key.ok()) {
+    callback(NotAsked(row.verifier, std::string(key.status().message())));
     return;
   }
-  const auto shadow = shadows_.find(row.verifier);
-  if (shadow != shadows_.end() && InShare(ticket.gid, shadow->second.fraction)) {
+  VerifierClient* client = clients_.at(*key).get();
+  const bool pinned = *key != row.verifier;
+  const auto shadow = pinned ? shadows_.end() : shadows_.find(*key);
+  const double canary_fraction = shadow == shadows_.end() ? 0 : shadow->second.canary_fraction;
+  const bool canary = InShare("canary", ticket.gid, canary_fraction);
+  if (canary_fraction > 0) {
+    callback = [comparison = shadow->second.comparison, canary,
+                callback = std::move(callback)](Verdict verdict) {
+      comparison->Count(canary, verdict);
+      callback(std::move(verdict));
+    };
+  }
+  if (canary) {
+    client = clients_.at(shadow->second.verifier).get();
+  } else if (shadow != shadows_.end() && InShare("shadow", ticket.gid, shadow->second.fraction)) {
     VerifierClient& other = *clients_.at(shadow->second.verifier);
     // A shadow that is slow or away must cost nothing but the comparison.
     if (other.waiting() < kMostShadowed) {
@@ -104,7 +118,7 @@ void VerifierPool::Verify(const PromptRow& row, const Rollout& rollout, const Ve
       };
     }
   }
-  it->second->Verify(row, rollout, ticket, std::move(callback));
+  client->Verify(row, rollout, ticket, std::move(callback));
 }
 
 void VerifierPool::Cancel(const std::string& owner) {
@@ -112,8 +126,9 @@ void VerifierPool::Cancel(const std::string& owner) {
 }
 
 bool VerifierPool::IsShadow(const std::string& name) const {
-  return std::ranges::any_of(shadows_,
-                             [&name](const auto& item) { return item.second.verifier == name; });
+  return std::ranges::any_of(shadows_, [&name](const auto& item) {
+    return item.second.verifier == name && item.second.canary_fraction == 0;
+  });
 }
 
 Json VerifierPool::State() const {

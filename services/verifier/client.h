@@ -7,7 +7,8 @@
 // and nothing is lost.
 //
 // `verifiers.<name>.shadow` names another entry that is shown a share of the same rollouts. Its
-// verdicts are compared and thrown away.
+// verdicts are compared and thrown away; but those on `canary_fraction` of the groups count, and
+// the entry itself is not asked for these. A row that pins a version is judged by that one alone.
 #pragma once
 
 #include <functional>
@@ -45,8 +46,8 @@ class VerifierPool {
   // Ends every outstanding call with kInfraFailure, and returns once all callbacks have.
   ~VerifierPool();
 
-  // Until every verifier but the shadows has answered Describe. FailedPrecondition on version skew; Unavailable
-  // names those that did not answer.
+  // Until every verifier but the shadows has answered Describe. FailedPrecondition on version skew;
+  // Unavailable names those that did not answer.
   absl::Status WaitUntilReady(double timeout_s);
 
   using Callback = std::function<void(Verdict)>;
@@ -67,14 +68,15 @@ class VerifierPool {
 
  private:
   VerifierPool() = default;
-  bool IsShadow(const std::string& name) const;
+  bool IsShadow(const std::string& name) const;  // and nobody waits for its verdicts
 
   struct Shadow {
     std::string verifier;  // key of clients_
-    double fraction = 0;
+    double fraction = 0, canary_fraction = 0;
     std::shared_ptr<ShadowComparison> comparison;
   };
 
+  std::map<std::string, VerifierSection> sections_;
   std::map<std::string, std::unique_ptr<VerifierClient>> clients_;
   std::map<std::string, Shadow> shadows_;  // by the verifier they are compared with
 };

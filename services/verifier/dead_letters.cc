@@ -21,13 +21,12 @@ void DeadLetters::Add(const VerifyJob& job, const std::string& reason) {
   LogWarn("verifier_dead_letter", {{"verifier", verifier_},
                                    {"request", id},
                                    {"attempts", job.attempts},
-                                   {"outages", job.outages},
+                                   {"outages", job.outages + job.breaks + job.crashes},
                                    {"refusals", job.refusals},
                                    {"reason", reason}});
   ++total_;
   counter_.Add();
-  newest_.push_back(
-      {{"request", id}, {"tries", job.attempts + job.outages + job.refusals}, {"reason", reason}});
+  newest_.push_back({{"request", id}, {"tries", job.tries()}, {"reason", reason}});
   if (newest_.size() > kKept) newest_.pop_front();
 }
 

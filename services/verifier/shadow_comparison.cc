@@ -1,6 +1,7 @@
 #include "services/verifier/shadow_comparison.h"
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 namespace tramontane {
 namespace {
@@ -39,9 +40,24 @@ void ShadowComparison::Compare(const Verdict& primary, const Verdict& shadow) {
   correct_differs_ += primary.correct != shadow.correct;
 }
 
+void ShadowComparison::Count(bool canary, const Verdict& verdict) {
+  std::lock_guard lock(mutex_);
+  Tally& tally = canary ? canary_ : current_;
+  ++(verdict.score ? tally.scored : tally.unscored);
+  tally.sum += verdict.score.value_or(0);
+}
+
+Json ShadowComparison::Tally::State() const {
+  return {{"scored", scored},
+          {"unscored", unscored},
+          {"mean", scored > 0 ? Json(sum / static_cast<double>(scored)) : Json()}};
+}
+
 Json ShadowComparison::State() const {
   std::lock_guard lock(mutex_);
   return {
+      {"canary", canary_.State()},
+      {"current", current_.State()},
       {"verifier", shadow_},
       {"compared", compared_},
       {"differing", differing_},

@@ -306,6 +306,7 @@ void VerifierClient::Settle(OpenRequest open, const v1::VerifyResult& result, An
   } else {
     NoteDigest(result);
   }
+  ApplyTimeoutReward(reply.verdicts);
   if (reply.kind == ReplyKind::kRetry) {
     circuit_.OnFailure(open.ticket, /*unreachable=*/false, clock_.NowMonotonicMs());
   } else {
@@ -329,6 +330,16 @@ void VerifierClient::Settle(OpenRequest open, const v1::VerifyResult& result, An
   }
 }
 
+// What a completion is worth that ran out of time is for its run to say.
+void VerifierClient::ApplyTimeoutReward(std::vector<Verdict>& verdicts) const {
+  if (!section_.timeout_reward) return;
+  for (Verdict& verdict : verdicts) {
+    if (verdict.status != VerdictStatus::kTimeout) continue;
+    verdict.status = VerdictStatus::kPolicyFailure;
+    verdict.score = section_.timeout_reward;
+  }
+}
+
 void VerifierClient::OnStreamEnd(Answers& answers) {
   grpc::Status status = *std::exchange(stream_end_, std::nullopt);
   if (std::exchange(garbled_, false)) {  // we have ended it, for the verifier's fault
@@ -341,6 +352,7 @@ void VerifierClient::OnStreamEnd(Answers& answers) {
     return;
   }
   const bool unreachable = Unreachable(status), alone = lost.size() == 1;
+  const bool crashed = status.error_code() == grpc::StatusCode::UNAVAILABLE;
   const bool full = status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED;
   const CircuitBreaker::State before = circuit_.state();
   last_error_ = absl::UnavailableError(Words(status));
@@ -350,12 +362,11 @@ void VerifierClient::OnStreamEnd(Answers& answers) {
     circuit_.OnFailure(lost.begin()->second.ticket, unreachable, clock_.NowMonotonicMs());
   }
   NoteCircuit(before);
+  const Failure failure = full          ? Failure::kRefusal
+                          : crashed     ? (alone ? Failure::kCrashAlone : Failure::kCrash)
+                          : unreachable ? Failure::kOutage
+                                        : (alone ? Failure::kAttempt : Failure::kBreak);
   for (auto& [id, open] : lost) {
-    // Of several that an error took along, one may be at fault: each is asked alone next.
-    open.job.suspect |= !unreachable && !full && !alone;
-    const Failure failure = full                    ? Failure::kRefusal
-                            : unreachable || !alone ? Failure::kOutage
-                                                    : Failure::kAttempt;
     Fail(std::move(open.job), failure, std::string(last_error_.message()), answers);
   }
 }

@@ -75,6 +75,7 @@ class VerifierClient {
   std::optional<VerifyJob> NextJob(Answers& answers);
   void OnResult(const v1::VerifyResult& result, Answers& answers);
   void Settle(OpenRequest open, const v1::VerifyResult& result, Answers& answers);
+  void ApplyTimeoutReward(std::vector<Verdict>& verdicts) const;
   void OnStreamEnd(Answers& answers);
   void Fail(VerifyJob job, Failure failure, const std::string& reason, Answers& answers);
   void Conclude(VerifyJob& job, const std::vector<Verdict>& verdicts, Answers& answers);

@@ -9,8 +9,12 @@
 namespace tramontane {
 namespace {
 
-// A request that was in flight at so many crashes is taken to be their cause.
 constexpr int32_t kMaxOutages = 10;
+// A service that died so often with a request in flight, the last time with nothing else, died of
+// it.
+constexpr int32_t kMostCrashes = 3;
+// From so many crashes on a request is asked alone. One that is innocent gets its answer then.
+constexpr int32_t kSuspectCrashes = 2;
 // A service that is there and full is given this many pauses of up to kMaxBackoffMs.
 constexpr int32_t kMaxRefusals = 30;
 constexpr int64_t kFirstBackoffMs = 50, kMaxBackoffMs = 2000;
@@ -23,21 +27,32 @@ int32_t& CountOf(VerifyJob& job, Failure failure) {
       return job.attempts;
     case Failure::kOutage:
       return job.outages;
+    case Failure::kBreak:
+      return job.breaks;
+    case Failure::kCrash:
+    case Failure::kCrashAlone:
+      return job.crashes;
     case Failure::kRefusal:
       break;
   }
   return job.refusals;
 }
 
+// What others may have caused is no try, unless the service died of it and of nothing else at last.
+bool UsedUp(const VerifyJob& job, Failure failure, int32_t max_attempts) {
+  const bool killer = failure == Failure::kCrashAlone && job.crashes >= kMostCrashes;
+  return killer || job.attempts >= max_attempts ||
+         job.outages + job.breaks + job.crashes >= kMaxOutages || job.refusals >= kMaxRefusals;
+}
+
 }  // namespace
 
 std::optional<VerifyJob> JobQueue::Failed(VerifyJob job, Failure failure, int64_t now_ms) {
   const int32_t count = ++CountOf(job, failure);
-  if (job.attempts >= max_attempts_ || job.outages >= kMaxOutages || job.refusals >= kMaxRefusals) {
-    return job;
-  }
+  if (UsedUp(job, failure, max_attempts_)) return job;
+  job.suspect |= failure == Failure::kBreak || job.crashes >= kSuspectCrashes;
   // When nobody is there the circuit makes the request wait; no pause of its own comes on top.
-  const bool pause = failure != Failure::kOutage;
+  const bool pause = failure == Failure::kAttempt || failure == Failure::kRefusal;
   job.due_ms =
       now_ms + (pause ? std::min(kFirstBackoffMs << std::min(count, 6), kMaxBackoffMs) : 0);
   held_.push_back(std::move(job));

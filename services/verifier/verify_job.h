@@ -16,9 +16,12 @@ namespace tramontane {
 
 // Whose fault an attempt was that brought no verdict.
 enum class Failure {
-  kAttempt,  // somebody was there and got it wrong
-  kOutage,   // nobody was there, or went away meanwhile
-  kRefusal,  // the service was full
+  kAttempt,     // somebody was there and got it wrong, or ended a stream that carried nothing else
+  kOutage,      // nobody was there, or went away in good order
+  kBreak,       // the stream was ended with an error, and carried others too
+  kCrash,       // the service died, and was working on others too
+  kCrashAlone,  // the same, and it was working on nothing else
+  kRefusal,     // the service was full
 };
 
 struct VerifyJob {
@@ -28,10 +31,14 @@ struct VerifyJob {
   int32_t samples = 1;                            // in the group it belongs to
   int32_t sample_index = 0;
   int32_t attempts = 0, outages = 0, refusals = 0;
-  // A stream that carried it and others was ended with an error: asked alone from now on, so that
-  // the one at fault is found and the others are not given up with it.
+  int32_t breaks = 0, crashes = 0;  // of stream and service, with this one in flight
+  // A stream that carried it and others was ended with an error, or the service died twice with it:
+  // asked alone from now on, so that the one at fault is found and the others are not given up with
+  // it.
   bool suspect = false;
   int64_t due_ms = 0;
+
+  int32_t tries() const { return attempts + outages + refusals + breaks + crashes; }
 };
 
 // Jobs that are not under way: in order, or held back after a failure.

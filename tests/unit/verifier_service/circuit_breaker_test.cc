@@ -6,7 +6,8 @@ namespace tramontane {
 namespace {
 
 using State = CircuitBreaker::State;
-constexpr CircuitOptions kOptions{.failures_to_open = 3, .first_pause_ms = 100, .max_pause_ms = 400};
+constexpr CircuitOptions kOptions{
+    .failures_to_open = 3, .first_pause_ms = 100, .max_pause_ms = 400};
 
 CircuitBreaker Closed() {
   CircuitBreaker circuit(kOptions);

@@ -85,6 +85,7 @@ class VerifierPoolTest : public testing::Test {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<Verdict> verdicts_;
+  std::map<std::string, double> by_group_;
 };
 
 grpc::Status Ok(const v1::VerifyRequest&, int, v1::VerifyResult*) { return grpc::Status::OK; }
@@ -250,6 +251,38 @@ TEST_F(VerifierPoolTest, AnExecutionTimeoutIsAVerdictWithoutScore) {
   EXPECT_EQ(verdict.status, VerdictStatus::kTimeout);
   EXPECT_FALSE(verdict.score);
   EXPECT_EQ(service_->calls, 1);
+}
+
+TEST_F(VerifierPoolTest, WhatATimeoutIsWorthIsTheConfigurationsToSay) {
+  StartServer([](const v1::VerifyRequest&, int, v1::VerifyResult* r) {
+    r->clear_reward();
+    r->set_status(v1::VERIFY_STATUS_TIMEOUT);
+    return grpc::Status::OK;
+  });
+  VerifierSection section;
+  section.timeout_reward = 0;
+  MakePool(3, 5, {}, section);
+  Verify(0);
+  const Verdict verdict = One();
+  EXPECT_EQ(verdict.status, VerdictStatus::kPolicyFailure);
+  EXPECT_EQ(verdict.score, 0);
+}
+
+TEST_F(VerifierPoolTest, ASkippedSampleHasNoScoreAndIsNoFailure) {
+  StartServer([](const v1::VerifyRequest&, int, v1::VerifyResult* r) {
+    r->clear_reward();
+    r->set_status(v1::VERIFY_STATUS_SKIPPED);
+    (*r->mutable_metrics())["why"] = 3;
+    return grpc::Status::OK;
+  });
+  MakePool();
+  Verify(0);
+  const Verdict verdict = One();
+  EXPECT_EQ(verdict.status, VerdictStatus::kSkipped);
+  EXPECT_FALSE(verdict.score);
+  EXPECT_EQ(verdict.metrics.at("why"), 3);
+  EXPECT_EQ(service_->calls, 1);
+  EXPECT_EQ(pool_->State()["v"]["dead_letters"]["total"], 0);
 }
 
 TEST_F(VerifierPoolTest, AHangingVerifierIsGivenUpAtTheDeadline) {
@@ -564,6 +597,64 @@ TEST_F(VerifierPoolTest, AShadowIsComparedAndItsScoresAreNeverUsed) {
   EXPECT_EQ(state["differing"], 1);
   EXPECT_DOUBLE_EQ(state["largest_difference"], 0.5);
   EXPECT_DOUBLE_EQ(state["mean_difference"], 0.05);
+  pool_.reset();
+  other_server->Shutdown(std::chrono::system_clock::now());
+}
+
+TEST_F(VerifierPoolTest, ACanaryJudgesItsShareOfTheGroupsAndPinnedRowsTheirVersion) {
+  StartServer(Ok);
+  ScriptedVerifier other([](const v1::VerifyRequest&, int, v1::VerifyResult* r) {
+    r->set_reward(1);
+    return grpc::Status::OK;
+  });
+  other.description.set_version("2.0.0");
+  int other_port = 0;
+  const std::unique_ptr<grpc::Server> other_server = Serve(&other, &other_port);
+  VerifierSection section, canary;
+  section.address = "127.0.0.1:" + std::to_string(port_);
+  section.version = "1.2.3";
+  section.shadow = "next";
+  section.shadow_fraction = 0;
+  section.canary_fraction = 0.5;
+  canary.address = "127.0.0.1:" + std::to_string(other_port);
+  canary.version = "2.0.0";
+  auto pool = VerifierPool::Create({{"v", section}, {"next", canary}}, {}, metrics_, clock_);
+  ASSERT_TRUE(pool.ok()) << pool.status();
+  pool_ = *std::move(pool);
+  constexpr int kGroups = 40;
+  for (const char* named : {"v", "v@1.2.3", "v@2.0.0", "v@3"}) {
+    for (int i = 0; i < 2 * kGroups; ++i) {
+      PromptRow row;
+      row.verifier = named;
+      Rollout rollout;
+      rollout.sample_index = i % 2;
+      const std::string gid = "gid" + std::to_string(i / 2);
+      pool_->Verify(
+          row, rollout, {gid, gid + named, 2}, [this, key = gid + named](Verdict verdict) {
+            std::lock_guard lock(mutex_);
+            const double score = verdict.score.value_or(-1);
+            EXPECT_EQ(by_group_.emplace(key, score).first->second, score) << "one version";
+            verdicts_.push_back(std::move(verdict));
+            changed_.notify_all();
+          });
+    }
+  }
+  WaitFor(8 * kGroups);
+  int judged = 0;
+  for (int i = 0; i < kGroups; ++i) {
+    const std::string gid = "gid" + std::to_string(i);
+    judged += by_group_[gid + "v"] == 1;
+    EXPECT_EQ(by_group_[gid + "v@1.2.3"], 0.5);
+    EXPECT_EQ(by_group_[gid + "v@2.0.0"], 1);
+    EXPECT_EQ(by_group_[gid + "v@3"], -1);
+  }
+  EXPECT_GT(judged, kGroups / 5);
+  EXPECT_LT(judged, kGroups * 4 / 5);
+  const Json state = pool_->State()["v"]["shadow"];
+  EXPECT_EQ(state["canary"]["scored"], 2 * judged);
+  EXPECT_EQ(state["canary"]["mean"], 1.0);
+  EXPECT_EQ(state["current"]["scored"], 2 * (kGroups - judged));
+  EXPECT_EQ(state["current"]["mean"], 0.5);
   pool_.reset();
   other_server->Shutdown(std::chrono::system_clock::now());
 }

@@ -30,7 +30,9 @@ v1::VerifyRequest Request() {
   return request;
 }
 
-ReplyKind KindOf(const v1::VerifyResult& result) { return CheckReply(result, Request(), Bounded()).kind; }
+ReplyKind KindOf(const v1::VerifyResult& result) {
+  return CheckReply(result, Request(), Bounded()).kind;
+}
 
 TEST(ReplyCheckTest, AGoodReplyIsAVerdict) {
   const CheckedReply reply = CheckReply(Scored(0.5), Request(), Bounded());
@@ -77,7 +79,8 @@ TEST(ReplyCheckTest, EveryStatusHasItsMeaning) {
   EXPECT_EQ(timeout.verdicts.at(0).status, VerdictStatus::kTimeout);
   EXPECT_FALSE(timeout.verdicts.at(0).score);
   result.set_status(v1::VERIFY_STATUS_POLICY_FAILURE);
-  EXPECT_EQ(CheckReply(result, Request(), Bounded()).verdicts.at(0).status, VerdictStatus::kPolicyFailure);
+  EXPECT_EQ(CheckReply(result, Request(), Bounded()).verdicts.at(0).status,
+            VerdictStatus::kPolicyFailure);
   result.set_status(v1::VERIFY_STATUS_BAD_INPUT);
   EXPECT_EQ(KindOf(result), ReplyKind::kBadRow);
   for (auto status : {v1::VERIFY_STATUS_OVERLOADED, v1::VERIFY_STATUS_CANCELLED}) {
@@ -91,7 +94,8 @@ TEST(ReplyCheckTest, EveryStatusHasItsMeaning) {
 }
 
 TEST(ReplyCheckTest, WithoutBoundsAnyFiniteRewardWillDo) {
-  EXPECT_EQ(CheckReply(Scored(-42), Request(), v1::VerifierDescription{}).kind, ReplyKind::kVerdict);
+  EXPECT_EQ(CheckReply(Scored(-42), Request(), v1::VerifierDescription{}).kind,
+            ReplyKind::kVerdict);
 }
 
 }  // namespace

@@ -1,12 +1,14 @@
-// A verifier service that does what a test says, by a function of request and attempt (from 1). Each
-// request runs on a thread of its own, so that replies come out of order.
+// A verifier service that does what a test says, by a function of request and attempt (from 1).
+// Each request runs on a thread of its own, so that replies come out of order.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -36,7 +38,8 @@ class ScriptedVerifier final : public v1::Verifier::CallbackService {
     for (std::thread& thread : threads_) thread.join();
   }
 
-  grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context, const v1::DescribeRequest*,
+  grpc::ServerUnaryReactor* Describe(grpc::CallbackServerContext* context,
+                                     const v1::DescribeRequest*,
                                      v1::VerifierDescription* reply) override {
     *reply = description;
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
@@ -49,7 +52,15 @@ class ScriptedVerifier final : public v1::Verifier::CallbackService {
     return new Reactor(*this);
   }
 
+  int attempts(const std::string& request_id) const {
+    std::lock_guard lock(mutex_);
+    const auto it = attempts_.find(request_id);
+    return it == attempts_.end() ? 0 : it->second;
+  }
+
   v1::VerifierDescription description;  // change it only while nobody is served
+  // What is said besides the result, once it has been said. Set it before anybody is served.
+  std::function<std::vector<v1::VerifyResult>(const v1::VerifyRequest&, int attempt)> more;
   std::atomic<int> calls = 0, most_at_once = 0, streams = 0, cancels = 0;
 
  private:
@@ -62,7 +73,8 @@ class ScriptedVerifier final : public v1::Verifier::CallbackService {
   };
   class Reactor final : public grpc::ServerBidiReactor<v1::VerifyRequest, v1::VerifyResult> {
    public:
-    explicit Reactor(ScriptedVerifier& verifier) : verifier_(verifier), box_(std::make_shared<Box>()) {
+    explicit Reactor(ScriptedVerifier& verifier)
+        : verifier_(verifier), box_(std::make_shared<Box>()) {
       box_->reactor = this;
       StartRead(&request_);
     }
@@ -112,20 +124,21 @@ class ScriptedVerifier final : public v1::Verifier::CallbackService {
     std::lock_guard lock(mutex_);
     threads_.emplace_back([this, request, box] {
       v1::VerifyResult result;
-      const grpc::Status status = Answer(request, &result);
+      int attempt = 0;
+      const grpc::Status status = Answer(request, &result, &attempt);
       std::lock_guard box_lock(box->mutex);
       if (box->reactor == nullptr || box->finished) return;
       if (!status.ok()) return box->reactor->EndLocked(status);
       box->results.push_back(std::move(result));
+      if (more) std::ranges::move(more(request, attempt), std::back_inserter(box->results));
       box->reactor->WriteNext();
     });
   }
 
-  grpc::Status Answer(const v1::VerifyRequest& request, v1::VerifyResult* result) {
-    int attempt;
+  grpc::Status Answer(const v1::VerifyRequest& request, v1::VerifyResult* result, int* attempt) {
     {
       std::lock_guard lock(mutex_);
-      attempt = ++attempts_[request.request_id()];
+      *attempt = ++attempts_[request.request_id()];
       ++calls;
       most_at_once = std::max<int>(most_at_once, ++at_once_);
     }
@@ -134,14 +147,14 @@ class ScriptedVerifier final : public v1::Verifier::CallbackService {
     result->set_reward(0.5);
     result->set_version(description.version());
     result->set_digest(description.digest());
-    const grpc::Status status = script_(request, attempt, result);
+    const grpc::Status status = script_(request, *attempt, result);
     std::lock_guard lock(mutex_);
     --at_once_;
     return status;
   }
 
   const Script script_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<std::string, int> attempts_;
   int at_once_ = 0;
   std::vector<std::thread> threads_;
@@ -150,7 +163,8 @@ class ScriptedVerifier final : public v1::Verifier::CallbackService {
 inline std::unique_ptr<grpc::Server> Serve(grpc::Service* service, int* port) {
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddListeningPort("127.0.0.1:" + std::to_string(*port), grpc::InsecureServerCredentials(), port);
+  builder.AddListeningPort("127.0.0.1:" + std::to_string(*port), grpc::InsecureServerCredentials(),
+                           port);
   builder.RegisterService(service);
   return builder.BuildAndStart();
 }
