@@ -41,6 +41,7 @@ class EchoRunner final : public ProgramRunner {
                               .layers = {"seccomp", "landlock:7"},
                               .missing = {"pid_namespace (no)"},
                               .languages = {"python"},
+                              .runtimes = {"python 3"},
                               .programs = 2,
                               .most = {.time_s = 9}};
   }

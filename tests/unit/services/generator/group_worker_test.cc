@@ -214,7 +214,7 @@ TEST_F(GroupWorkerTest, EverySampleIsVerifiedWhenItIsFinishedAndTheGroupGoesBack
 }
 
 TEST_F(GroupWorkerTest, ASampleThatTookTooLongCostsItsGroupOneSampleAndNoVerdict) {
-  options_.rollout_timeout_s = 500;
+  options_->rollout_timeout_s = 500;
   Admit("g");
   Start();
   const SampleRequest request = script_.NextRequest();
