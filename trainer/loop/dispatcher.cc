@@ -105,13 +105,12 @@ void Dispatcher::AdoptOutstanding() {
       if (absl::StatusOr<GroupTask> decoded = DecodeTask(*bytes); decoded.ok())
         task = std::move(*decoded);
     }
-    const bool wanted = task && task->purpose == Purpose::kTrain && task->gid == group.gid &&
-                        book_.Adopt(task->cursor, group.gid);
-    if (!wanted) {
+    const bool ours = task && task->purpose == Purpose::kTrain && task->gid == group.gid;
+    if (ours && book_.Adopt(task->cursor, group.gid)) {
+      if (!group.completed) book_.SetIssued(task->cursor, group.gid, group.blob);
+    } else if (!ours || book_.StandingOf(group.gid) != GroupBook::Standing::kFinished) {
       not_ours.push_back(group.gid);
-    } else if (!group.completed) {
-      book_.SetIssued(task->cursor, group.gid, group.blob);
-    }
+    }  // else the collector was faster; its end is not in the journal yet
   }
   LogInfo("queue_taken_over",
           {{"groups", live->size() - not_ours.size()}, {"retired", not_ours.size()}});
