@@ -169,7 +169,6 @@ TEST_P(LocalRunnerTest, FunctionsAreCalledAndWhatTheyPrintIsNoResult) {
 TEST_P(LocalRunnerTest, WrongQuestionsAreRefused) {
   LocalRunner& runner = Sandbox().runner();
   EXPECT_TRUE(absl::IsInvalidArgument(runner.Run({"perl", "", ""}, "", {}).status()));
-  EXPECT_TRUE(absl::IsInvalidArgument(runner.Run({"cpp", "", "f"}, "", {}).status()));
   const ProgramSpec hello{"python", "print(1)", ""};
   EXPECT_TRUE(absl::IsInvalidArgument(runner.Run(hello, "", {.time_s = 1000}).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(runner.Run(hello, "", {.memory_bytes = 1 << 20}).status()));
