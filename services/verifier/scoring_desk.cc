@@ -144,7 +144,11 @@ void ScoringDesk::Cancel(const std::string& request_id) {
   {
     std::lock_guard lock(mutex_);
     const auto [first, last] = unfinished_keys_.equal_range(request_id);
-    for (auto it = first; it != last; ++it) found.emplace_back(it->second, entries_.at(it->second));
+    for (auto it = first; it != last; ++it) {
+      found.emplace_back(it->second, entries_.at(it->second));
+      // All before the first is finished: its worker would take the next.
+      found.back().second->given_up = true;
+    }
   }
   for (const auto& [key, entry] : found) {
     Finish(key, entry, Blank(request_id, v1::VERIFY_STATUS_CANCELLED));
@@ -163,7 +167,7 @@ void ScoringDesk::Work() {
     const auto& [key, entry] = *item;
     {
       std::lock_guard lock(mutex_);
-      if (entry->done) continue;  // cancelled while it waited
+      if (entry->given_up) continue;  // cancelled while it waited
     }
     const double queue_seconds = SecondsSince(entry->submitted);
     queue_seconds_.Observe(queue_seconds);

@@ -65,7 +65,7 @@ class ScoringDesk {
     std::vector<Done> waiters;
     v1::VerifyResult result;
     bool done = false;
-    std::atomic<bool> given_up = false;  // done before its execution was
+    std::atomic<bool> given_up = false;  // nobody waits for its execution: cancelled, or done
     Time submitted;
   };
   using EntryPtr = std::shared_ptr<Entry>;

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <thread>
+#include <type_traits>
 #include <utility>
 
 #include "common/clock.h"
@@ -13,12 +14,20 @@ namespace {
 
 constexpr double kRedisStartPatienceS = 5;
 
-// Redis may be starting beside us.
-absl::StatusOr<std::unique_ptr<WorkQueue>> ConnectPatiently(const RedisSection& redis, const std::string& run_id) {
+absl::Status StatusOf(const absl::Status& status) { return status; }
+template <class T>
+absl::Status StatusOf(const absl::StatusOr<T>& result) {
+  return result.status();
+}
+
+// Redis may be starting beside us, or again.
+template <class Call>
+std::invoke_result_t<Call> AwaitRedis(Call&& call) {
   const auto start = std::chrono::steady_clock::now();
   while (true) {
-    absl::StatusOr<std::unique_ptr<WorkQueue>> queue = WorkQueue::Connect(redis, run_id);
-    if (!absl::IsUnavailable(queue.status()) || SecondsSince(start) > kRedisStartPatienceS) return queue;
+    auto result = call();
+    if (!absl::IsUnavailable(StatusOf(result)) || SecondsSince(start) > kRedisStartPatienceS)
+      return result;
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
   }
 }
@@ -33,11 +42,15 @@ absl::StatusOr<LoopParts> PrepareLoop(const RunLoop::Options& options) {
   LoopParts parts{std::move(journal), std::move(blobs), {}, nullptr, nullptr, 0};
   ASSIGN_OR_RETURN(parts.plan, PlanRecovery(*parts.journal, options.resume, options.restored,
                                             options.config.trainer.checkpoint_interval_steps));
-  ASSIGN_OR_RETURN(parts.dispatcher_queue, ConnectPatiently(options.config.redis, options.run_id));
-  ASSIGN_OR_RETURN(parts.collector_queue, ConnectPatiently(options.config.redis, options.run_id));
-  ASSIGN_OR_RETURN(parts.epoch, parts.dispatcher_queue->Fence(parts.plan.last_epoch));
+  const auto connect = [&] { return WorkQueue::Connect(options.config.redis, options.run_id); };
+  ASSIGN_OR_RETURN(parts.dispatcher_queue, AwaitRedis(connect));
+  ASSIGN_OR_RETURN(parts.collector_queue, AwaitRedis(connect));
+  ASSIGN_OR_RETURN(parts.epoch, AwaitRedis([&] {
+                     return parts.dispatcher_queue->Fence(parts.plan.last_epoch);
+                   }));
   // Whatever an earlier run of this name left in Redis has nothing to do with an empty journal.
-  if (parts.journal->records().empty()) RETURN_IF_ERROR(parts.dispatcher_queue->Reset());
+  if (parts.journal->records().empty())
+    RETURN_IF_ERROR(AwaitRedis([&] { return parts.dispatcher_queue->Reset(); }));
   JournalRecord record;
   record.kind = "epoch";
   record.epoch = parts.epoch;
