@@ -117,7 +117,7 @@ class OpenAiClient(unittest.TestCase):
                  (openai.BadRequestError, lambda: self.chat(response_format={
                      "type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "never"}}})),
                  (openai.UnprocessableEntityError, lambda: self.chat(tools=[], tool_choice="required")),
-                 (openai.RateLimitError, lambda: self.text(prompt="a", n=3000)),
+                 (openai.BadRequestError, lambda: self.text(prompt="a", n=3000)),
                  (openai.APIStatusError, lambda: self.text(prompt="a" * (9 << 20))))
         for kind, ask in wrong:
             with self.assertRaises(kind) as caught:
