@@ -51,22 +51,21 @@ class RedisHealth {
   Counter unavailable_seconds_;
 };
 
+inline absl::Status StatusOf(const absl::Status& status) { return status; }
+template <class T>
+absl::Status StatusOf(const absl::StatusOr<T>& result) {
+  return result.status();
+}
+
 // Calls until Redis answers or `stopping` says so, with growing pauses. Only Unavailable and
 // ResourceExhausted (Redis full) are waited out; everything else is the answer. Every call of the
 // queue may be repeated (queue/work_queue.h).
 template <class Call>
 std::invoke_result_t<Call> Patiently(RedisHealth& health, const std::function<bool()>& stopping, Call&& call) {
-  auto status_of = [](const auto& result) -> absl::Status {
-    if constexpr (std::is_same_v<std::decay_t<decltype(result)>, absl::Status>) {
-      return result;
-    } else {
-      return result.status();
-    }
-  };
   std::chrono::milliseconds pause(20);
   while (true) {
     auto result = call();
-    const absl::Status status = status_of(result);
+    const absl::Status status = StatusOf(result);
     if (!absl::IsUnavailable(status) && !absl::IsResourceExhausted(status)) {
       health.Up();
       return result;

@@ -8,17 +8,12 @@
 #include "common/clock.h"
 #include "common/files.h"
 #include "common/status.h"
+#include "trainer/loop/loop_shared.h"
 
 namespace tramontane {
 namespace {
 
 constexpr double kRedisStartPatienceS = 5;
-
-absl::Status StatusOf(const absl::Status& status) { return status; }
-template <class T>
-absl::Status StatusOf(const absl::StatusOr<T>& result) {
-  return result.status();
-}
 
 // Redis may be starting beside us, or again.
 template <class Call>
