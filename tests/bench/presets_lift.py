@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Does every preset lift the reward of the small addition task above its SFT start?
 
-    python tests/bench/presets_lift.py [--presets dapo raft …] [--seeds 5] [--seconds 110] [--checkpoint DIR]
+    python tests/bench/presets_lift.py [--presets dapo raft …] [--seeds 5] [--seconds 110] [--enough 0.1]
+        [--checkpoint DIR]
 
 For each preset and seed: `tramontane run` with `preset: NAME`, from one cold-started checkpoint (made
 by the SFT stage of examples/demo once, unless --checkpoint names one), for at most --seconds of the
 RL stage. Compared are the mean sampled rewards of the first step, which the start's weights sampled,
-and of the last ten steps. Exit status 1 unless every run of every preset ends above its start.
+and of the last ten steps; a run stops early once they are --enough apart. Exit status 1 unless every
+run of every preset ends above its start.
 
 A preset's knobs of `algorithm` stay as they are; what is scaled down to two cores and answers of
 about 40 tokens is listed in SCALED and below it, and nothing else: batch, lengths, staleness, learning
@@ -19,6 +21,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = SOURCE / "build/release/bin/tramontane"
@@ -72,15 +75,36 @@ def config_of(preset, seed, seconds, checkpoint, folder):
     return config
 
 
-def lift(preset, seed, seconds, checkpoint, folder):
+def last_ten(steps):
+    return sum(step["reward_mean"] for step in steps[-10:]) / 10
+
+
+def steps_of(config, enough):
+    """The step events of a run, which is asked to stop once its reward has risen by `enough`."""
+    run = subprocess.Popen([PROGRAM, "run", str(config), "--json"], stdout=subprocess.PIPE, text=True, cwd=SOURCE)
+    steps, stopped = [], False
+    for line in run.stdout:
+        event = json.loads(line) if line.startswith("{") else {}
+        if event.get("event") != "step" or stopped:
+            continue
+        steps.append(event)
+        stopped = len(steps) > 10 and last_ten(steps) >= steps[0]["reward_mean"] + enough
+        if stopped:
+            run.terminate()
+    if run.wait() != 0 and not stopped:
+        raise RuntimeError(f"tramontane run {config} ended with {run.returncode}")
+    return steps
+
+
+def lift(preset, seed, args, checkpoint, folder):
     path = folder / f"{preset}-{seed}.json"
-    path.write_text(json.dumps(config_of(preset, seed, seconds, checkpoint, folder)))
-    steps = [event for event in tramontane("run", path) if event.get("event") == "step"]
+    path.write_text(json.dumps(config_of(preset, seed, args.seconds, checkpoint, folder)))
+    began = time.monotonic()
+    steps = steps_of(path, args.enough)
     if len(steps) < 11:
-        raise RuntimeError(f"{preset}, seed {seed}: {len(steps)} steps in {seconds} s are too few to judge")
-    return {"preset": preset, "seed": seed, "steps": len(steps), "start": steps[0]["reward_mean"],
-            "end": sum(step["reward_mean"] for step in steps[-10:]) / 10,
-            "kl": steps[-1].get("policy", {}).get("kl")}
+        raise RuntimeError(f"{preset}, seed {seed}: {len(steps)} steps in {args.seconds} s are too few to judge")
+    return {"preset": preset, "seed": seed, "steps": len(steps), "seconds": round(time.monotonic() - began, 1),
+            "start": steps[0]["reward_mean"], "end": last_ten(steps), "kl": steps[-1].get("policy", {}).get("kl")}
 
 
 def main():
@@ -89,6 +113,7 @@ def main():
     parser.add_argument("--presets", nargs="+", choices=known, default=known)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=110)
+    parser.add_argument("--enough", type=float, default=0.1)
     parser.add_argument("--checkpoint", type=pathlib.Path)
     args = parser.parse_args()
     failed = 0
@@ -98,7 +123,7 @@ def main():
         checkpoint = args.checkpoint or cold_start(folder)
         for preset in args.presets:
             for seed in range(args.seeds):
-                result = lift(preset, seed, args.seconds, checkpoint, folder)
+                result = lift(preset, seed, args, checkpoint, folder)
                 result["lifted"] = result["end"] > result["start"]
                 failed += not result["lifted"]
                 print(json.dumps(result), flush=True)
