@@ -26,6 +26,8 @@ const std::vector<ToolRoute>& ToolRoutes() {
       {"score", "tramontane-generator", "score", "Log-probabilities of given tokens under a model"},
       {"generate", "tramontane-generator", "generate", "Sample completions from a model"},
       {"eval", "tramontane-generator", "eval", "Accuracy of a model on a dataset"},
+      {"make-data", "tramontane-generator", "make-data",
+       "Training rows out of a model's own responses"},
       {"serve", "tramontane-generator", "serve",
        "Serve a model over HTTP, as OpenAI's API, and gRPC"},
       {"bench", "tramontane-generator", "bench", "Measure: bench generate|train --model DIR",

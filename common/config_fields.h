@@ -275,6 +275,11 @@ void Visit(V& v, GeneratorSection& s) {
     "Most tokens that a step guesses for a sequence, from where its last tokens stood before (n-gram "
     "speculation). Samples stay the same, token for token; texts that repeat themselves take fewer steps. "
     "0: off.");
+  v("max_running_searches", s.max_running_searches,
+    "Searches (`search` of a request, docs/thinking.md) that run side by side, each on a thread that mostly "
+    "waits.");
+  v("max_waiting_searches", s.max_waiting_searches,
+    "Searches that may wait for their turn; beyond it RESOURCE_EXHAUSTED, 429 over HTTP.");
   v("claim_groups", s.claim_groups, "Groups claimed ahead of need.");
   v("lease_s", s.lease_s, "Lease on a claimed group, renewed while it is alive.");
   v("device", s.device, "cpu or cuda.");

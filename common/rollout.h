@@ -66,7 +66,8 @@ struct GroupTask {
   int64_t trainer_epoch = 0;   // fencing epoch of the trainer that issued it
 };
 
-// kTimeout: the request's deadline passed; what was sampled until then is there.
+// kTimeout: the request's deadline passed; what was sampled until then is there. kUnspecified: not
+// ended, because the request was to pause here.
 enum class FinishReason { kUnspecified, kStop, kLength, kAborted, kError, kTimeout };
 
 // A run of consecutive tokens sampled by one weight version.
@@ -136,6 +137,9 @@ struct Rollout {
   std::string text;  // derived from tokens, special tokens kept
   Verdict verdict;
   double generate_seconds = 0;
+  // Random numbers used up: one for each sampled token, those that control took back included.
+  // Between engine and searches alone; kept nowhere.
+  int32_t draws = 0;
 };
 
 struct Group {

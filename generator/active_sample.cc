@@ -26,20 +26,59 @@ ActiveSample::ActiveSample(std::shared_ptr<const ActiveRequest> request, int32_t
   sequence_.tokens = asked.prompt_tokens;
   logprobs_.reserve(new_tokens);
   const bool controlled = asked.plan != nullptr && asked.plan->controlled;
-  const bool text = asked.on_chunk != nullptr || !asked.sampling.stop.empty() || controlled;
+  const bool text = asked.on_chunk != nullptr || !asked.sampling.stop.empty() || controlled ||
+                    !asked.pause.at_text.empty();
   if (text && request_->tokenizer != nullptr) {
     decoder_.emplace(request_->tokenizer);
     stops_.emplace(asked.sampling.stop);
   }
-  if (!controlled) return;
-  control_.emplace(asked.plan);
-  prefilled_ = Inject(asked.plan->prefill, /*version=*/0);
+  if (controlled) control_.emplace(asked.plan);
+  if (asked.begun != nullptr) {
+    TakeUp(*asked.begun);
+  } else if (controlled) {
+    prefilled_ = Inject(asked.plan->prefill, /*version=*/0);
+  }
+}
+
+void ActiveSample::TakeUp(const Rollout& begun) {
+  sequence_.tokens.insert(sequence_.tokens.end(), begun.tokens.begin(), begun.tokens.end());
+  logprobs_ = begun.logprobs;
+  spans_ = begun.spans;
+  injected_ = begun.injected;
+  draws_ = static_cast<uint32_t>(begun.draws);
+  if (!decoder_) return;
+  RebuildText();
+  text_begin_ = streamed_ = stops_->text().size();
+  if (control_) FollowControl();
+}
+
+// Tells control what became of the response so far.
+void ActiveSample::FollowControl() {
+  const ThinkingPlan& plan = *request_->request.plan;
+  IncrementalDecoder decoder(request_->tokenizer);
+  const std::span<const int32_t> tokens = response();
+  auto injected = injected_.begin();
+  if (!plan.prefill.empty()) ++injected;  // the plan's start is behind it
+  const size_t begin = plan.prefill.size();
+  for (size_t i = 0; i < begin; ++i) decoder.Push(tokens[i]);
+  for (size_t i = begin; i < tokens.size(); ++i) {
+    const bool put_in = injected != injected_.end() && i == static_cast<size_t>(injected->begin);
+    if (!put_in) {
+      control_->Offer(decoder.Push(tokens[i]), /*stops=*/false, static_cast<int32_t>(i));
+      continue;
+    }
+    control_->Injected(tokens.subspan(i, static_cast<size_t>(injected->count)));
+    for (const size_t end = i + static_cast<size_t>(injected->count); i < end; ++i)
+      decoder.Push(tokens[i]);
+    --i;
+    ++injected;
+  }
 }
 
 double ActiveSample::NextDraw() const {
   const SampleRequest& asked = request_->request;
   return UniformDraw(asked.sampling.seed, static_cast<uint32_t>(asked.first_sample + sample_index_),
-                     static_cast<uint32_t>(asked.first_draw) + draws_);
+                     draws_);
 }
 
 std::optional<FinishReason> ActiveSample::Accept(const SampledToken& token, int64_t version) {
@@ -63,8 +102,23 @@ std::optional<FinishReason> ActiveSample::Accept(const SampledToken& token, int6
     Stamp(version, Inject(*ruling.inject, version));
   }
   if (!ended && sequence_.size() >= request_->size_limit) ended = FinishReason::kLength;
+  if (!ended && Pauses()) ended = FinishReason::kUnspecified;
   if (!control_ || control_->pending() == 0) Flush(stops_ ? stops_->certain() : 0);
   return ended;
+}
+
+bool ActiveSample::Pauses() {
+  const PauseRule& pause = request_->request.pause;
+  if (!pause.any()) return false;
+  const auto before = request_->request.begun == nullptr ? 0 : request_->request.begun->draws;
+  if (static_cast<int32_t>(draws_) - before >= pause.after_draws) return true;
+  if (pause.at_text.empty()) return false;
+  const std::string& text = stops_->text();
+  // What was looked through already is looked at again only as far as a match may reach back.
+  const size_t seen = std::min(searched_, text.size());
+  const size_t from = std::max(text_begin_, seen - std::min(seen, pause.at_text.size() - 1));
+  searched_ = text.size();
+  return text.find(pause.at_text, from) != std::string::npos;
 }
 
 bool ActiveSample::Stops(int32_t token) const {
@@ -170,6 +224,7 @@ void ActiveSample::Finish(FinishReason reason, double generate_seconds) {
   rollout.logprobs = std::move(logprobs_);
   rollout.finish_reason = reason;
   rollout.generate_seconds = generate_seconds;
+  rollout.draws = static_cast<int32_t>(draws_);
   if (decoder_) {
     // Bytes that were held back cannot complete a stop string any more than the text could.
     if (!ended_by_string_) stops_->Push(decoder_->Finish());

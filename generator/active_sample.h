@@ -54,6 +54,9 @@ class ActiveSample {
   void Finish(FinishReason reason, double generate_seconds);
 
  private:
+  void TakeUp(const Rollout& begun);
+  void FollowControl();
+  bool Pauses();
   int32_t response_tokens() const { return sequence_.size() - sequence_.prompt_size; }
   bool Stops(int32_t token) const;
   ThinkRuling Rule(int32_t token, bool stops);
@@ -83,6 +86,8 @@ class ActiveSample {
   std::optional<StopStrings> stops_;
   std::vector<TokenChunk> unsent_;  // one per token; held while control may take them back
   size_t streamed_ = 0;             // bytes of text already sent
+  // Of a pause's text: bytes that were there before this request, and that were looked through.
+  size_t text_begin_ = 0, searched_ = 0;
 };
 
 }  // namespace tramontane

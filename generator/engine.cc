@@ -15,6 +15,7 @@
 #include "common/status.h"
 #include "generator/core/sampler.h"
 #include "generator/core/thinking_plan.h"
+#include "generator/engine_hooks.h"
 #include "generator/engine_inbox.h"
 #include "generator/engine_loop.h"
 #include "generator/make_decoder.h"
@@ -54,6 +55,23 @@ absl::Status CheckTokens(const char* field, const std::vector<int32_t>& tokens, 
   return absl::OkStatus();
 }
 
+absl::Status CheckBegun(const SampleRequest& request, const ModelConfig& config,
+                        int64_t size_limit) {
+  if (request.begun == nullptr) return absl::OkStatus();
+  const Rollout& begun = *request.begun;
+  if (request.n != 1) return absl::InvalidArgumentError("n: a response is taken up once, not " +
+                                                        std::to_string(request.n) + " times");
+  RETURN_IF_ERROR(CheckTokens("begun", begun.tokens, config.vocab_size));
+  if (begun.logprobs.size() != begun.tokens.size() ||
+      !AreDisjointSpans(begun.injected, begun.tokens.size()) || begun.draws < 0)
+    return absl::InvalidArgumentError("begun: is no beginning of a response");
+  const auto size = static_cast<int64_t>(request.prompt_tokens.size() + begun.tokens.size());
+  if (size >= size_limit ||
+      static_cast<int64_t>(begun.tokens.size()) >= request.sampling.max_new_tokens)
+    return absl::InvalidArgumentError("begun: leaves no room to generate");
+  return absl::OkStatus();
+}
+
 absl::Status CheckRequest(const SampleRequest& request, const ModelConfig& config,
                           bool has_tokenizer, int64_t size_limit, int32_t max_waiting) {
   RETURN_IF_ERROR(CheckSampling(request.sampling));
@@ -70,6 +88,8 @@ absl::Status CheckRequest(const SampleRequest& request, const ModelConfig& confi
         "prompt_tokens: " + std::to_string(request.prompt_tokens.size()) +
         " tokens leave no room to generate; model and cache hold " + std::to_string(size_limit));
   RETURN_IF_ERROR(CheckTokens("prompt_tokens", request.prompt_tokens, config.vocab_size));
+  RETURN_IF_ERROR(CheckBegun(request, config, size_limit));
+  if (request.pause.after_draws < 1) return absl::InvalidArgumentError("pause: must be positive");
   if (request.sampling.stop_token_ids.size() > kMostStopTokens)
     return absl::InvalidArgumentError("stop_token_ids: at most " + std::to_string(kMostStopTokens) +
                                       " can be given");
@@ -253,5 +273,11 @@ absl::StatusOr<CommitResult> Engine::CommitWeights(int64_t version, int64_t trai
 }
 EngineStats Engine::stats() const { return impl_->stats(); }
 int64_t Engine::size_limit() const { return impl_->size_limit(); }
+
+EngineHooks HooksOf(Engine& engine) {
+  return {.submit = [&engine](SampleRequest r) { return engine.Submit(std::move(r)); },
+          .cancel = [&engine](const std::string& id) { engine.Cancel(id); },
+          .stats = [&engine] { return engine.stats(); }};
+}
 
 }  // namespace tramontane

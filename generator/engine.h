@@ -63,15 +63,26 @@ struct PromptLogprobs {
   std::vector<std::vector<TokenLogprob>> alternatives;
 };
 
+// Where a response is interrupted; another request may take it up from its rollout.
+struct PauseRule {
+  std::string at_text;            // behind the token that brings it; empty: nowhere
+  int32_t after_draws = INT32_MAX;
+
+  bool any() const { return !at_text.empty() || after_draws != INT32_MAX; }
+};
+
 // `n` samples of one prompt. Callbacks run on the engine thread: they must not block.
 struct SampleRequest {
   std::string id;
   std::vector<int32_t> prompt_tokens;
   SamplingParams sampling;
   int32_t n = 1;
-  // A response that goes on where an earlier request left off draws as if it had never stopped:
-  // sample i from stream first_sample + i, beginning with its draw first_draw.
-  int32_t first_sample = 0, first_draw = 0;
+  int32_t first_sample = 0;  // sample i draws from stream first_sample + i
+  // A response that goes on where an earlier request of this prompt and sampling paused, as if it
+  // had never stopped: draws, control, rules, stop strings and limits; its rollout holds all of it.
+  // The pause counts from here. One sample alone.
+  std::shared_ptr<const Rollout> begun = {};
+  PauseRule pause = {};
   DrawRules rules = {};
   int32_t top_logprobs = 0;  // alternatives reported beside each token
   // The end of the prompt's text that belongs to the answer (what a chat template begins it with,

@@ -309,7 +309,7 @@ void EngineLoop::Finish(uint64_t sequence_id, FinishReason reason) {
   LiveSample& live = node.mapped();
   scheduler_.Remove(live.sample.sequence());
   metrics_.Finished(reason);
-  metrics_.Thought(live.sample);
+  if (reason != FinishReason::kUnspecified) metrics_.Thought(live.sample);
   // Id, blocks and statistics are up to date before the callback says that the sample has finished.
   const std::string& id = live.sample.request().request.id;
   const auto request = requests_.find(id);

@@ -35,6 +35,8 @@ EngineMetrics::EngineMetrics(MetricsRegistry& registry, int32_t kv_blocks)
                               FinishReason::kError, FinishReason::kTimeout})
     finished_[static_cast<size_t>(reason)] =
         registry.MakeCounter("tramontane_generator_finished_total", {{"reason", ToString(reason)}});
+  finished_[static_cast<size_t>(FinishReason::kUnspecified)] =
+      registry.MakeCounter("tramontane_generator_finished_total", {{"reason", "paused"}});
   registry.MakeGauge("tramontane_generator_kv_blocks", {{"state", "total"}}).Set(kv_blocks);
   const std::string ends = "tramontane_generator_thinking_ends_total";
   for (const auto& [end, name] : {std::pair{ThinkControl::End::kOpen, "open"},

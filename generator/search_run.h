@@ -11,6 +11,7 @@
 #include "common/rollout.h"
 #include "generator/batch_run.h"
 #include "generator/engine.h"
+#include "generator/search/engine_paths.h"
 #include "generator/search/search.h"
 
 namespace tramontane {
@@ -25,12 +26,21 @@ struct SearchJudge {
   std::function<bool(const std::string&, const std::string&)> same;
 };
 
+// The work on one prompt, whose paths grow in `paths`; called from several threads at once.
+using PromptWork = std::function<absl::Status(size_t prompt, EnginePaths& paths)>;
+
+// Every prompt's work, several at a time in an engine of their own; at most `search`'s paths grow side
+// by side for each. Prompt p draws with seed sampling.seed + p. An error names its prompt.
+absl::Status ForEachPrompt(const LoadedModel& loaded,
+                           const std::vector<std::vector<int32_t>>& prompts,
+                           const SamplingParams& sampling, const SearchParams& search,
+                           const EngineOptions& options, const PromptWork& work);
+
 // One search for each prompt, several at a time; what is found does not depend on how many.
-// Prompt p draws with seed sampling.seed + p. InvalidArgument for thinking control together with a
-// search that interrupts its paths.
+// Prompt p draws with seed sampling.seed + p.
 absl::StatusOr<std::vector<SearchResult>> RunSearches(
     const LoadedModel& loaded, const std::vector<std::vector<int32_t>>& prompts,
     const SamplingParams& sampling, const SearchParams& search, const SearchJudge& judge,
-    EngineOptions options);
+    const EngineOptions& options);
 
 }  // namespace tramontane

@@ -1,14 +1,14 @@
-// The "search" object of `tramontane generate` and `tramontane eval`: read, run, written.
+// Searches of `tramontane generate`: scored by graders of the verifiers' room.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "generator/search/search_ask.h"
 #include "generator/search_run.h"
 
 namespace tramontane {
@@ -19,27 +19,16 @@ struct SearchHooks {
   std::function<absl::StatusOr<double>(const std::string& grader, const std::string& prompt,
                                        const Rollout& rollout, const std::string& gold)>
       grade;
+  // Whether that grader is known and can judge by this gold answer: InvalidArgument, NotFound.
+  std::function<absl::Status(const std::string& grader, const std::string& gold)> check;
   std::function<std::optional<std::string>(const std::string& text)> answer;
   std::function<bool(const std::string&, const std::string&)> same;
 };
-
-struct SearchAsk {
-  SearchParams params;
-  std::string scorer = "mean_logprob";  // or the name of a grader
-  std::vector<std::string> answers;     // gold, one a prompt; for graders
-};
-
-// SearchParams' keys, "scorer" and "answers". A grader needs one answer for each prompt.
-absl::StatusOr<SearchAsk> SearchAskFromJson(const nlohmann::json& json, size_t prompts);
 
 // Every prompt's search, scored as asked. `prompts` and `texts` are the same prompts.
 absl::StatusOr<std::vector<SearchResult>> RunSearchAsk(
     const SearchAsk& ask, const LoadedModel& loaded,
     const std::vector<std::vector<int32_t>>& prompts, const std::vector<std::string>& texts,
     const SamplingParams& sampling, const SearchHooks& hooks, const EngineOptions& options);
-
-// {"method", "score", "answer", "sampled_tokens", "out_of_budget", "candidates": [{"score",
-//  "answer", "tokens", "ended", "text"}]}; scores are null where nothing was scored.
-nlohmann::json SearchJson(const SearchParams& params, const SearchResult& result);
 
 }  // namespace tramontane

@@ -34,6 +34,24 @@ ThinkRuling ThinkControl::Offer(std::string_view piece, bool stops, int32_t resp
   return stops ? Stop(response_tokens) : Inside(piece, response_tokens);
 }
 
+// What was dropped at the time is not there any more: all that was pending was thought.
+void ThinkControl::Injected(std::span<const int32_t> tokens) {
+  const auto is = [tokens](const std::vector<int32_t>& text) {
+    return std::ranges::equal(tokens, text);
+  };
+  if (phase_ != ThinkPhase::kInside) return;  // the prefill
+  thinking_ += pending();
+  ends_.clear();
+  tag_open_ = false;
+  if (is(plan_->exhaustion)) {
+    phase_ = ThinkPhase::kAfter;
+    end_ = End::kExhausted;
+  } else if (is(plan_->extension)) {
+    --extensions_left_;
+    tail_.clear();
+  }
+}
+
 // An end token while thinking is an early end like any other; what was pending is thought now.
 ThinkRuling ThinkControl::Stop(int32_t response_tokens) {
   const int32_t thinking = thinking_ + pending();
@@ -118,6 +136,7 @@ ThinkRuling ThinkControl::Exhaust(int32_t response_tokens) {
   const int32_t drop = pending() - kept;
   thinking_ += kept;
   ends_.clear();
+  tag_open_ = false;
   phase_ = ThinkPhase::kAfter;
   end_ = End::kExhausted;
   return {false, drop, &plan_->exhaustion};
@@ -126,6 +145,7 @@ ThinkRuling ThinkControl::Exhaust(int32_t response_tokens) {
 ThinkRuling ThinkControl::Extend(int32_t drop) {
   --extensions_left_;
   ends_.clear();
+  tag_open_ = false;
   tail_.clear();
   return {false, drop, &plan_->extension};
 }

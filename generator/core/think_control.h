@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,6 +51,9 @@ class ThinkControl {
   // `piece` is the text that the token adds to the response, which holds `response_tokens` tokens
   // so far, injected ones included. `stops`: the token would end the sample.
   ThinkRuling Offer(std::string_view piece, bool stops, int32_t response_tokens);
+
+  // Of a response that is taken up again: these tokens had been put in here, all of them.
+  void Injected(std::span<const int32_t> tokens);
 
   int32_t pending() const { return static_cast<int32_t>(ends_.size()); }
   int32_t thinking_tokens() const { return thinking_; }  // settled

@@ -12,27 +12,12 @@
 namespace tramontane {
 namespace {
 
-int32_t PathLimit(const SearchParams& params, int32_t max_tokens) {
-  if (params.token_budget == 0 || params.budget_scope != "path") return max_tokens;
-  return static_cast<int32_t>(std::min<int64_t>(params.token_budget, max_tokens));
-}
-
 int32_t Size(const SearchPath& path) { return static_cast<int32_t>(path.rollout.tokens.size()); }
-
-void AddSpans(const std::vector<VersionSpan>& more, std::vector<VersionSpan>& spans) {
-  for (const VersionSpan& span : more) {
-    if (!spans.empty() && spans.back().version == span.version) {
-      spans.back().count += span.count;
-    } else {
-      spans.push_back(span);
-    }
-  }
-}
 
 }  // namespace
 
 PathGrower::PathGrower(const SearchParams& params, int32_t max_tokens, const SearchTools& tools)
-    : params_(params), tools_(tools), path_limit_(PathLimit(params, max_tokens)) {
+    : params_(params), tools_(tools), path_limit_(params.PathTokens(max_tokens)) {
   if (params.token_budget > 0 && params.budget_scope == "total") left_ = params.token_budget;
 }
 
@@ -61,9 +46,9 @@ absl::Status PathGrower::GrowOnce(std::vector<SearchPath*>& open, bool to_end) {
   ASSIGN_OR_RETURN(std::vector<PathGrowth> grown, tools_.grow(asks));
   std::vector<SearchPath*> cut;
   for (int64_t i = 0; i < asking; ++i) {
-    const auto tokens = static_cast<int64_t>(grown[i].rollout.tokens.size());
-    sampled_ += tokens;
-    left_ -= tokens;
+    const int64_t drawn = int64_t{grown[i].rollout.draws} - open[i]->rollout.draws;
+    sampled_ += drawn;
+    left_ -= drawn;
     if (Append(*open[i], std::move(grown[i]))) cut.push_back(open[i]);
   }
   cut.insert(cut.end(), open.begin() + asking, open.end());
@@ -73,25 +58,13 @@ absl::Status PathGrower::GrowOnce(std::vector<SearchPath*>& open, bool to_end) {
 
 // True when the path could go on within this step.
 bool PathGrower::Append(SearchPath& path, PathGrowth growth) {
-  Rollout& rollout = path.rollout;
-  const int32_t before = Size(path);
   Rollout& more = growth.rollout;
-  rollout.tokens.insert(rollout.tokens.end(), more.tokens.begin(), more.tokens.end());
-  rollout.logprobs.insert(rollout.logprobs.end(), more.logprobs.begin(), more.logprobs.end());
-  AddSpans(more.spans, rollout.spans);
-  for (TokenSpan span : more.injected) {
-    span.begin += before;
-    rollout.injected.push_back(span);
-  }
-  rollout.usage.thinking += more.usage.thinking;
-  rollout.usage.answer += more.usage.answer;
-  rollout.usage.injected += more.usage.injected;
-  rollout.text = std::move(more.text);
-  rollout.generate_seconds += more.generate_seconds;
+  more.sample_index = path.rollout.sample_index;
+  more.generate_seconds += path.rollout.generate_seconds;
+  path.rollout = std::move(more);
   const bool full = Size(path) >= path_limit_;
   path.ended = growth.stop == PathStop::kEnded || full;
-  rollout.finish_reason =
-      growth.stop == PathStop::kEnded ? more.finish_reason : FinishReason::kLength;
+  if (growth.stop != PathStop::kEnded) path.rollout.finish_reason = FinishReason::kLength;
   return growth.stop == PathStop::kCut && !full;
 }
 

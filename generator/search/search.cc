@@ -3,6 +3,7 @@
 #include <initializer_list>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "common/status.h"
 #include "generator/search/methods.h"
@@ -113,6 +114,18 @@ absl::StatusOr<SearchParams> SearchFromJson(const nlohmann::json& json) {
   for (const auto& [key, value] : json.items()) RETURN_IF_ERROR(ReadField(key, value, search));
   RETURN_IF_ERROR(CheckSearch(search));
   return search;
+}
+
+absl::StatusOr<std::vector<double>> MeanLogprobs(const std::vector<const SearchPath*>& paths) {
+  std::vector<double> scores;
+  for (const SearchPath* path : paths) {
+    const std::vector<float>& logprobs = path->rollout.logprobs;  // 0 for what was put in
+    const double sum = std::accumulate(logprobs.begin(), logprobs.end(), 0.0);
+    const auto sampled = static_cast<double>(logprobs.size()) -
+                         static_cast<double>(CountTokens(path->rollout.injected));
+    scores.push_back(sampled > 0 ? sum / sampled : 0);
+  }
+  return scores;
 }
 
 absl::StatusOr<SearchResult> Search(const SearchParams& params, int32_t max_tokens,

@@ -7,6 +7,7 @@
 // is plain sampling token for token, however often it is interrupted.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
@@ -38,7 +39,15 @@ struct SearchParams {
   bool prior = false;           // weigh exploration by the steps' probabilities (PUCT)
   std::string pick = "visits";  // visits | value: which child the answer follows
 
-  bool by_steps() const { return method == "beam" || method == "dvts" || method == "mcts"; }
+  // Tokens of one path, where a response may have `max_tokens`.
+  int32_t PathTokens(int32_t max_tokens) const {
+    const bool bounded = token_budget > 0 && budget_scope == "path";
+    return bounded ? static_cast<int32_t>(std::min<int64_t>(token_budget, max_tokens)) : max_tokens;
+  }
+  // Paths that it may grow side by side.
+  int64_t MostPaths() const {
+    return method == "mcts" ? int64_t{expansion} * std::max(rollouts, 1) : n;
+  }
 };
 
 // Unknown keys and values out of range are InvalidArgument and name the field: "search.n".
@@ -46,14 +55,14 @@ absl::StatusOr<SearchParams> SearchFromJson(const nlohmann::json& json);
 
 // A response, or the beginning of one.
 struct SearchPath {
-  Rollout rollout;  // tokens, logprobs, spans, text of all of them; sample_index is the stream
+  Rollout rollout;  // sample_index is the stream
   std::vector<double> step_scores;
   double score = 0;    // of the step scores, or of the whole
   bool ended = false;  // by an end token, a stop string or its length: never expanded again
   std::optional<std::string> answer;
 };
 
-// One path to be grown by at most `max_tokens`, up to the end of a step unless `to_end`.
+// One path to be grown by at most `max_tokens` sampled ones, up to the end of a step unless `to_end`.
 struct PathAsk {
   const SearchPath* path = nullptr;
   int32_t max_tokens = 0;
@@ -62,14 +71,14 @@ struct PathAsk {
 
 enum class PathStop { kStep, kEnded, kCut };  // kCut: max_tokens
 
-// `rollout` holds the new tokens, and the text of the whole path.
+// `rollout` is the whole path: what it was, and what it has grown by.
 struct PathGrowth {
   Rollout rollout;
   PathStop stop = PathStop::kCut;
 };
 
 struct SearchTools {
-  // Grows all paths side by side. Draws from stream `sample_index` at the path's length.
+  // Grows all paths side by side. Draws from stream `sample_index`, going on where the path paused.
   std::function<absl::StatusOr<std::vector<PathGrowth>>(const std::vector<PathAsk>&)> grow;
   // What a verifier or value head thinks of the beginnings of responses; finite. Empty: majority.
   std::function<absl::StatusOr<std::vector<double>>(const std::vector<const SearchPath*>&)> score;
@@ -83,6 +92,9 @@ struct SearchResult {
   int64_t sampled_tokens = 0;          // all of them, abandoned paths included
   bool out_of_budget = false;          // `best` is the best so far
 };
+
+// What the policy thinks of its own paths: the mean log-probability of their sampled tokens.
+absl::StatusOr<std::vector<double>> MeanLogprobs(const std::vector<const SearchPath*>& paths);
 
 // `max_tokens`: of one response. Errors are those of the tools, or DataLoss for a score that is not
 // finite.

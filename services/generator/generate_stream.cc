@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "services/convert.h"
+#include "services/generator/search_convert.h"
 #include "services/rpc.h"
 
 namespace tramontane {
@@ -89,6 +90,23 @@ void GenerateStream::OnFinished(const Rollout& rollout) {
   Pump();
 }
 
+void GenerateStream::OnFound(const SearchParams& params,
+                             const absl::StatusOr<SearchResult>& found) {
+  {
+    std::lock_guard lock(mutex_);
+    --unfinished_;
+    if (!found.ok()) {
+      refusal_ = found.status();
+    } else if (!finishing_ && !reader_gone_) {
+      Rollout best = found->best.rollout;
+      best.sample_index = 0;
+      unsent_[0].search = std::make_unique<v1::SearchReport>(ToProto(params, *found));
+      unsent_[0].finished = std::make_unique<v1::Rollout>(ToProto(best));
+    }
+  }
+  Pump();
+}
+
 void GenerateStream::OnWriteDone(bool ok) {
   {
     std::lock_guard lock(mutex_);
@@ -120,6 +138,9 @@ v1::GenerateEvent GenerateStream::NextEvent() {
   if (!unsent.chunks.empty()) {
     *event.mutable_chunk() = std::move(unsent.chunks.front());
     unsent.chunks.pop_front();
+  } else if (unsent.search != nullptr) {
+    *event.mutable_search() = std::move(*unsent.search);
+    unsent.search.reset();
   } else {
     *event.mutable_finished() = std::move(*unsent.finished);
     unsent.finished.reset();

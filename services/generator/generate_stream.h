@@ -14,8 +14,9 @@
 #include <mutex>
 #include <string>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "generator/engine.h"
+#include "generator/search/search.h"
 #include "tramontane/v1/generator.grpc.pb.h"
 
 namespace tramontane {
@@ -32,6 +33,8 @@ class GenerateStream : public std::enable_shared_from_this<GenerateStream> {
   Writer* MakeReactor();
   // What came of handing the samples to the engine. An error ends the call.
   void Submitted(const absl::Status& status);
+  // What came of a search that was started.
+  void OnFound(const SearchParams& params, const absl::StatusOr<SearchResult>& found);
 
   // Engine thread.
   void OnChunk(TokenChunk chunk);
@@ -42,6 +45,7 @@ class GenerateStream : public std::enable_shared_from_this<GenerateStream> {
   struct Action;
   struct Unsent {
     std::deque<v1::TokenChunk> chunks;  // at most one per weight version
+    std::unique_ptr<v1::SearchReport> search;
     std::unique_ptr<v1::Rollout> finished;
   };
 

@@ -9,6 +9,7 @@
 #include "generator/bench.h"
 #include "generator/tools.h"
 #include "model/score_tool.h"
+#include "services/generator/data_command.h"
 #include "services/generator/eval_command.h"
 #include "services/generator/search_hooks.h"
 #include "services/generator/serve.h"
@@ -35,6 +36,8 @@ void AddServe(CLI::App& app, ServeOptions& options) {
       ->check(CLI::Range(1, 256));
   serve->add_option("--kv-blocks", options.kv_blocks, "Blocks in the KV cache")
       ->check(CLI::PositiveNumber);
+  serve->add_option("--verifier", options.verifiers,
+                    "Without a run: NAME=host:port of a verifier that may score searches; repeatable");
   serve->add_flag("--vllm-metric-aliases", options.vllm_metric_aliases,
                   "/metrics repeats the main series under vLLM's names");
   serve->add_option("--bind", options.bind, "host:port; port 0 picks a free one");
@@ -62,6 +65,7 @@ struct ToolOptions {
   bool json = true;
   EngineOptions engine;
   EvalOptions eval;
+  DataCommandOptions data;
   BenchOptions bench;
 };
 
@@ -89,6 +93,34 @@ void AddEval(CLI::App& app, ToolOptions& options) {
       "--search", options.eval.search,
       "Search instead of sampling: a method's name or a JSON object (docs/thinking.md)");
   AddEngineOptions(eval, options.engine);
+}
+
+void AddMakeData(CLI::App& app, ToolOptions& options) {
+  CLI::App* make = AddTool(app, "make-data", "Training rows out of a model's own responses", options);
+  DataCommandOptions& data = options.data;
+  make->add_option("--data", data.data_path, "JSONL file of prompts")->required();
+  make->add_option("--out", data.out_path, "JSONL file to be written")->required();
+  make->add_option("--kind", data.data.kind,
+                   "sft (shortest correct response), labels (the majority's answer) or values (share "
+                   "of a step's continuations that are correct)")
+      ->required()
+      ->check(CLI::IsMember({"sft", "labels", "values"}));
+  make->add_option("--config", data.config_path, "Take reward table and verifiers from here");
+  make->add_option("--samples", data.data.samples, "Responses of each prompt; continuations of a step")
+      ->check(CLI::Range(1, 4096));
+  make->add_option("--min-agreement", data.data.min_agreement,
+                   "labels: least share of the responses that give the answer")
+      ->check(CLI::Range(0.0, 1.0));
+  make->add_option("--step-end", data.data.step_end, "values: what ends a step; an empty line");
+  make->add_option("--max-steps", data.data.max_steps, "values: the last one runs to the end")
+      ->check(CLI::PositiveNumber);
+  data.sampling.max_new_tokens = 256;
+  make->add_option("--max-new-tokens", data.sampling.max_new_tokens, "Longest response")
+      ->check(CLI::PositiveNumber);
+  make->add_option("--temperature", data.sampling.temperature, "1 = the model's own distribution")
+      ->check(CLI::NonNegativeNumber);
+  make->add_option("--seed", data.sampling.seed, "Seed of the samples");
+  AddEngineOptions(make, options.engine);
 }
 
 void AddBench(CLI::App& app, ToolOptions& options) {
@@ -121,6 +153,11 @@ int RunTool(const std::string& name, ToolOptions& options) {
     options.eval.engine = options.engine;
     return PrintJsonResult(name, std::cout, RunEval(options.eval));
   }
+  if (name == "make-data") {
+    options.data.model_dir = options.model_dir;
+    options.data.engine = options.engine;
+    return PrintJsonResult(name, std::cout, RunMakeData(options.data));
+  }
   if (name == "bench") {
     options.bench.engine = options.engine;
     return PrintJsonResult(name, std::cout, BenchGenerate(options.model_dir, options.bench));
@@ -150,6 +187,7 @@ int Main(int argc, char** argv) {
   AddTool(app, "tokenize", "Text to ids and back", tool);
   AddTool(app, "template", "Render a chat template", tool);
   AddEval(app, tool);
+  AddMakeData(app, tool);
   AddBench(app, tool);
   if (const auto exit = ParseArguments(app, argc, argv, std::cout, std::cerr)) return *exit;
   const std::string name = app.get_subcommands().front()->get_name();

@@ -52,6 +52,10 @@ absl::StatusOr<SearchHooks> MakeSearchHooks(const RewardSection& reward) {
     if (!verdict.score) return absl::UnavailableError(name + " gave no score: " + verdict.feedback);
     return *verdict.score;
   };
+  hooks.check = [graders](const std::string& name, const std::string& gold) -> absl::Status {
+    ASSIGN_OR_RETURN(const Grader* const grader, graders->Get(name));
+    return Annotate(grader->CheckRow(gold, Json::object()), "search.answers");
+  };
   hooks.answer = [close = reward.think_close](const std::string& text) {
     return ExtractAnswer(text, close);
   };

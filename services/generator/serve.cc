@@ -19,6 +19,8 @@
 #include "services/generator/announcer.h"
 #include "services/generator/group_worker.h"
 #include "services/generator/http/endpoint.h"
+#include "services/generator/search_hooks.h"
+#include "services/generator/search_service.h"
 #include "services/generator/service.h"
 #include "services/host_id.h"
 #include "services/run_files.h"
@@ -96,6 +98,7 @@ class GeneratorProcess {
     runner_.AddService(&*service_, v1::Generator::service_full_name());
     runner_.OnState([this] { return service_->Status(); });
     runner_.OnDrain([this](double deadline_s) { Drain(deadline_s); });
+    RETURN_IF_ERROR(BuildSearches());
     if (member) RETURN_IF_ERROR(BuildWorker());
     return BuildEndpoint(model_dir);
   }
@@ -146,7 +149,7 @@ class GeneratorProcess {
     ASSIGN_OR_RETURN(
         endpoint_,
         OpenAiEndpoint::Start(options, Served(model_dir, static_cast<int32_t>(shape.vocab_size)),
-                              HttpHooks(), metrics_));
+                              ServedEngine(), searches_->Desk(), metrics_));
     runner_.set_http_address(endpoint_->address());
     return absl::OkStatus();
   }
@@ -167,7 +170,7 @@ class GeneratorProcess {
                                     config_.generator.max_waiting_sequences)};
   }
 
-  EngineHooks HttpHooks() {
+  EngineHooks ServedEngine() {
     return {.submit = [this](SampleRequest request) -> absl::Status {
               if (engine_->stats().version == kNoVersion) {
                 return absl::UnavailableError("no weights have arrived yet");
@@ -186,10 +189,25 @@ class GeneratorProcess {
                 }};
   }
 
-  absl::Status BuildWorker() {
+  absl::Status BuildSearches() {
     ASSIGN_OR_RETURN(verifiers_,
                      VerifierPool::Create(config_.verifiers, {.identity = identity_, .circuit = {}},
                                           metrics_, clock_));
+    RewardSection reward = config_.reward;
+    reward.think_open = thinking_.open;
+    reward.think_close = thinking_.close;
+    ASSIGN_OR_RETURN(SearchHooks graders, MakeSearchHooks(reward));
+    const GeneratorSection& section = config_.generator;
+    searches_.emplace(
+        SearchService::Options{.pool = {.max_running = section.max_running_searches,
+                                        .max_waiting = section.max_waiting_searches},
+                               .most_paths = section.max_waiting_sequences},
+        ServedEngine(), std::move(graders), verifiers_.get(), config_.verifiers, metrics_);
+    service_->ServeSearches(searches_->Desk());
+    return absl::OkStatus();
+  }
+
+  absl::Status BuildWorker() {
     // Without it no group could be read or finished: better no generator than one that idles.
     ASSIGN_OR_RETURN(BlobStore blobs, BlobStore::Open(BlobsDir(options_.run_dir)));
     worker_ = std::make_unique<GroupWorker>(
@@ -245,6 +263,7 @@ class GeneratorProcess {
   std::unique_ptr<VerifierPool> verifiers_;
   std::unique_ptr<GroupWorker> worker_;
   std::optional<GeneratorService> service_;
+  std::optional<SearchService> searches_;
   std::unique_ptr<Announcer> announcer_;
   std::jthread verifier_watch_;
   std::unique_ptr<OpenAiEndpoint> endpoint_;  // uses engine and text
@@ -257,8 +276,16 @@ absl::StatusOr<RunConfig> ConfigOf(const ServeOptions& options) {
   if (options.config_path.empty()) {
     RunConfig alone;
     alone.generator = SectionOf(options, alone.generator);
+    for (const std::string& named : options.verifiers) {
+      const size_t equals = named.find('=');
+      if (equals == 0 || equals == std::string::npos || equals + 1 == named.size())
+        return absl::InvalidArgumentError("--verifier: must be NAME=host:port, got " + named);
+      alone.verifiers[named.substr(0, equals)].address = named.substr(equals + 1);
+    }
     return alone;
   }
+  if (!options.verifiers.empty())
+    return absl::InvalidArgumentError("--verifier: a run has its own, in `verifiers`");
   if (options.run_dir.empty()) return absl::InvalidArgumentError("--config needs --run-dir");
   if (options.trainer_address.empty())
     return absl::InvalidArgumentError("--config needs --trainer");

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace tramontane {
 
@@ -21,6 +22,7 @@ struct ServeOptions {
   std::optional<int> threads;     // absent: generator.threads, or one per core alone
   std::optional<int> kv_blocks;
   bool vllm_metric_aliases = false;
+  std::vector<std::string> verifiers;  // "NAME=host:port": scorers of searches, alone
   std::string bind;            // empty: generator.bind
   std::string advertise_host;  // empty: the host bound
   std::string ready_file;

@@ -10,6 +10,7 @@
 #include "common/status.h"
 #include "services/convert.h"
 #include "services/generator/generate_stream.h"
+#include "services/generator/search_convert.h"
 #include "services/rpc.h"
 
 namespace tramontane {
@@ -59,6 +60,8 @@ void GeneratorService::AddWaits(std::function<std::map<std::string, double>()> w
   waits_.push_back(std::move(waits));
 }
 
+void GeneratorService::ServeSearches(SearchDesk desk) { searches_ = std::move(desk); }
+
 void GeneratorService::AddDetail(const std::string& key, std::function<Json()> detail) {
   details_[key] = std::move(detail);
 }
@@ -101,6 +104,30 @@ absl::StatusOr<SampleRequest> GeneratorService::ToSampleRequest(
   return sample;
 }
 
+absl::Status GeneratorService::Submit(SampleRequest sample,
+                                      const std::shared_ptr<GenerateStream>& stream) {
+  sample.on_chunk = [stream](TokenChunk chunk) { stream->OnChunk(std::move(chunk)); };
+  sample.on_finished = [stream](Rollout rollout) { stream->OnFinished(rollout); };
+  return engine_.Submit(std::move(sample));
+}
+
+absl::Status GeneratorService::StartSearch(const v1::Search& search, SampleRequest sample,
+                                           const std::shared_ptr<GenerateStream>& stream) {
+  if (!searches_.start) return absl::UnimplementedError("search: is not served here");
+  if (sample.n != 1) return absl::InvalidArgumentError("n: a search has search.n instead");
+  SearchOrder order;
+  ASSIGN_OR_RETURN(order.ask, FromProto(search));
+  ASSIGN_OR_RETURN(order.row.prompt, tokenizer_->Decode(sample.prompt_tokens, false));
+  order.row.row_id = sample.id;
+  order.row.prompt_tokens = sample.prompt_tokens;
+  if (!order.ask.answers.empty()) order.row.answer = order.ask.answers[0];
+  order.sample = std::move(sample);
+  order.done = [stream, params = order.ask.params](const absl::StatusOr<SearchResult>& found) {
+    stream->OnFound(params, found);
+  };
+  return searches_.start(std::move(order));
+}
+
 grpc::ServerWriteReactor<v1::GenerateEvent>* GeneratorService::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
   absl::StatusOr<SampleRequest> sample = [&]() -> absl::StatusOr<SampleRequest> {
@@ -109,7 +136,10 @@ grpc::ServerWriteReactor<v1::GenerateEvent>* GeneratorService::Generate(
   }();
   const int32_t streams = ++*open_streams_;
   auto stream = std::make_shared<GenerateStream>(
-      sample.ok() ? sample->n : 0, [this, id = request->request_id()] { engine_.Cancel(id); },
+      sample.ok() ? sample->n : 0,
+      [this, id = request->request_id(), search = request->has_search()] {
+        search ? searches_.cancel(id) : engine_.Cancel(id);
+      },
       [count = open_streams_] { --*count; });
   auto* reactor = stream->MakeReactor();
   absl::Status status = sample.status();
@@ -123,9 +153,8 @@ grpc::ServerWriteReactor<v1::GenerateEvent>* GeneratorService::Generate(
           std::chrono::steady_clock::now() +
           std::chrono::milliseconds(static_cast<int64_t>(std::max(0.0, left_s) * 1e3));
     }
-    sample->on_chunk = [stream](TokenChunk chunk) { stream->OnChunk(std::move(chunk)); };
-    sample->on_finished = [stream](Rollout rollout) { stream->OnFinished(rollout); };
-    status = engine_.Submit(*std::move(sample));
+    status = request->has_search() ? StartSearch(request->search(), *std::move(sample), stream)
+                                   : Submit(*std::move(sample), stream);
   }
   stream->Submitted(status);
   return reactor;

@@ -12,6 +12,7 @@
 #include "common/mailbox.h"
 #include "common/metrics.h"
 #include "generator/engine.h"
+#include "generator/search/search_pool.h"
 #include "model/weights/transport.h"
 #include "services/handshake.h"
 #include "services/runner.h"
@@ -19,6 +20,8 @@
 #include "tramontane/v1/generator.grpc.pb.h"
 
 namespace tramontane {
+
+class GenerateStream;
 
 class GeneratorService final : public v1::Generator::CallbackService {
  public:
@@ -37,6 +40,7 @@ class GeneratorService final : public v1::Generator::CallbackService {
   // are, is added by main.
   ProcessStatus Status() const;
   void AddWaits(std::function<std::map<std::string, double>()> waits);       // before serving
+  void ServeSearches(SearchDesk desk);                                      // before serving
   void AddDetail(const std::string& key, std::function<Json()> detail);     // before serving
 
   grpc::ServerWriteReactor<v1::GenerateEvent>* Generate(grpc::CallbackServerContext* context,
@@ -59,6 +63,9 @@ class GeneratorService final : public v1::Generator::CallbackService {
   };
 
   absl::StatusOr<SampleRequest> ToSampleRequest(const v1::GenerateRequest& request) const;
+  absl::Status Submit(SampleRequest sample, const std::shared_ptr<GenerateStream>& stream);
+  absl::Status StartSearch(const v1::Search& search, SampleRequest sample,
+                           const std::shared_ptr<GenerateStream>& stream);
   grpc::ServerUnaryReactor* RunOnTransferThread(grpc::CallbackServerContext* context,
                                                 std::function<absl::Status()> work);
   void TransferLoop();
@@ -72,6 +79,7 @@ class GeneratorService final : public v1::Generator::CallbackService {
   Histogram transfer_seconds_, verify_seconds_;
   std::vector<std::function<std::map<std::string, double>()>> waits_;
   std::map<std::string, std::function<Json()>> details_;
+  SearchDesk searches_;
   const std::unique_ptr<WeightFetcher> shared_memory_, tcp_;
   std::shared_ptr<std::atomic<int32_t>> open_streams_ = std::make_shared<std::atomic<int32_t>>(0);
   // Transfer thread only.

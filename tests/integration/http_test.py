@@ -133,6 +133,61 @@ class Answers(ServedCase):
         self.assertNotIn("vllm:", page)
 
 
+class Searches(ServedCase):
+    def test_one_path_is_the_plain_answer_token_for_token(self):
+        body = {"prompt": "1+1=", "max_tokens": 60, "seed": 4, "return_token_ids": True, "logprobs": 0}
+        plain = self.server.complete(**body)["choices"][0]
+        for search in ({"method": "beam", "n": 1, "expansion": 1, "step_end": "e"}, {"n": 1}, {"method": "majority", "n": 1}):
+            reply = self.server.complete(**body, search=search)
+            choice = reply["choices"][0]
+            self.assertEqual((choice["token_ids"], choice["text"]), (plain["token_ids"], plain["text"]))
+            self.assertEqual(choice["search"]["sampled_tokens"], reply["usage"]["completion_tokens"])
+
+    def test_every_method_answers_and_pays_for_all_paths(self):
+        body = {"messages": USER, "max_tokens": 20, "seed": 1, "ignore_eos": True}
+        for search, paths in (({"method": "majority", "n": 5}, 5), ({"method": "best_of_n", "n": 3}, 3),
+                              ({"method": "weighted_best_of_n", "n": 4, "scorer": "exact", "answers": ["5"]}, 4),
+                              ({"method": "parallel", "n": 2, "scorer": "math", "answers": ["5"]}, 2)):
+            reply = self.server.complete(path=CHAT, **body, search=search)
+            self.assertEqual(len(reply["choices"][0]["search"]["candidates"]), paths)
+            self.assertEqual(reply["usage"]["completion_tokens"], 20 * paths)
+        for search in ({"method": "beam", "step_end": "e"}, {"method": "dvts", "step_end": "e"},
+                       {"method": "mcts", "step_end": "e", "simulations": 6}):
+            reply = self.server.complete(path=CHAT, **body, search={**search, "token_budget": 50})
+            self.assertLessEqual(reply["usage"]["completion_tokens"], 50)
+
+    def test_searches_and_plain_requests_share_an_engine_and_change_nothing_of_each_other(self):
+        bodies = mixed_requests(30, seed=5)
+        alone = [samples_of(self.server.complete(**body)["choices"]) for body in bodies]
+        search = {"prompt": "abc", "max_tokens": 40, "seed": 2, "return_token_ids": True,
+                  "search": {"method": "beam", "n": 4, "expansion": 2, "step_end": "e", "max_steps": 6}}
+        expected = self.server.complete(**search)["choices"][0]
+        found = []
+        others = [threading.Thread(target=lambda: found.append(self.server.complete(**search)["choices"][0]))
+                  for _ in range(6)]
+        for other in others:
+            other.start()
+        self.assertEqual(side_by_side(self.server, bodies, clients=8), alone)
+        for other in others:
+            other.join(60)
+        self.assertEqual(found, [expected] * 6)
+
+    def test_thinking_keeps_its_budget_in_every_path(self):
+        reply = self.server.complete(
+            prompt="<think>", max_tokens=80, seed=3, ignore_eos=True, search={"method": "beam", "step_end": "e", "max_steps": 5},
+            thinking={"budget": 9, "on_exhaust": "cwm", "reserve": 10}, return_token_ids=True)
+        self.assertIn("...</think>", reply["choices"][0]["text"])
+        self.assertEqual(reply["usage"]["completion_tokens_details"]["reasoning_tokens"], 9)
+
+    def test_bad_searches_are_answered_with_the_field(self):
+        for search, param in (({"method": "guess"}, "search.method"), ({"n": 10 ** 6}, "search.n"),
+                              ({"scorer": "nobody", "answers": ["1"]}, "search.scorer"), ({"scorer": "math"}, "search.answers"),
+                              ({"scorer": "math", "answers": ["\\frac{"]}, "search.answers"), (3, "search")):
+            status, _, reply = self.server.ask("POST", TEXT, {"prompt": "a", "search": search})
+            self.assertEqual((status, reply["error"]["param"]), (400, param), reply)
+        self.assertEqual(self.server.metric("tramontane_generator_searches{"), 0)
+
+
 class Many(ServedCase):
     def test_every_request_gets_what_it_gets_alone(self):
         bodies = mixed_requests(120, seed=11)

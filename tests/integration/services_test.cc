@@ -15,7 +15,8 @@
 
 #include "common/clock.h"
 #include "common/files.h"
-#include "generator/engine.h"
+#include "generator/engine_hooks.h"
+#include "generator/search/search_pool.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "model/init.h"
 #include "model/model_dir.h"
@@ -91,6 +92,7 @@ struct Streamed {
   std::map<int, std::vector<float>> chunk_logprobs;
   std::map<int, std::string> chunk_text;
   std::map<int, Rollout> finished;
+  std::optional<v1::SearchReport> search;
   absl::Status status;
 };
 
@@ -143,6 +145,9 @@ class ServicesTest : public testing::Test {
     engine_ = *std::move(engine);
     service_.emplace(GeneratorService::Options{.process = "generator-0", .identity = identity_},
                      *engine_, text_.tokenizer, metrics_);
+    searches_.emplace(SearchPoolOptions(), HooksOf(*engine_), metrics_);
+    service_->ServeSearches({.start = [this](SearchOrder order) { return Start(std::move(order)); },
+                             .cancel = [this](const std::string& id) { searches_->Cancel(id); }});
     runner_.emplace(Loopback("generator-0"), metrics_);
     runner_->set_identity(identity_);
     runner_->AddService(&*service_, v1::Generator::service_full_name());
@@ -152,6 +157,16 @@ class ServicesTest : public testing::Test {
     generator_ = v1::Generator::NewStub(MakeChannel(runner_->address()));
   }
   ~ServicesTest() override { EXPECT_EQ(runner_->Shutdown(), 0); }
+
+  absl::Status Start(SearchOrder order) {
+    SearchTools tools;
+    tools.answer = [](const std::string& text) { return std::optional(text.substr(0, 1)); };
+    tools.same = [](const std::string& a, const std::string& b) { return a == b; };
+    return searches_->Submit({.params = order.ask.params,
+                              .sample = std::move(order.sample),
+                              .tools = std::move(tools),
+                              .done = std::move(order.done)});
+  }
 
   static RunnerOptions Loopback(const std::string& process) {
     return {.process = process, .bind = "127.0.0.1:0", .drain_deadline_s = 2};
@@ -178,6 +193,9 @@ class ServicesTest : public testing::Test {
       auto& logprobs = streamed.chunk_logprobs[sample];
       logprobs.insert(logprobs.end(), chunk.logprobs().begin(), chunk.logprobs().end());
       streamed.chunk_text[sample] += chunk.text();
+    } else if (event.has_search()) {
+      EXPECT_TRUE(streamed.finished.empty());
+      streamed.search = event.search();
     } else {
       absl::StatusOr<Rollout> rollout = FromProto(event.finished());
       EXPECT_TRUE(rollout.ok()) << rollout.status();
@@ -229,6 +247,7 @@ class ServicesTest : public testing::Test {
   Identity identity_;
   std::unique_ptr<Engine> engine_;
   std::optional<GeneratorService> service_;
+  std::optional<SearchPool> searches_;
   std::optional<ServiceRunner> runner_;
   std::unique_ptr<v1::Generator::Stub> generator_;
 };
@@ -263,6 +282,55 @@ TEST_F(ServicesTest, StreamsEqualTheEnginesOwnResults) {
       EXPECT_NEAR(got.logprobs[t], expected->logprobs[t], 1e-5);
     }
   }
+}
+
+TEST_F(ServicesTest, ASearchReportsAmongWhatItFoundTheResponse) {
+  const Streamed plain = Generate(Request("plain", 40));
+  v1::GenerateRequest one = Request("one", 40);
+  one.mutable_search()->set_method("beam");
+  one.mutable_search()->set_n(1);
+  one.mutable_search()->set_expansion(1);
+  one.mutable_search()->set_step_end("1");
+  const Streamed beam = Generate(one);
+  ASSERT_TRUE(beam.status.ok()) << beam.status;
+  EXPECT_EQ(beam.finished.at(0).tokens, plain.finished.at(0).tokens);
+  EXPECT_TRUE(beam.chunk_tokens.empty());
+  ASSERT_TRUE(beam.search.has_value());
+  EXPECT_EQ(beam.search->sampled_tokens(), 40u);
+
+  v1::GenerateRequest many = Request("many", 40);
+  many.mutable_search()->set_method("majority");
+  many.mutable_search()->set_n(5);
+  const Streamed majority = Generate(many);
+  ASSERT_TRUE(majority.search.has_value()) << majority.status;
+  EXPECT_EQ(majority.search->candidates_size(), 5);
+  EXPECT_EQ(majority.search->sampled_tokens(), 200u);
+  EXPECT_FALSE(majority.search->has_score());
+  EXPECT_EQ(majority.search->answer(), majority.finished.at(0).text.substr(0, 1));
+
+  v1::GenerateRequest wrong = Request("wrong", 40);
+  wrong.mutable_search()->set_gamma(2);
+  EXPECT_TRUE(absl::IsInvalidArgument(Generate(wrong).status));
+  v1::GenerateRequest several = Request("several", 40, 2);
+  several.mutable_search();
+  EXPECT_TRUE(absl::IsInvalidArgument(Generate(several).status));
+}
+
+TEST_F(ServicesTest, ACancelledSearchFreesItsSequencesAndADeadlineEndsOne) {
+  Brake brake(*engine_);
+  grpc::ClientContext context;
+  SetDeadline(context, 60);
+  v1::GenerateRequest request = Request("long", 3000);
+  request.mutable_search()->set_n(8);
+  auto reader = generator_->Generate(&context, request);
+  EXPECT_TRUE(Eventually([this] { return engine_->stats().running_sequences == 9; }));
+  context.TryCancel();
+  EXPECT_TRUE(absl::IsCancelled(FromGrpc(reader->Finish())));
+  EXPECT_TRUE(Eventually([this] { return engine_->stats().running_sequences == 1; }));
+  grpc::ClientContext late;
+  SetDeadline(late, 0.3);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(FromGrpc(generator_->Generate(&late, request)->Finish())));
+  EXPECT_TRUE(Eventually([this] { return engine_->stats().running_sequences == 1; }));
 }
 
 TEST_F(ServicesTest, TextPromptsAreTokenised) {

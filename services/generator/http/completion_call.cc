@@ -19,6 +19,22 @@ int64_t UnixSeconds() {
       .count();
 }
 
+// A whole response as if it had been streamed: runs of sampled and of other tokens.
+std::vector<TokenChunk> ChunksOf(const Rollout& rollout) {
+  std::vector<uint8_t> injected(rollout.tokens.size(), 0);
+  for (const TokenSpan& span : rollout.injected)
+    std::fill_n(injected.begin() + span.begin, span.count, 1);
+  std::vector<TokenChunk> chunks(1);
+  chunks[0].text = rollout.text;
+  for (size_t i = 0; i < injected.size(); ++i) {
+    if (i > 0 && injected[i] != injected[i - 1]) chunks.emplace_back();
+    chunks.back().injected = injected[i] != 0;
+    chunks.back().tokens.push_back(rollout.tokens[i]);
+    chunks.back().logprobs.push_back(rollout.logprobs[i]);
+  }
+  return chunks;
+}
+
 size_t Characters(std::string_view text) {
   return static_cast<size_t>(
       std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
@@ -102,24 +118,47 @@ absl::Status CompletionCall::Submit() {
     sample.top_logprobs = request_.top_logprobs.value_or(0);
     sample.answer_opening = request_.answer_opening;
     sample.deadline = deadline_;
-    if (request_.echo && request_.top_logprobs.has_value()) {
-      sample.on_prompt = [self = shared_from_this(), p](PromptLogprobs logprobs) {
-        self->OnPrompt(p, std::move(logprobs));
-      };
-    }
-    sample.on_chunk = [self = shared_from_this(), p](TokenChunk chunk) {
-      self->OnChunk(p, std::move(chunk));
-    };
-    sample.on_finished = [self = shared_from_this(), p](const Rollout& rollout) {
-      self->OnFinished(p, rollout);
-    };
-    RETURN_IF_ERROR(engine_.submit(std::move(sample)));
+    RETURN_IF_ERROR(request_.search ? StartSearch(p, std::move(sample))
+                                    : SubmitPrompt(p, std::move(sample)));
   }
   return absl::OkStatus();
 }
 
+absl::Status CompletionCall::SubmitPrompt(size_t prompt, SampleRequest sample) {
+  if (request_.echo && request_.top_logprobs.has_value()) {
+    sample.on_prompt = [self = shared_from_this(), prompt](PromptLogprobs logprobs) {
+      self->OnPrompt(prompt, std::move(logprobs));
+    };
+  }
+  sample.on_chunk = [self = shared_from_this(), prompt](TokenChunk chunk) {
+    self->OnChunk(prompt, std::move(chunk));
+  };
+  sample.on_finished = [self = shared_from_this(), prompt](const Rollout& rollout) {
+    self->OnFinished(prompt, rollout);
+  };
+  return engine_.submit(std::move(sample));
+}
+
+absl::Status CompletionCall::StartSearch(size_t prompt, SampleRequest sample) {
+  if (!context_->searches.start)
+    return WithParam(absl::FailedPreconditionError("there are no searches here"), "search");
+  SearchOrder order;
+  order.ask = *request_.search;
+  order.row = {.row_id = sample.id,
+               .prompt = request_.prompts[prompt].text,
+               .prompt_tokens = sample.prompt_tokens,
+               .messages = request_.messages};
+  if (!order.ask.answers.empty()) order.row.answer = order.ask.answers[prompt];
+  order.sample = std::move(sample);
+  order.done = [self = shared_from_this(), prompt](absl::StatusOr<SearchResult> found) {
+    self->OnFound(prompt, std::move(found));
+  };
+  return context_->searches.start(std::move(order));
+}
+
 void CompletionCall::CancelAll() {
-  for (size_t p = 0; p < request_.prompts.size(); ++p) engine_.cancel(EngineId(p));
+  const auto& cancel = request_.search ? context_->searches.cancel : engine_.cancel;
+  for (size_t p = 0; p < request_.prompts.size() && cancel; ++p) cancel(EngineId(p));
 }
 
 void CompletionCall::OnPrompt(size_t prompt, PromptLogprobs logprobs) {
@@ -175,22 +214,10 @@ void CompletionCall::OnChunk(size_t prompt, TokenChunk chunk) {
   exchange_->Wake();
 }
 
-// Trying again helps where the engine will be well again, not where this very sample cannot go on.
-absl::Status CompletionCall::WhyLost(FinishReason reason) const {
-  const EngineStats stats = engine_.stats();
-  if (!stats.healthy) return absl::UnavailableError(stats.unhealthy_reason);
-  if (reason == FinishReason::kAborted) {
-    return absl::UnavailableError("the sample was aborted; try again");
-  }
-  return absl::InternalError(
-      "the sample could not be finished: nothing that the model can say "
-      "goes on with what was asked for");
-}
-
 void CompletionCall::OnFinished(size_t prompt, const Rollout& rollout) {
   const FinishReason reason = rollout.finish_reason;
   if (reason == FinishReason::kTimeout) Late();
-  if (reason == FinishReason::kAborted || reason == FinishReason::kError) Fail(WhyLost(reason));
+  if (reason == FinishReason::kAborted || reason == FinishReason::kError) Fail(WhyLost(engine_, reason));
   bool whole = false;
   {
     std::lock_guard lock(mutex_);
@@ -218,6 +245,27 @@ void CompletionCall::OnFinished(size_t prompt, const Rollout& rollout) {
   } else {
     exchange_->Wake();
   }
+}
+
+void CompletionCall::OnFound(size_t prompt, absl::StatusOr<SearchResult> found) {
+  if (!found.ok()) {
+    if (absl::IsDeadlineExceeded(found.status())) Late();
+    Fail(WithParamOfMessage(found.status(), request_.chat));
+    std::lock_guard lock(mutex_);
+    --unfinished_;
+    return;
+  }
+  Rollout& best = found->best.rollout;
+  best.sample_index = 0;
+  {
+    std::lock_guard lock(mutex_);
+    choices_[prompt].unsent.search = SearchJson(request_.search->params, *found);
+    // Tokens of other paths, and those that thinking control took back, were sampled as well.
+    usage_.completion += found->sampled_tokens - static_cast<int64_t>(best.tokens.size()) +
+                         CountTokens(best.injected);
+  }
+  for (TokenChunk& chunk : ChunksOf(best)) OnChunk(prompt, std::move(chunk));
+  OnFinished(prompt, best);
 }
 
 bool CompletionCall::Fail(const absl::Status& status) {

@@ -17,7 +17,8 @@
 
 #include "absl/status/status.h"
 #include "common/metrics.h"
-#include "generator/engine.h"
+#include "generator/engine_hooks.h"
+#include "generator/search/search_pool.h"
 #include "services/generator/http/completion_request.h"
 #include "services/generator/http/http_exchange.h"
 #include "services/generator/http/http_metrics.h"
@@ -26,21 +27,18 @@
 
 namespace tramontane {
 
-// The engine, as far as this endpoint needs it. Any thread.
-struct EngineHooks {
-  std::function<absl::Status(SampleRequest)> submit;
-  std::function<void(const std::string& id)> cancel;
-  std::function<EngineStats()> stats;
-};
-
 // What all calls of an endpoint share. Each call holds it: the engine may let go of a call's
 // callbacks when the endpoint is gone already.
 struct CallContext {
-  CallContext(ServedModel served, EngineHooks hooks, MetricsRegistry& registry)
-      : model(std::move(served)), engine(std::move(hooks)), metrics(registry) {}
+  CallContext(ServedModel served, EngineHooks hooks, SearchDesk desk, MetricsRegistry& registry)
+      : model(std::move(served)),
+        engine(std::move(hooks)),
+        searches(std::move(desk)),
+        metrics(registry) {}
 
   const ServedModel model;
   const EngineHooks engine;
+  const SearchDesk searches;
   HttpMetrics metrics;
 };
 
@@ -66,6 +64,8 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   };
 
   absl::Status Submit();
+  absl::Status SubmitPrompt(size_t prompt, SampleRequest sample);
+  absl::Status StartSearch(size_t prompt, SampleRequest sample);
   const char* Route() const;
   std::string EngineId(size_t prompt) const;
   void CancelAll();
@@ -73,9 +73,9 @@ class CompletionCall : public std::enable_shared_from_this<CompletionCall> {
   void OnPrompt(size_t prompt, PromptLogprobs logprobs);
   void OnChunk(size_t prompt, TokenChunk chunk);
   void OnFinished(size_t prompt, const Rollout& rollout);
+  void OnFound(size_t prompt, absl::StatusOr<SearchResult> found);  // a search's thread
   void Count(Choice& choice, size_t tokens);
   void TakeText(Choice& choice, ReasoningSplitter::Parts parts);
-  absl::Status WhyLost(FinishReason reason) const;
   bool Fail(const absl::Status& status);  // false: it is over already
   void Late();
   void OnGone(Gone why);

@@ -67,6 +67,30 @@ void ReadThinking(FieldReader& fields, bool chat, SamplingParams& sampling) {
   sampling.thinking = *std::move(thinking);
 }
 
+// What a search cannot give: several answers, alternatives, a prompt's own log-probabilities.
+absl::Status ReadSearch(const OrderedJson* block, CompletionRequest& request) {
+  if (block == nullptr) return absl::OkStatus();
+  absl::StatusOr<SearchAsk> ask = SearchAskFromJson(Json(*block), request.prompts.size());
+  if (!ask.ok()) return WithParamOfMessage(ask.status(), request.chat);
+  if (request.n != 1) return BadField("n", "must be 1 with search, which has search.n");
+  if (request.top_logprobs.value_or(0) > 0)
+    return BadField(request.chat ? "top_logprobs" : "logprobs", "must be 0 with search");
+  if (request.echo) return BadField("echo", "cannot be had with search");
+  request.search = *std::move(ask);
+  return absl::OkStatus();
+}
+
+std::vector<PromptMessage> MessagesOf(const OrderedJson& context) {
+  std::vector<PromptMessage> messages;
+  for (const OrderedJson& message : context.at("messages")) {
+    const auto content = message.find("content");
+    const bool text = content != message.end() && content->is_string();
+    messages.push_back({message.at("role").get<std::string>(),
+                        text ? content->get<std::string>() : std::string()});
+  }
+  return messages;
+}
+
 void ReadStreamOptions(FieldReader& fields, CompletionRequest& request) {
   fields.Read("stream", request.stream);
   const OrderedJson* options = fields.Find("stream_options");
@@ -220,9 +244,11 @@ absl::StatusOr<CompletionRequest> ReadCompletion(const std::string& body,
   fields.Only("suffix", "");
   if (max_tokens == 0 && !request.echo) fields.Fail("max_tokens", "can be 0 only with echo");
   const OrderedJson* prompt = fields.Find("prompt");
+  const OrderedJson* search = fields.Find("search");
   OutputFormat format = ReadOutputFormat(fields);
   RETURN_IF_ERROR(fields.Finish());
   RETURN_IF_ERROR(ReadPrompts(prompt, special_tokens, model, request));
+  RETURN_IF_ERROR(ReadSearch(search, request));
   RETURN_IF_ERROR(CheckSamples(request, model));
   RETURN_IF_ERROR(SetMaxTokens(max_tokens, "prompt", model, request));
   RETURN_IF_ERROR(SetGrammar(format, model, request));
@@ -245,6 +271,7 @@ absl::StatusOr<CompletionRequest> ReadChat(const std::string& body, const Served
   if (top_logprobs > 0 && !logprobs) fields.Fail("top_logprobs", "needs logprobs");
   if (logprobs) request.top_logprobs = top_logprobs;
   ASSIGN_OR_RETURN(const OrderedJson context, ReadChatContext(fields));
+  const OrderedJson* search = fields.Find("search");
   OutputFormat format = ReadOutputFormat(fields);
   std::optional<bool> split;
   if (fields.Find("separate_reasoning") != nullptr) {
@@ -261,6 +288,8 @@ absl::StatusOr<CompletionRequest> ReadChat(const std::string& body, const Served
   request.split_reasoning =
       split.value_or(request.reasoning_open || model.tokenizer->TokenId(model.think_close) >= 0);
   request.prompts.push_back(std::move(prompt));
+  request.messages = MessagesOf(context);
+  RETURN_IF_ERROR(ReadSearch(search, request));
   RETURN_IF_ERROR(SetMaxTokens(max_tokens, "messages", model, request));
   RETURN_IF_ERROR(SetGrammar(format, model, request));
   return request;

@@ -15,6 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/rollout.h"
+#include "generator/search/search_ask.h"
 #include "text/chat_template.h"
 #include "text/grammar.h"
 #include "text/tokenizer.h"
@@ -58,6 +59,8 @@ struct CompletionRequest {
   std::optional<std::string>
       answer_opening;  // a chat's: the end of the prompt that is the answer's
   double timeout_s = 0;
+  std::optional<SearchAsk> search;      // one answer for each prompt, the one found
+  std::vector<PromptMessage> messages;  // a chat's, for verifiers
 };
 
 // Errors as api_error.h lists them.

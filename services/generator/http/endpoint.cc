@@ -20,10 +20,11 @@ constexpr char kModelsPath[] = "/v1/models";
 
 class OpenAiEndpoint::Impl {
  public:
-  Impl(const EndpointOptions& options, ServedModel model, EngineHooks engine,
+  Impl(const EndpointOptions& options, ServedModel model, EngineHooks engine, SearchDesk searches,
        MetricsRegistry& registry)
       : vllm_aliases_(options.vllm_metric_aliases),
-        context_(std::make_shared<CallContext>(std::move(model), std::move(engine), registry)),
+        context_(std::make_shared<CallContext>(std::move(model), std::move(engine),
+                                               std::move(searches), registry)),
         registry_(registry),
         prefix_(RandomHex(16)) {}
 
@@ -150,9 +151,10 @@ class OpenAiEndpoint::Impl {
 };
 
 absl::StatusOr<std::unique_ptr<OpenAiEndpoint>> OpenAiEndpoint::Start(
-    const EndpointOptions& options, ServedModel model, EngineHooks engine,
+    const EndpointOptions& options, ServedModel model, EngineHooks engine, SearchDesk searches,
     MetricsRegistry& metrics) {
-  auto impl = std::make_unique<Impl>(options, std::move(model), std::move(engine), metrics);
+  auto impl = std::make_unique<Impl>(options, std::move(model), std::move(engine),
+                                     std::move(searches), metrics);
   RETURN_IF_ERROR(impl->Start(options.server));
   return std::unique_ptr<OpenAiEndpoint>(new OpenAiEndpoint(std::move(impl)));
 }

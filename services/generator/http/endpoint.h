@@ -29,6 +29,7 @@ class OpenAiEndpoint {
   static absl::StatusOr<std::unique_ptr<OpenAiEndpoint>> Start(const EndpointOptions& options,
                                                                ServedModel model,
                                                                EngineHooks engine,
+                                                               SearchDesk searches,
                                                                MetricsRegistry& metrics);
   // Ends the server; requests that are still open are cancelled.
   ~OpenAiEndpoint();

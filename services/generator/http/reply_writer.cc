@@ -137,6 +137,7 @@ OrderedJson ReplyWriter::Choice(const ChoicePart& part, bool chunk) const {
   }
   choice["finish_reason"] =
       part.finished.has_value() ? OrderedJson(FinishName(*part.finished)) : OrderedJson();
+  if (!part.search.is_null()) choice["search"] = part.search;
   if (request_.return_token_ids) {
     choice["token_ids"] = part.tokens;
     OrderedJson injected = InjectedRuns(part.injected);

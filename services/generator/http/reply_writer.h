@@ -29,6 +29,7 @@ struct ChoicePart {
   PromptLogprobs prompt_logprobs;                       // there too, for echoed log-probabilities
   size_t text_begin = 0;                                // characters of the choice before this part
   std::optional<FinishReason> finished;
+  Json search;  // null, or among what the answer was found; in its first part
 };
 
 struct ApiUsage {

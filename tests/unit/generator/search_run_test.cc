@@ -113,23 +113,59 @@ TEST_F(SearchRun, AStopStringEndsAPathAndAStepDoesNot) {
   EXPECT_EQ(stopped[0].best.step_scores.size(), 1u);
 }
 
-TEST_F(SearchRun, ThinkingGoesWithWholeResponsesAlone) {
-  loaded_.thinking.close = "}}}";
-  loaded_.thinking.open = "{";
-  sampling_.ignore_eos = true;
-  for (auto& prompt : prompts_) prompt.push_back('{');
-  sampling_.thinking =
-      *ThinkingFromJson(nlohmann::json::parse(R"({"budget":7,"on_exhaust":"cwm","reserve":10})"));
-  const auto found = Run(R"({"method":"best_of_n","n":3})");
-  for (const SearchResult& result : found) {
-    EXPECT_EQ(result.best.rollout.usage.thinking, 7);
-    EXPECT_GT(result.best.rollout.usage.injected, 0);
+class ThinkingSearch : public SearchRun {
+ protected:
+  void SetUp() override {
+    SearchRun::SetUp();
+    loaded_.thinking.close = "}}}";
+    loaded_.thinking.open = "{";
+    sampling_.ignore_eos = true;
+    for (auto& prompt : prompts_) prompt.push_back('{');
   }
+  void Think(const char* block) {
+    sampling_.thinking = *ThinkingFromJson(nlohmann::json::parse(block));
+  }
+};
+
+TEST_F(ThinkingSearch, IsBoundedInEveryPathOfEveryMethod) {
+  Think(R"({"budget":7,"on_exhaust":"cwm","reserve":10})");
   for (const char* params :
-       {R"({"method":"beam"})", R"({"method":"best_of_n","token_budget":9})"}) {
-    const auto refused = RunSearches(loaded_, prompts_, sampling_,
-                                     *SearchFromJson(nlohmann::json::parse(params)), judge_, {});
-    EXPECT_THAT(std::string(refused.status().message()), HasSubstr("thinking"));
+       {R"({"method":"best_of_n","n":3})", R"({"method":"beam","n":4,"expansion":2})",
+        R"({"method":"best_of_n","n":3,"token_budget":100})",
+        R"({"method":"majority","n":3,"token_budget":40,"budget_scope":"path"})",
+        R"({"method":"mcts","simulations":5,"max_steps":4})"}) {
+    for (const SearchResult& result : Run(params)) {
+      for (const SearchPath& path : result.candidates) {
+        if (!path.ended) continue;
+        EXPECT_EQ(path.rollout.usage.thinking, 7) << params;
+        EXPECT_EQ(CountTokens(path.rollout.injected), path.rollout.usage.injected);
+        EXPECT_GT(path.rollout.usage.injected, 0) << params;
+        EXPECT_THAT(path.rollout.text, HasSubstr("...}}}")) << params;
+      }
+    }
+  }
+}
+
+// Every step is a request of its own, and cuts come anywhere: none of them may show.
+TEST_F(ThinkingSearch, APathThatPausesIsTheResponseThatDoesNot) {
+  for (const char* block : {R"({"budget":7,"on_exhaust":"cwm","reserve":10})",
+                            R"({"budget":20,"min_tokens":12,"on_exhaust":"s1","reserve":5})",
+                            R"({"budget":0})", R"({"tag":"dynamic","reserve":8})"}) {
+    Think(block);
+    const auto plain = RunBatch(loaded_, prompts_, sampling_, 1, {});
+    ASSERT_TRUE(plain.ok()) << plain.status();
+    for (const char* params :
+         {R"({"method":"beam","n":1,"expansion":1})", R"({"method":"best_of_n","n":1,"aggregate":"min"})"}) {
+      const auto found = Run(params);
+      for (size_t p = 0; p < found.size(); ++p) {
+        const Rollout &rollout = found[p].best.rollout, &whole = (*plain)[p][0];
+        EXPECT_EQ(rollout.tokens, whole.tokens) << block << params << p;
+        EXPECT_EQ(rollout.injected, whole.injected) << block << params;
+        EXPECT_EQ(rollout.usage, whole.usage) << block << params;
+        EXPECT_EQ(rollout.draws, whole.draws) << block << params;
+        EXPECT_EQ(rollout.text, whole.text) << block << params;
+      }
+    }
   }
 }
 
@@ -145,21 +181,20 @@ TEST_F(SearchRun, AJudgesErrorNamesThePrompt) {
   EXPECT_THAT(std::string(found.status().message()), HasSubstr("prompt 1: judge is away"));
 }
 
-TEST(SearchAsk, GradersNeedOneAnswerForEachPrompt) {
-  const auto read = [](const char* text) {
-    return SearchAskFromJson(nlohmann::json::parse(text), 2).status();
+TEST_F(SearchRun, AGraderNeedsGoldAnswersThatItUnderstands) {
+  SearchHooks hooks;
+  hooks.check = [](const std::string&, const std::string& gold) -> absl::Status {
+    return gold == "?" ? absl::InvalidArgumentError("search.answers: ?") : absl::OkStatus();
   };
-  EXPECT_TRUE(read(R"({"scorer":"math","answers":["1","2"]})").ok());
-  EXPECT_TRUE(read(R"({"method":"beam"})").ok());
-  for (const auto& [text, field] :
-       {std::pair{R"({"scorer":"math","answers":["1"]})", "search.answers"},
-        {R"({"scorer":"math"})", "search.answers"},
-        {R"({"answers":["1","2"]})", "search.answers"},
-        {R"({"scorer":3})", "search.scorer"},
-        {R"({"scorer":"math","answers":[1,2]})", "search.answers"},
-        {"3", "search"}}) {
-    EXPECT_EQ(read(text).code(), absl::StatusCode::kInvalidArgument) << text;
-    EXPECT_THAT(std::string(read(text).message()), HasSubstr(field));
+  const std::vector<std::string> texts(prompts_.size());
+  SearchAsk ask;
+  ask.scorer = "math";
+  for (const auto& answers : {std::vector<std::string>{}, {"1", "?", "2"}}) {
+    ask.answers = answers;
+    const absl::Status status =
+        RunSearchAsk(ask, loaded_, prompts_, texts, sampling_, hooks, {}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("search.answers"));
   }
 }
 

@@ -164,7 +164,7 @@ class EndpointTest : public testing::Test {
     model.context_tokens = 1 << 20;
     model.vocab_size = 264;
     auto endpoint = OpenAiEndpoint::Start({.server = server, .vllm_metric_aliases = true},
-                                          std::move(model), engine_.Hooks(), metrics_);
+                                          std::move(model), engine_.Hooks(), searches_, metrics_);
     ASSERT_TRUE(endpoint.ok()) << endpoint.status();
     endpoint_ = *std::move(endpoint);
   }
@@ -178,6 +178,7 @@ class EndpointTest : public testing::Test {
 
   MetricsRegistry metrics_;
   ScriptedEngine engine_;
+  SearchDesk searches_;  // none
   std::unique_ptr<OpenAiEndpoint> endpoint_;
 };
 
@@ -493,6 +494,130 @@ TEST_F(EndpointTest, SmallPagesAnswer) {
   EXPECT_EQ(get("/nothing").Status(), 404);
   EXPECT_EQ(get("/v1/completions").Status(), 405);
   EXPECT_NE(get("/metrics").ReadAll().find("tramontane_http_requests_total"), std::string::npos);
+}
+
+// Searches whose results the test gives out.
+class EndpointSearch : public EndpointTest {
+ protected:
+  void SetUp() override {
+    searches_.start = [this](SearchOrder order) {
+      std::lock_guard lock(mutex_);
+      if (!refusal_.ok()) return refusal_;
+      orders_.push_back(std::move(order));
+      changed_.notify_all();
+      return absl::OkStatus();
+    };
+    searches_.cancel = [this](const std::string& id) {
+      std::lock_guard lock(mutex_);
+      cancelled_.insert(id);
+      changed_.notify_all();
+    };
+    Start();
+  }
+  SearchOrder Order(size_t number) {
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(changed_.wait_until(lock, Soon(), [&] { return orders_.size() > number; }));
+    return orders_.at(number);
+  }
+  bool AwaitCancelled(const std::string& id) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_until(lock, Soon(), [&] { return cancelled_.count(id) > 0; });
+  }
+  static SearchResult Found() {
+    SearchResult result;
+    result.best.rollout.tokens = {104, 33, 105};
+    result.best.rollout.logprobs = {-1, 0, -2};
+    result.best.rollout.injected = {{1, 1}};
+    result.best.rollout.text = "h!i";
+    result.best.rollout.finish_reason = FinishReason::kStop;
+    result.best.rollout.sample_index = 3;
+    result.best.score = 0.5;
+    result.candidates = {result.best, result.best};
+    result.sampled_tokens = 40;
+    return result;
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<SearchOrder> orders_;
+  std::set<std::string> cancelled_;
+  absl::Status refusal_;
+};
+
+TEST_F(EndpointSearch, AnswersWithWhatWasFoundAndCountsAllThatWasSampled) {
+  Client client = Connect();
+  client.Post(kText, R"({"prompt": ["a", "b"], "return_token_ids": true, "logprobs": 0, "seed": 7,
+      "search": {"method": "beam", "n": 4, "scorer": "math", "answers": ["1", "2"]}})");
+  const SearchOrder first = Order(0), second = Order(1);
+  EXPECT_EQ(first.ask.params.method, "beam");
+  EXPECT_EQ(first.row.prompt + first.row.answer + second.row.answer, "a12");
+  EXPECT_EQ(second.sample.sampling.seed, 7u);
+  EXPECT_LT(second.sample.deadline, Soon(3600));
+  first.done(Found());
+  second.done(Found());
+  const OrderedJson body = client.Body();
+  const OrderedJson& choice = body["choices"][1];
+  EXPECT_EQ(choice["text"], "h!i");
+  EXPECT_EQ(choice["finish_reason"], "stop");
+  EXPECT_EQ(choice["injected"], OrderedJson::parse("[[1,1]]"));
+  EXPECT_EQ(choice["logprobs"]["token_logprobs"], OrderedJson::parse("[-1.0,null,-2.0]"));
+  EXPECT_EQ(choice["search"]["sampled_tokens"], 40);
+  EXPECT_EQ(choice["search"]["candidates"].size(), 2u);
+  EXPECT_EQ(body["usage"]["completion_tokens"], 2 * (40 + 1));  // and one that was put in
+}
+
+TEST_F(EndpointSearch, AChatStreamsWhatWasFoundAtOnce) {
+  Client client = Connect();
+  client.Post(kChat, R"({"messages": [{"role": "user", "content": "a"}], "stream": true,
+                         "search": {"method": "majority"}})");
+  const SearchOrder order = Order(0);
+  ASSERT_EQ(order.row.messages.size(), 1u);
+  EXPECT_EQ(order.row.messages[0].content, "a");
+  order.done(Found());
+  const std::string all = client.ReadAll();
+  EXPECT_NE(all.find("h!i"), std::string::npos) << all;
+  EXPECT_NE(all.find("\"search\":{"), std::string::npos) << all;
+  EXPECT_NE(all.find("[DONE]"), std::string::npos) << all;
+}
+
+TEST_F(EndpointSearch, WhoLeavesHasItsSearchesCancelled) {
+  Client client = Connect();
+  client.Post(kText, R"({"prompt": "a", "search": {}})");
+  const SearchOrder order = Order(0);
+  client.Leave();
+  EXPECT_TRUE(AwaitCancelled(order.sample.id));
+  order.done(absl::CancelledError("the search was cancelled"));
+  EXPECT_FALSE(engine_.Cancelled(order.sample.id));
+}
+
+TEST_F(EndpointSearch, ErrorsHaveTheirStatus) {
+  size_t number = 0;
+  for (const auto& [status, http] : {std::pair{absl::DeadlineExceededError("late"), 504},
+                                     {absl::UnavailableError("verifier away"), 503},
+                                     {absl::InvalidArgumentError("search.n: no"), 400}}) {
+    Client client = Connect();
+    client.Post(kText, R"({"prompt": "a", "search": {}})");
+    Order(number++).done(status);
+    EXPECT_EQ(client.Status(), http);
+  }
+  refusal_ = absl::ResourceExhaustedError("too many searches");
+  Client client = Connect();
+  client.Post(kText, R"({"prompt": "a", "search": {}})");
+  EXPECT_EQ(client.Status(), 429);
+  for (const char* wrong : {R"("n": 2, "search": {})", R"("logprobs": 1, "search": {})",
+                            R"("echo": true, "search": {})", R"("search": {"n": 0})",
+                            R"("search": {"answers": ["1"]})"}) {
+    Client bad = Connect();
+    bad.Post(kText, std::string(R"({"prompt": "a", )") + wrong + "}");
+    EXPECT_EQ(bad.Status(), 400) << wrong;
+  }
+}
+
+TEST_F(EndpointTest, AServerWithoutSearchesSaysSo) {
+  Start();
+  Client client = Connect();
+  client.Post(kText, R"({"prompt": "a", "search": {}})");
+  EXPECT_EQ(client.Status(), 422);
 }
 
 }  // namespace

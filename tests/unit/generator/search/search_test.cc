@@ -77,14 +77,15 @@ class ChoiceTree {
 
   PathGrowth Grow(const PathAsk& ask, int32_t choice) const {
     PathGrowth growth;
-    growth.rollout.text = ask.path->rollout.text;
-    const size_t levels = ask.to_end ? static_cast<size_t>(ask.max_tokens) : 1;
+    growth.rollout = ask.path->rollout;
+    const size_t levels = growth.rollout.tokens.size() +
+                          (ask.to_end ? static_cast<size_t>(ask.max_tokens) : 1);
     while (growth.rollout.tokens.size() < levels && !Ended(growth.rollout.text)) {
       growth.rollout.tokens.push_back(choice % branching_);
       growth.rollout.logprobs.push_back(-std::log(static_cast<float>(branching_)));
       growth.rollout.text += Digit(choice % branching_);
     }
-    growth.rollout.spans = {{0, static_cast<int32_t>(growth.rollout.tokens.size())}};
+    growth.rollout.draws = static_cast<int32_t>(growth.rollout.tokens.size());
     growth.rollout.finish_reason = FinishReason::kStop;
     growth.stop = Ended(growth.rollout.text) ? PathStop::kEnded
                   : ask.to_end               ? PathStop::kCut
@@ -219,6 +220,7 @@ double SuccessOver(int32_t n, double p, const SearchParams& params, bool perfect
         const bool correct = (outcome >> asks[i].path->rollout.sample_index) & 1;
         grown[i].rollout.tokens = {correct};
         grown[i].rollout.logprobs = {0};
+        grown[i].rollout.draws = 1;
         grown[i].rollout.text = correct ? "right" : "wrong";
         grown[i].stop = PathStop::kEnded;
       }
@@ -270,10 +272,11 @@ TEST(Search, BestOfNWithAConstantVerifierIsOneSample) {
 // response at token 1.
 PathGrowth RandomGrowth(const PathAsk& ask) {
   PathGrowth growth;
-  growth.rollout.text = ask.path->rollout.text;
+  growth.rollout = ask.path->rollout;
   const auto stream = static_cast<uint32_t>(ask.path->rollout.sample_index);
   size_t position = ask.path->rollout.tokens.size();
-  while (growth.rollout.tokens.size() < static_cast<size_t>(ask.max_tokens)) {
+  const size_t most = position + static_cast<size_t>(ask.max_tokens);
+  while (growth.rollout.tokens.size() < most) {
     std::seed_seq seeds{stream, static_cast<uint32_t>(position++)};
     std::mt19937 random(seeds);
     const auto token = static_cast<int32_t>(random() % 12);
@@ -284,8 +287,8 @@ PathGrowth RandomGrowth(const PathAsk& ask) {
     if (token == 0 && !ask.to_end) growth.stop = PathStop::kStep;
     if (growth.stop != PathStop::kCut) break;
   }
+  growth.rollout.draws = static_cast<int32_t>(growth.rollout.tokens.size());
   growth.rollout.finish_reason = FinishReason::kStop;
-  growth.rollout.spans = {{0, static_cast<int32_t>(growth.rollout.tokens.size())}};
   return growth;
 }
 
