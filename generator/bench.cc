@@ -69,18 +69,13 @@ double MemoryBandwidth(int threads) {
   return sums[0] == share ? best : 0;  // 0 only if the reads were not done
 }
 
-int64_t MatrixWeights(const ModelConfig& c) {
-  return c.num_layers * c.hidden_size *
-         (2 * c.q_size() + 2 * c.kv_size() + 3 * c.intermediate_size);
-}
-
 int64_t HeadWeights(const ModelConfig& c) { return c.vocab_size * c.hidden_size; }
 
 int64_t WeightBytesOf(const ModelConfig& c, const EngineOptions& engine) {
   const int64_t bytes = engine.weights_dtype == "int8"       ? 1
                         : engine.weights_dtype == "bfloat16" ? 2
                                                              : 4;
-  return MatrixWeights(c) * bytes + HeadWeights(c) * 4;
+  return c.matrix_weights() * bytes + HeadWeights(c) * 4;
 }
 
 // When each token of each sample came.
@@ -168,12 +163,13 @@ absl::StatusOr<Json> RunBatchSize(const std::shared_ptr<Transformer>& model, int
   const double tokens_per_second = batch * options.new_tokens / best.seconds;
   const double steps_per_second = tokens_per_second / batch;
   const double context = options.prompt_tokens + options.new_tokens / 2.0;
-  const double kv_bytes =
-      batch * context * 2.0 * static_cast<double>(config.kv_size() * config.num_layers) * 4;
+  double kv_bytes = 0;
+  for (int64_t l = 0; l < config.num_layers; ++l)
+    kv_bytes += batch * context * 2.0 * static_cast<double>(config.kv_size(l)) * 4;
   const double step_bytes = static_cast<double>(WeightBytesOf(config, options.engine)) + kv_bytes;
   const double flop_per_token =
-      2.0 * static_cast<double>(MatrixWeights(config) + HeadWeights(config)) +
-      4.0 * context * static_cast<double>(config.q_size() * config.num_layers);
+      2.0 * static_cast<double>(config.matrix_weights() + HeadWeights(config)) +
+      4.0 * context * static_cast<double>(config.q_size() * config.attention_layers());
   return Json{{"batch", batch},
               {"tokens_per_second", tokens_per_second},
               {"step_ms", 1000 / steps_per_second},

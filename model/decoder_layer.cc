@@ -41,37 +41,49 @@ AttentionInput BeforeAttentionAten(const DecoderLayer& layer, const at::Tensor& 
 
 at::Tensor AfterAttentionAten(const DecoderLayer& layer, const at::Tensor& attended_THD,
                               const at::Tensor& residual_TE) {
-  const at::Tensor x = residual_TE + ProjectAten(layer.o(), attended_THD.flatten(1), 0);
-  const at::Tensor normed = RmsNormAten(x, layer.post_norm(), layer.eps());
+  return residual_TE + ProjectAten(layer.o(), attended_THD.flatten(1), 0);
+}
+
+at::Tensor MlpAten(const DecoderLayer& layer, const at::Tensor& x_TE) {
+  const at::Tensor normed = RmsNormAten(x_TE, layer.post_norm(), layer.eps());
   const at::Tensor gate = ProjectAten(layer.gate_up(), normed, 0);
-  return x + ProjectAten(layer.down(), at::silu(gate) * ProjectAten(layer.gate_up(), normed, 1), 0);
+  return x_TE +
+         ProjectAten(layer.down(), at::silu(gate) * ProjectAten(layer.gate_up(), normed, 1), 0);
 }
 
 }  // namespace
 
-DecoderLayer::DecoderLayer(const ModelConfig& config, at::Device device, at::ScalarType dtype)
+DecoderLayer::DecoderLayer(const ModelConfig& config, int64_t layer, at::Device device,
+                           at::ScalarType dtype)
     : heads_(config.num_heads),
-      kv_heads_(config.num_kv_heads),
+      kv_heads_(config.layers[layer].kv_heads),
       head_dim_(config.head_dim),
       eps_(config.rms_norm_eps) {
   const auto options = at::TensorOptions().device(device).dtype(dtype);
-  qkv_ = MakeLinear({{"self_attn.q_proj", config.q_size()},
-                     {"self_attn.k_proj", config.kv_size()},
-                     {"self_attn.v_proj", config.kv_size()}},
-                    config.hidden_size, config.attention_qkv_bias, options);
-  o_ = MakeLinear({{"self_attn.o_proj", config.hidden_size}}, config.q_size(),
-                  config.attention_out_bias, options);
-  if (config.qk_norm) {
-    q_norm_ = AddLeaf("self_attn.q_norm.weight", at::empty({head_dim_}, options));
-    k_norm_ = AddLeaf("self_attn.k_norm.weight", at::empty({head_dim_}, options));
+  const int64_t hidden = config.hidden_size, width = config.layers[layer].mlp_width;
+  if (has_attention()) {
+    qkv_ = MakeLinear({{"self_attn.q_proj", config.q_size()},
+                       {"self_attn.k_proj", config.kv_size(layer)},
+                       {"self_attn.v_proj", config.kv_size(layer)}},
+                      hidden, config.attention_qkv_bias, options);
+    o_ = MakeLinear({{"self_attn.o_proj", hidden}}, config.q_size(), config.attention_out_bias,
+                    options);
+    if (config.qk_norm) {
+      q_norm_ = AddLeaf("self_attn.q_norm.weight", at::empty({head_dim_}, options));
+      k_norm_ = AddLeaf("self_attn.k_norm.weight", at::empty({head_dim_}, options));
+    }
   }
-  gate_up_ = MakeLinear(
-      {{"mlp.gate_proj", config.intermediate_size}, {"mlp.up_proj", config.intermediate_size}},
-      config.hidden_size, config.mlp_bias, options);
-  down_ = MakeLinear({{"mlp.down_proj", config.hidden_size}}, config.intermediate_size,
-                     config.mlp_bias, options);
-  input_norm_ = AddLeaf("input_layernorm.weight", at::empty({config.hidden_size}, options));
-  post_norm_ = AddLeaf("post_attention_layernorm.weight", at::empty({config.hidden_size}, options));
+  if (width > 0) {
+    gate_up_ = MakeLinear({{"mlp.gate_proj", width}, {"mlp.up_proj", width}}, hidden,
+                          config.mlp_bias, options);
+    down_ = MakeLinear({{"mlp.down_proj", hidden}}, width, config.mlp_bias, options);
+  }
+  if (has_attention()) {
+    input_norm_ = AddLeaf("input_layernorm.weight", at::empty({hidden}, options));
+  }
+  if (width > 0) {
+    post_norm_ = AddLeaf("post_attention_layernorm.weight", at::empty({hidden}, options));
+  }
 }
 
 DecoderLayer::Linear DecoderLayer::MakeLinear(const std::vector<Part>& parts, int64_t in, bool bias,
@@ -113,6 +125,11 @@ at::Tensor DecoderLayer::AfterAttention(const at::Tensor& attended_THD,
                                     : AfterAttentionAten(*this, attended_THD, residual_TE);
 }
 
+at::Tensor DecoderLayer::Mlp(const at::Tensor& x_TE) const {
+  if (!post_norm_.defined()) return x_TE;
+  return HasCpuKernels(x_TE) ? cpu::Mlp(*this, x_TE) : MlpAten(*this, x_TE);
+}
+
 namespace reference {
 
 AttentionInput BeforeAttention(const DecoderLayer& layer, const at::Tensor& x_TE,
@@ -124,6 +141,8 @@ at::Tensor AfterAttention(const DecoderLayer& layer, const at::Tensor& attended_
                           const at::Tensor& residual_TE) {
   return AfterAttentionAten(layer, attended_THD, residual_TE);
 }
+
+at::Tensor Mlp(const DecoderLayer& layer, const at::Tensor& x_TE) { return MlpAten(layer, x_TE); }
 
 }  // namespace reference
 

@@ -1,5 +1,5 @@
-// One decoder layer: its weights, and its two halves around attention, each one autograd node with
-// a hand-written backward.
+// One decoder layer: its weights, and what it computes before and after attention and in its MLP,
+// each one autograd node with a hand-written backward. Attention or MLP may be absent.
 //
 // Projections that read the same input (q, k, v; gate, up) lie in one buffer, of which the
 // parameters that checkpoints name are slices: one matrix product serves all, and an in-place
@@ -26,12 +26,16 @@ struct AttentionInput {
 // Immutable but for the values of its tensors: Forward may run in several threads.
 class DecoderLayer {
  public:
-  DecoderLayer(const ModelConfig& config, at::Device device, at::ScalarType dtype);
+  DecoderLayer(const ModelConfig& config, int64_t layer, at::Device device, at::ScalarType dtype);
+
+  bool has_attention() const { return kv_heads_ > 0; }
 
   // input norm -> q, k, v projections -> q, k norms -> rope. x [tokens, hidden], contiguous.
   AttentionInput BeforeAttention(const at::Tensor& x_TE, const RopeRows& rope) const;
-  // output projection + residual -> norm -> SwiGLU + residual. attended [tokens, heads, head_dim].
+  // output projection + residual. attended [tokens, heads, head_dim].
   at::Tensor AfterAttention(const at::Tensor& attended_THD, const at::Tensor& residual_TE) const;
+  // norm -> SwiGLU + residual; x itself where the layer has no MLP.
+  at::Tensor Mlp(const at::Tensor& x_TE) const;
 
   // Suffixes of Hugging Face keys ("self_attn.q_proj.weight", …) with the leaf tensors, in the
   // order transformers writes them.
@@ -43,6 +47,7 @@ class DecoderLayer {
     at::Tensor weight, bias;  // [out, in], [out] or undefined
     std::vector<at::Tensor> leaf_weights, leaf_biases;
   };
+  // Undefined where the layer lacks the part.
   const Linear& qkv() const { return qkv_; }
   const Linear& o() const { return o_; }
   const Linear& gate_up() const { return gate_up_; }

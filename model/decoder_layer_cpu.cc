@@ -208,53 +208,68 @@ struct BeforeFunction : torch::autograd::Function<BeforeFunction> {
   }
 };
 
-struct AfterResult {
-  at::Tensor y, x, rstd, gate_up;
+struct AfterFunction : torch::autograd::Function<AfterFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& attended_THD,
+                            const at::Tensor& residual, const at::Tensor& /*wo*/,
+                            const OptionalTensor& /*bo*/, const DecoderLayer& layer) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    const at::Tensor attended = attended_THD.contiguous().flatten(1);
+    ctx->save_for_backward({attended, layer.o().weight});
+    ctx->saved_data["heads"] = attended_THD.size(1);
+    ctx->saved_data["bias"] = layer.o().bias.defined();
+    return ProjectOnto(residual, attended, layer.o());
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor &attended = saved[0], &weight = saved[1];
+    const at::Tensor dy = grads[0].contiguous();
+    const at::Tensor d_bias = ctx->saved_data["bias"].toBool() ? dy.sum(0) : at::Tensor();
+    const at::Tensor d_attended =
+        at::mm(dy, weight).unflatten(1, {ctx->saved_data["heads"].toInt(), -1});
+    return {d_attended, dy, at::mm(dy.t(), attended), d_bias, at::Tensor()};
+  }
 };
 
-AfterResult RunAfter(const DecoderLayer& layer, const at::Tensor& attended_TC,
-                     const at::Tensor& residual_TE, bool keep) {
-  AfterResult r;
-  r.x = ProjectOnto(residual_TE, attended_TC, layer.o());
-  const at::Tensor normed = Norm(r.x, layer.post_norm(), layer.eps(), keep ? &r.rstd : nullptr);
+struct MlpResult {
+  at::Tensor y, rstd, gate_up;
+};
+
+MlpResult RunMlp(const DecoderLayer& layer, const at::Tensor& x_TE, bool keep) {
+  MlpResult r;
+  const at::Tensor normed = Norm(x_TE, layer.post_norm(), layer.eps(), keep ? &r.rstd : nullptr);
   r.gate_up = Project(normed, layer.gate_up());
-  const int64_t rows = r.x.size(0), width = r.gate_up.size(1) / 2;
-  at::Tensor h = at::empty({rows, width}, r.x.options());
+  const int64_t rows = x_TE.size(0), width = r.gate_up.size(1) / 2;
+  at::Tensor h = at::empty({rows, width}, x_TE.options());
   DispatchElement(h, [&]<typename T>() {
     kernels::Kernels<T>().silu_mul(rows, width, r.gate_up.const_data_ptr<T>(),
                                    h.mutable_data_ptr<T>());
   });
-  r.y = ProjectOnto(r.x, h, layer.down());
+  r.y = ProjectOnto(x_TE, h, layer.down());
   return r;
 }
 
-struct AfterFunction : torch::autograd::Function<AfterFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& attended_THD,
-                            const at::Tensor& residual, const at::Tensor& /*wo*/,
-                            const OptionalTensor& /*bo*/, const at::Tensor& norm,
+struct MlpFunction : torch::autograd::Function<MlpFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& norm,
                             const at::Tensor& /*w_gate*/, const at::Tensor& /*w_up*/,
                             const OptionalTensor& /*b_gate*/, const OptionalTensor& /*b_up*/,
                             const at::Tensor& /*w_down*/, const OptionalTensor& /*b_down*/,
                             const DecoderLayer& layer) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    const at::Tensor attended = attended_THD.contiguous().flatten(1);
-    AfterResult r = RunAfter(layer, attended, residual, /*keep=*/true);
-    ctx->save_for_backward({attended, norm, r.x, r.rstd, r.gate_up, layer.o().weight,
-                            layer.gate_up().weight, layer.down().weight});
-    ctx->saved_data["heads"] = attended_THD.size(1);
-    ctx->saved_data["o_bias"] = layer.o().bias.defined();
-    ctx->saved_data["mlp_bias"] = layer.down().bias.defined();
+    MlpResult r = RunMlp(layer, x, /*keep=*/true);
+    ctx->save_for_backward(
+        {norm, x, r.rstd, r.gate_up, layer.gate_up().weight, layer.down().weight});
+    ctx->saved_data["bias"] = layer.down().bias.defined();
     return r.y;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     at::AutoDispatchBelowADInplaceOrView guard;
     const variable_list saved = ctx->get_saved_variables();
-    const at::Tensor &attended = saved[0], &norm = saved[1], &x = saved[2], &rstd = saved[3];
-    const at::Tensor &gate_up = saved[4], &w_o = saved[5], &w_gate_up = saved[6],
-                     &w_down = saved[7];
-    const bool o_bias = ctx->saved_data["o_bias"].toBool(),
-               mlp_bias = ctx->saved_data["mlp_bias"].toBool();
+    const at::Tensor &norm = saved[0], &x = saved[1], &rstd = saved[2], &gate_up = saved[3],
+                     &w_gate_up = saved[4], &w_down = saved[5];
+    const bool bias = ctx->saved_data["bias"].toBool();
     const at::Tensor dy = grads[0].contiguous();
     const int64_t rows = x.size(0), width = gate_up.size(1) / 2;
 
@@ -267,17 +282,13 @@ struct AfterFunction : torch::autograd::Function<AfterFunction> {
           d_gate_up.mutable_data_ptr<T>(), h.mutable_data_ptr<T>());
     });
     const at::Tensor d_w_down = at::mm(dy.t(), h);
-    const at::Tensor d_b_down = mlp_bias ? dy.sum(0) : at::Tensor();
+    const at::Tensor d_b_down = bias ? dy.sum(0) : at::Tensor();
     const at::Tensor d_w_gate_up = at::mm(d_gate_up.t(), NormAgain(x, norm, rstd));
-    const at::Tensor d_b_gate_up = mlp_bias ? d_gate_up.sum(0) : at::Tensor();
+    const at::Tensor d_b_gate_up = bias ? d_gate_up.sum(0) : at::Tensor();
     at::Tensor d_norm;
     const at::Tensor dx = NormBackward(at::mm(d_gate_up, w_gate_up), x, norm, rstd, dy, d_norm);
 
-    const at::Tensor d_w_o = at::mm(dx.t(), attended);
-    const at::Tensor d_b_o = o_bias ? dx.sum(0) : at::Tensor();
-    const at::Tensor d_attended =
-        at::mm(dx, w_o).unflatten(1, {ctx->saved_data["heads"].toInt(), -1});
-    variable_list result = {d_attended, dx, d_w_o, d_b_o, d_norm};
+    variable_list result = {dx, d_norm};
     Split(d_w_gate_up, {width, width}, result);
     Split(d_b_gate_up, {width, width}, result);
     result.insert(result.end(), {d_w_down, d_b_down, at::Tensor()});
@@ -316,14 +327,22 @@ at::Tensor AfterAttention(const DecoderLayer& layer, const at::Tensor& attended_
       !(residual_TE.requires_grad() || attended_THD.requires_grad() ||
         layer.input_norm().requires_grad())) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    return RunAfter(layer, attended_THD.contiguous().flatten(1), residual_TE, /*keep=*/false).y;
+    return ProjectOnto(residual_TE, attended_THD.contiguous().flatten(1), layer.o());
+  }
+  return AfterFunction::apply(attended_THD, residual_TE, layer.o().leaf_weights[0],
+                              Leaf(layer.o().leaf_biases, 0), layer);
+}
+
+at::Tensor Mlp(const DecoderLayer& layer, const at::Tensor& x_TE) {
+  const at::Tensor x = x_TE.contiguous();
+  if (!at::GradMode::is_enabled() || !(x.requires_grad() || layer.post_norm().requires_grad())) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    return RunMlp(layer, x, /*keep=*/false).y;
   }
   const auto& mlp = layer.gate_up();
-  return AfterFunction::apply(attended_THD, residual_TE, layer.o().leaf_weights[0],
-                              Leaf(layer.o().leaf_biases, 0), layer.post_norm(),
-                              mlp.leaf_weights[0], mlp.leaf_weights[1], Leaf(mlp.leaf_biases, 0),
-                              Leaf(mlp.leaf_biases, 1), layer.down().leaf_weights[0],
-                              Leaf(layer.down().leaf_biases, 0), layer);
+  return MlpFunction::apply(x, layer.post_norm(), mlp.leaf_weights[0], mlp.leaf_weights[1],
+                            Leaf(mlp.leaf_biases, 0), Leaf(mlp.leaf_biases, 1),
+                            layer.down().leaf_weights[0], Leaf(layer.down().leaf_biases, 0), layer);
 }
 
 }  // namespace tramontane::cpu

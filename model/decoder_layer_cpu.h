@@ -1,5 +1,5 @@
-// The two halves of a decoder layer on the CPU (fused kernels, hand-written backward), and the same
-// halves in ATen operators: the path of other devices, and the reference for tests.
+// The parts of a decoder layer on the CPU (fused kernels, hand-written backward), and the same parts
+// in ATen operators: the path of other devices, and the reference for tests.
 #pragma once
 
 #include "model/decoder_layer.h"
@@ -12,6 +12,7 @@ AttentionInput BeforeAttention(const DecoderLayer& layer, const at::Tensor& x_TE
                                const RopeRows& rope);
 at::Tensor AfterAttention(const DecoderLayer& layer, const at::Tensor& attended_THD,
                           const at::Tensor& residual_TE);
+at::Tensor Mlp(const DecoderLayer& layer, const at::Tensor& x_TE);  // which has one
 }  // namespace cpu
 
 namespace reference {
@@ -19,6 +20,7 @@ AttentionInput BeforeAttention(const DecoderLayer& layer, const at::Tensor& x_TE
                                const RopeRows& rope);
 at::Tensor AfterAttention(const DecoderLayer& layer, const at::Tensor& attended_THD,
                           const at::Tensor& residual_TE);
+at::Tensor Mlp(const DecoderLayer& layer, const at::Tensor& x_TE);  // which has one
 }  // namespace reference
 
 }  // namespace tramontane

@@ -39,6 +39,7 @@ const char* ArchitectureOf(const std::string& family) {
   if (family == "llama") return "LlamaForCausalLM";
   if (family == "mistral") return "MistralForCausalLM";
   if (family == "qwen2") return "Qwen2ForCausalLM";
+  if (family == "nemotron-nas") return "DeciLMForCausalLM";
   return "Qwen3ForCausalLM";
 }
 
@@ -55,7 +56,8 @@ absl::StatusOr<int64_t> InitModel(const Json& config_fields, const std::string& 
   ASSIGN_OR_RETURN(const ModelConfig first, ParseModelConfig(config));
   config["architectures"] = Json::array({ArchitectureOf(first.family)});
   // Spelled out, so that nobody's class defaults decide what this model is.
-  config["num_key_value_heads"] = first.num_kv_heads;
+  if (!config.contains("layers") && !config.contains("block_configs"))
+    config["num_key_value_heads"] = first.most_kv_heads();
   config["head_dim"] = first.head_dim;
   config["max_position_embeddings"] = first.max_position_embeddings;
   config["rms_norm_eps"] = first.rms_norm_eps;

@@ -1,5 +1,5 @@
-// A Hugging Face config.json as one struct, for the Llama, Mistral, Qwen2 and Qwen3 families.
-// Torch-free. Reads the forms that transformers 4 and 5 write.
+// A Hugging Face config.json as one struct, for the Llama, Mistral, Qwen2, Qwen3 and Llama-Nemotron
+// families. Torch-free. Reads the forms that transformers 4 and 5 write.
 #pragma once
 
 #include <cstdint>
@@ -22,10 +22,20 @@ struct RopeScaling {
   int64_t original_max_position_embeddings = 0;
 };
 
+// What one layer has of its own: the layers of a model may differ.
+struct LayerShape {
+  int64_t kv_heads = 0;   // 0: no attention, and no norm before it
+  int64_t mlp_width = 0;  // 0: no MLP, and no norm before it
+  int64_t window = 0;     // of its attention, in tokens; 0: full
+
+  bool operator==(const LayerShape&) const = default;
+};
+
 struct ModelConfig {
-  std::string family;  // llama | mistral | qwen2 | qwen3
-  int64_t vocab_size = 0, hidden_size = 0, intermediate_size = 0;
-  int64_t num_layers = 0, num_heads = 0, num_kv_heads = 0, head_dim = 0;
+  std::string family;  // llama | mistral | qwen2 | qwen3 | nemotron-nas
+  int64_t vocab_size = 0, hidden_size = 0;
+  int64_t num_layers = 0, num_heads = 0, head_dim = 0;
+  std::vector<LayerShape> layers;  // num_layers
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 1e-6, rope_theta = 10000.0;
   RopeScaling rope_scaling;
@@ -34,15 +44,18 @@ struct ModelConfig {
   bool attention_qkv_bias = false;  // Qwen2; Llama's attention_bias
   bool attention_out_bias = false;
   bool mlp_bias = false;
-  // Window per layer in tokens; 0 = full attention.
-  std::vector<int64_t> sliding_window;
   std::vector<int32_t> eos_token_ids;  // config.json and generation_config.json together
   std::string dtype = "float32";
   double initializer_range = 0.02;
   nlohmann::json source;  // config.json as read; written back unchanged on save
 
   int64_t q_size() const { return num_heads * head_dim; }
-  int64_t kv_size() const { return num_kv_heads * head_dim; }
+  int64_t kv_size(int64_t layer) const { return layers[layer].kv_heads * head_dim; }
+  int64_t most_kv_heads() const;   // of any layer
+  int64_t most_mlp_width() const;  // of any layer
+  int64_t attention_layers() const;
+  // Weights of the layers' matrices that one token is multiplied with.
+  int64_t matrix_weights() const;
 };
 
 // InvalidArgument names the field; unknown families and rope kinds are refused.

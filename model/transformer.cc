@@ -47,7 +47,7 @@ struct Transformer::Layers {
     norm_E = leaf({config.hidden_size});
     if (!config.tie_word_embeddings) head_VE = leaf({config.vocab_size, config.hidden_size});
     layers.reserve(config.num_layers);
-    for (int64_t l = 0; l < config.num_layers; ++l) layers.emplace_back(config, device, dtype);
+    for (int64_t l = 0; l < config.num_layers; ++l) layers.emplace_back(config, l, device, dtype);
   }
 
   at::Tensor embedding_VE, norm_E, head_VE;  // head undefined when tied
@@ -86,10 +86,13 @@ at::Tensor Transformer::Forward(const at::Tensor& tokens_T, const at::Tensor& po
   at::Tensor x_TE = at::embedding(layers_->embedding_VE, tokens_T);
   for (int64_t l = 0; l < config_.num_layers; ++l) {
     const DecoderLayer& layer = layers_->layers[l];
-    const AttentionInput in = layer.BeforeAttention(x_TE, rope);
-    const at::Tensor attended_THD =
-        attention.Run(l, in.q_THD, in.k_TKD, in.v_TKD, scale, config_.sliding_window[l]);
-    x_TE = layer.AfterAttention(attended_THD, in.residual_TE);
+    if (layer.has_attention()) {
+      const AttentionInput in = layer.BeforeAttention(x_TE, rope);
+      const at::Tensor attended_THD =
+          attention.Run(l, in.q_THD, in.k_TKD, in.v_TKD, scale, config_.layers[l].window);
+      x_TE = layer.AfterAttention(attended_THD, in.residual_TE);
+    }
+    x_TE = layer.Mlp(x_TE);
   }
   return RmsNorm(x_TE, layers_->norm_E, config_.rms_norm_eps);
 }

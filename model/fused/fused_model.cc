@@ -38,17 +38,20 @@ void Share(ThreadTeam& team, int64_t count, int64_t work, F&& f) {
 }  // namespace
 
 PagedKv::PagedKv(const ModelConfig& config, int32_t blocks, int32_t block_tokens)
-    : layers_(config.num_layers),
-      block_floats_(config.kv_size() * block_tokens),
-      side_(block_floats_ * blocks),
-      block_tokens_(block_tokens),
-      data_(2 * layers_ * side_) {}
+    : blocks_(blocks), block_tokens_(block_tokens) {
+  int64_t floats = 0;
+  for (int64_t l = 0; l < config.num_layers; ++l) {
+    layers_.push_back({floats, config.kv_size(l) * block_tokens});
+    floats += 2 * layers_.back().block_floats * blocks_;
+  }
+  data_ = FloatBuffer(floats);
+}
 
 void PagedKv::CopyBlock(int32_t from, int32_t to) const {
-  for (int64_t side = 0; side < 2 * layers_; ++side) {
-    float* cache = data_.get() + side * side_;
-    std::memcpy(cache + to * block_floats_, cache + from * block_floats_,
-                static_cast<size_t>(block_floats_) * sizeof(float));
+  for (size_t l = 0; l < layers_.size(); ++l) {
+    const int64_t size = layers_[l].block_floats;
+    for (float* cache : {keys(static_cast<int64_t>(l)), values(static_cast<int64_t>(l))})
+      std::memcpy(cache + to * size, cache + from * size, static_cast<size_t>(size) * sizeof(float));
   }
 }
 
@@ -59,6 +62,16 @@ void FusedStep::Clear() {
   paged.Clear();
 }
 
+namespace {
+
+int64_t LastAttention(const ModelConfig& config) {
+  int64_t l = config.num_layers - 1;
+  while (l >= 0 && config.layers[l].kv_heads == 0) --l;
+  return l;
+}
+
+}  // namespace
+
 FusedModel::FusedModel(const ModelConfig& config, RopeAngles angles, int64_t max_rows,
                        int64_t max_wanted, ThreadTeam& team)
     : config_(config),
@@ -67,9 +80,11 @@ FusedModel::FusedModel(const ModelConfig& config, RopeAngles angles, int64_t max
       ops_(kernels::Kernels<float>()),
       gemm_(kernels::Gemm()),
       x_stride_(WholeVectors(config.hidden_size)),
-      qkv_stride_(WholeVectors(config.q_size() + 2 * config.kv_size())),
-      h_stride_(WholeVectors(config.intermediate_size)),
-      logit_stride_(WholeVectors(config.vocab_size)) {
+      qkv_stride_(WholeVectors(config.q_size() +
+                              2 * config.most_kv_heads() * config.head_dim)),
+      h_stride_(WholeVectors(config.most_mlp_width())),
+      logit_stride_(WholeVectors(config.vocab_size)),
+      last_attention_(LastAttention(config)) {
   Reserve(max_rows, max_wanted, angles_.positions, 16);
 }
 
@@ -99,34 +114,49 @@ LogitRows FusedModel::Forward(const PackedWeights& weights, const FusedStep& ste
   int64_t rows = static_cast<int64_t>(step.tokens.size());
   const int64_t wanted = static_cast<int64_t>(step.wanted_rows.size());
   Reserve(rows, wanted, angles_.positions, kv.block_tokens());
-  const int64_t q_size = config_.q_size();
-  float *x = x_.get(), *normed = normed_.get(), *attended = attended_.get(), *h = h_.get();
   Embed(weights, step);
+  // Behind the last attention a row meets no other: the rows that nobody wants are dropped there.
+  const auto drop_unwanted = [&] {
+    if (wanted < rows) KeepWanted(step);
+    rows = wanted;
+  };
+  if (last_attention_ < 0) {
+    if (wanted == 0) return {};
+    drop_unwanted();
+  }
   for (int64_t l = 0; l < config_.num_layers; ++l) {
     const PackedLayer& layer = weights.layer(l);
-    Norm(layer.input_norm, rows);
-    Multiply(layer.qkv, kernels::Epilogue::kStore, rows, normed, config_.hidden_size, qkv_.get(),
-             qkv_stride_);
-    Rotate(layer, step);
-    WriteCache(l, step, kv);
-    // From here on a row meets no other: in the last layer the rest of the rows is not needed.
-    const bool last = l + 1 == config_.num_layers;
-    if (last && wanted == 0) return {};
-    Attend(l, step, kv);
-    if (last && wanted < rows) {
-      KeepWanted(step);
-      rows = wanted;
+    if (config_.layers[l].kv_heads > 0) {
+      ProjectQkv(l, layer, step, kv);
+      if (l == last_attention_ && wanted == 0) return {};
+      Attend(l, step, kv);
+      if (l == last_attention_) drop_unwanted();
+      Multiply(layer.o, kernels::Epilogue::kAdd, rows, attended_.get(), config_.q_size(), x_.get(),
+               x_stride_);
     }
-    Multiply(layer.o, kernels::Epilogue::kAdd, rows, attended, q_size, x, x_stride_);
-    Norm(layer.post_norm, rows);
-    Multiply(layer.gate_up, kernels::Epilogue::kSwiGlu, rows, normed, config_.hidden_size, h,
-             h_stride_);
-    Multiply(layer.down, kernels::Epilogue::kAdd, rows, h, h_stride_, x, x_stride_);
+    if (config_.layers[l].mlp_width > 0) Mlp(layer, rows);
   }
   Norm(weights.final_norm(), rows);
-  Multiply(weights.head(), kernels::Epilogue::kStore, rows, normed, config_.hidden_size,
+  Multiply(weights.head(), kernels::Epilogue::kStore, rows, normed_.get(), config_.hidden_size,
            logits_.get(), logit_stride_);
   return {logits_.get(), logit_stride_, config_.vocab_size};
+}
+
+void FusedModel::ProjectQkv(int64_t l, const PackedLayer& layer, const FusedStep& step,
+                            const PagedKv& kv) {
+  const int64_t rows = static_cast<int64_t>(step.tokens.size());
+  Norm(layer.input_norm, rows);
+  Multiply(layer.qkv, kernels::Epilogue::kStore, rows, normed_.get(), config_.hidden_size,
+           qkv_.get(), qkv_stride_);
+  Rotate(l, layer, step);
+  WriteCache(l, step, kv);
+}
+
+void FusedModel::Mlp(const PackedLayer& layer, int64_t rows) {
+  Norm(layer.post_norm, rows);
+  Multiply(layer.gate_up, kernels::Epilogue::kSwiGlu, rows, normed_.get(), config_.hidden_size,
+           h_.get(), h_stride_);
+  Multiply(layer.down, kernels::Epilogue::kAdd, rows, h_.get(), h_stride_, x_.get(), x_stride_);
 }
 
 void FusedModel::Embed(const PackedWeights& weights, const FusedStep& step) {
@@ -184,14 +214,14 @@ void FusedModel::Multiply(const PackedMatrix& matrix, kernels::Epilogue epilogue
   });
 }
 
-void FusedModel::Rotate(const PackedLayer& layer, const FusedStep& step) {
+void FusedModel::Rotate(int64_t l, const PackedLayer& layer, const FusedStep& step) {
   const int64_t rows = static_cast<int64_t>(step.tokens.size());
-  const int64_t work = kRotateCost * rows * (config_.q_size() + config_.kv_size());
+  const int64_t work = kRotateCost * rows * (config_.q_size() + config_.kv_size(l));
   Share(team_, rows, work, [&](int64_t begin, int64_t end, int) {
     kernels::HeadRope<float> args;
     args.rows = end - begin;
     args.heads = config_.num_heads;
-    args.kv_heads = config_.num_kv_heads;
+    args.kv_heads = config_.layers[l].kv_heads;
     args.head_dim = config_.head_dim;
     args.x = qkv_.get() + begin * qkv_stride_;
     args.x_stride = qkv_stride_;
@@ -214,16 +244,16 @@ kernels::PagedRows<float> FusedModel::RowsOf(int64_t l, const PagedSequence& seq
   rows.block_table = step.paged.block_tables.data() + sequence.table_begin;
   rows.block_tokens = kv.block_tokens();
   rows.heads = config_.num_heads;
-  rows.kv_heads = config_.num_kv_heads;
+  rows.kv_heads = config_.layers[l].kv_heads;
   rows.head_dim = config_.head_dim;
   rows.q = qkv;
   rows.k = qkv + config_.q_size();
-  rows.v = rows.k + config_.kv_size();
+  rows.v = rows.k + config_.kv_size(l);
   rows.q_stride = rows.k_stride = rows.v_stride = qkv_stride_;
   rows.k_cache = kv.keys(l);
   rows.v_cache = kv.values(l);
   rows.scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
-  rows.window = config_.sliding_window[l];
+  rows.window = config_.layers[l].window;
   rows.out = attended_.get() + sequence.first_row * config_.q_size();
   return rows;
 }
@@ -232,7 +262,7 @@ kernels::PagedRows<float> FusedModel::RowsOf(int64_t l, const PagedSequence& seq
 void FusedModel::WriteCache(int64_t l, const FusedStep& step, const PagedKv& kv) {
   const auto& sequences = step.paged.sequences;
   const int64_t rows = static_cast<int64_t>(step.tokens.size());
-  Share(team_, static_cast<int64_t>(sequences.size()), kRotateCost * rows * 2 * config_.kv_size(),
+  Share(team_, static_cast<int64_t>(sequences.size()), kRotateCost * rows * 2 * config_.kv_size(l),
         [&](int64_t begin, int64_t end, int) {
           for (int64_t i = begin; i < end; ++i) ops_.paged_write(RowsOf(l, sequences[i], step, kv));
         });
@@ -240,7 +270,7 @@ void FusedModel::WriteCache(int64_t l, const FusedStep& step, const PagedKv& kv)
 
 void FusedModel::Attend(int64_t l, const FusedStep& step, const PagedKv& kv) {
   const auto& sequences = step.paged.sequences;
-  const int64_t kv_heads = config_.num_kv_heads;
+  const int64_t kv_heads = config_.layers[l].kv_heads;
   int64_t scores = 0;
   for (const PagedSequence& s : sequences) scores += s.num_rows * (s.first_position + s.num_rows);
   const int64_t items = static_cast<int64_t>(sequences.size()) * kv_heads;
@@ -256,7 +286,7 @@ void FusedModel::Attend(int64_t l, const FusedStep& step, const PagedKv& kv) {
   });
 }
 
-// Moves what the rest of the last layer needs of the wanted rows to the front.
+// Moves what the layers behind the last attention need of the wanted rows to the front.
 void FusedModel::KeepWanted(const FusedStep& step) {
   for (size_t i = 0; i < step.wanted_rows.size(); ++i) {
     const int64_t row = step.wanted_rows[i];  // ≥ i

@@ -2,8 +2,8 @@
 // Torch-free; what it computes is what Transformer computes, to rounding.
 //
 // A layer is eight stages (norm; q, k, v; rotation and cache write; attention; output projection
-// onto the residual; norm; gate and up with SwiGLU; down projection onto the residual), each shared
-// out over the team when it is large enough. A token's result depends on its own sequence alone:
+// onto the residual; norm; gate and up with SwiGLU; down projection onto the residual) but for those
+// of an absent attention or MLP, each shared out over the team when it is large enough. A token's result depends on its own sequence alone:
 // neither on the batch it is computed in, nor on the number of threads.
 #pragma once
 
@@ -31,14 +31,21 @@ class PagedKv {
  public:
   PagedKv(const ModelConfig& config, int32_t blocks, int32_t block_tokens);
 
-  float* keys(int64_t layer) const { return data_.get() + 2 * layer * side_; }
-  float* values(int64_t layer) const { return keys(layer) + side_; }
+  float* keys(int64_t layer) const { return data_.get() + layers_[layer].begin; }
+  float* values(int64_t layer) const {
+    return keys(layer) + layers_[layer].block_floats * blocks_;
+  }
   int32_t block_tokens() const { return block_tokens_; }
   void CopyBlock(int32_t from, int32_t to) const;
 
  private:
-  const int64_t layers_, block_floats_, side_;
+  struct Layer {
+    int64_t begin = 0, block_floats = 0;  // block_floats for keys, as many for values
+  };
+
+  const int64_t blocks_;
   const int32_t block_tokens_;
+  std::vector<Layer> layers_;
   FloatBuffer data_;
 };
 
@@ -69,7 +76,10 @@ class FusedModel {
   void Norm(const float* weight, int64_t rows);
   void Multiply(const PackedMatrix& matrix, kernels::Epilogue epilogue, int64_t rows,
                 const float* x, int64_t x_stride, float* y, int64_t y_stride);
-  void Rotate(const PackedLayer& layer, const FusedStep& step);
+  // q, k and v of the step's rows, rotated, keys and values in the cache.
+  void ProjectQkv(int64_t l, const PackedLayer& layer, const FusedStep& step, const PagedKv& kv);
+  void Mlp(const PackedLayer& layer, int64_t rows);
+  void Rotate(int64_t l, const PackedLayer& layer, const FusedStep& step);
   void WriteCache(int64_t l, const FusedStep& step, const PagedKv& kv);
   void Attend(int64_t l, const FusedStep& step, const PagedKv& kv);
   void KeepWanted(const FusedStep& step);
@@ -83,6 +93,7 @@ class FusedModel {
   const kernels::GemmTable& gemm_;
   // Row strides, in floats: whole vectors.
   const int64_t x_stride_, qkv_stride_, h_stride_, logit_stride_;
+  const int64_t last_attention_;  // no row meets another behind this layer; −1: nowhere
   int64_t rows_ = 0, wanted_ = 0, scratch_floats_ = 0;  // what there is room for
   FloatBuffer x_, normed_, qkv_, attended_, h_, logits_, scratch_;
 };

@@ -61,18 +61,23 @@ uint64_t PackedWeights::LayOut(char* base) {
   const ModelConfig& c = config_;
   Carver carver{reinterpret_cast<uintptr_t>(base)};
   embedding_ = carver.Take<float>(c.vocab_size * c.hidden_size);
-  for (PackedLayer& layer : layers_) {
-    layer.input_norm = carver.Take<float>(c.hidden_size);
-    layer.qkv = MakeMatrix(carver, type_, c.hidden_size, c.q_size() + 2 * c.kv_size(),
-                           c.attention_qkv_bias);
-    layer.q_norm = c.qk_norm ? carver.Take<float>(c.head_dim) : nullptr;
-    layer.k_norm = c.qk_norm ? carver.Take<float>(c.head_dim) : nullptr;
-    layer.o = MakeMatrix(carver, type_, c.q_size(), c.hidden_size, c.attention_out_bias);
-    layer.post_norm = carver.Take<float>(c.hidden_size);
-    // Both halves padded to whole vectors, so that each panel splits in the middle.
-    layer.gate_up = MakeMatrix(carver, type_, c.hidden_size,
-                               2 * RoundUp(c.intermediate_size, gemm_.lanes), c.mlp_bias);
-    layer.down = MakeMatrix(carver, type_, c.intermediate_size, c.hidden_size, c.mlp_bias);
+  for (int64_t l = 0; l < c.num_layers; ++l) {
+    PackedLayer& layer = layers_[l];
+    if (c.layers[l].kv_heads > 0) {
+      layer.input_norm = carver.Take<float>(c.hidden_size);
+      layer.qkv = MakeMatrix(carver, type_, c.hidden_size, c.q_size() + 2 * c.kv_size(l),
+                             c.attention_qkv_bias);
+      layer.q_norm = c.qk_norm ? carver.Take<float>(c.head_dim) : nullptr;
+      layer.k_norm = c.qk_norm ? carver.Take<float>(c.head_dim) : nullptr;
+      layer.o = MakeMatrix(carver, type_, c.q_size(), c.hidden_size, c.attention_out_bias);
+    }
+    if (const int64_t width = c.layers[l].mlp_width; width > 0) {
+      layer.post_norm = carver.Take<float>(c.hidden_size);
+      // Both halves padded to whole vectors, so that each panel splits in the middle.
+      layer.gate_up = MakeMatrix(carver, type_, c.hidden_size, 2 * RoundUp(width, gemm_.lanes),
+                                 c.mlp_bias);
+      layer.down = MakeMatrix(carver, type_, width, c.hidden_size, c.mlp_bias);
+    }
   }
   final_norm_ = carver.Take<float>(c.hidden_size);
   head_ = MakeMatrix(carver, WeightType::kFloat32, c.hidden_size, c.vocab_size, false);
@@ -110,13 +115,16 @@ absl::Status PackedWeights::FillLayer(int64_t l, const TensorLookup& tensor) {
                              layer.post_norm));
   RETURN_IF_ERROR(CopyVector(tensor, attention + "q_norm.weight", c.head_dim, layer.q_norm));
   RETURN_IF_ERROR(CopyVector(tensor, attention + "k_norm.weight", c.head_dim, layer.k_norm));
-  RETURN_IF_ERROR(FillMatrix(layer.qkv,
-                             {{attention + "q_proj", c.q_size()},
-                              {attention + "k_proj", c.kv_size()},
-                              {attention + "v_proj", c.kv_size()}},
-                             tensor));
-  RETURN_IF_ERROR(FillMatrix(layer.o, {{attention + "o_proj", c.hidden_size}}, tensor));
-  RETURN_IF_ERROR(FillGateUp(layer.gate_up, mlp, tensor));
+  if (layer.input_norm != nullptr) {
+    RETURN_IF_ERROR(FillMatrix(layer.qkv,
+                               {{attention + "q_proj", c.q_size()},
+                                {attention + "k_proj", c.kv_size(l)},
+                                {attention + "v_proj", c.kv_size(l)}},
+                               tensor));
+    RETURN_IF_ERROR(FillMatrix(layer.o, {{attention + "o_proj", c.hidden_size}}, tensor));
+  }
+  if (layer.post_norm == nullptr) return absl::OkStatus();
+  RETURN_IF_ERROR(FillGateUp(layer.gate_up, mlp, c.layers[l].mlp_width, tensor));
   return FillMatrix(layer.down, {{mlp + "down_proj", c.hidden_size}}, tensor);
 }
 
@@ -139,9 +147,9 @@ absl::Status PackedWeights::FillMatrix(const PackedMatrix& matrix, const std::ve
 }
 
 absl::Status PackedWeights::FillGateUp(const PackedMatrix& matrix, const std::string& prefix,
-                                       const TensorLookup& tensor) {
+                                       int64_t width, const TensorLookup& tensor) {
   std::vector<const float*> rows(matrix.outputs, nullptr);
-  const int64_t width = config_.intermediate_size, half = gemm_.panel / 2;
+  const int64_t half = gemm_.panel / 2;
   if (matrix.bias != nullptr) std::fill(matrix.bias, matrix.bias + matrix.outputs, 0.0f);
   for (const bool up : {false, true}) {
     const std::string name = prefix + (up ? "up_proj" : "gate_proj");

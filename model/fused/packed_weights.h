@@ -27,6 +27,7 @@ struct PackedMatrix {
   float* bias = nullptr;    // [outputs] or null
 };
 
+// Of what a layer lacks, norms are null and matrices are not set.
 struct PackedLayer {
   PackedMatrix qkv, o, gate_up, down;
   float *input_norm = nullptr, *post_norm = nullptr;  // [hidden]
@@ -74,7 +75,7 @@ class PackedWeights {
   absl::Status FillLayer(int64_t l, const TensorLookup& tensor);
   absl::Status FillMatrix(const PackedMatrix& matrix, const std::vector<Part>& parts,
                           const TensorLookup& tensor);
-  absl::Status FillGateUp(const PackedMatrix& matrix, const std::string& prefix,
+  absl::Status FillGateUp(const PackedMatrix& matrix, const std::string& prefix, int64_t width,
                           const TensorLookup& tensor);
 
   const ModelConfig config_;

@@ -29,14 +29,12 @@ std::shared_ptr<Transformer> TenMillion(uint64_t seed) {
   config.family = "qwen3";
   config.vocab_size = 1024;
   config.hidden_size = 320;
-  config.intermediate_size = 864;
   config.num_layers = 8;
   config.num_heads = 5;
-  config.num_kv_heads = 5;
   config.head_dim = 64;
   config.max_position_embeddings = 4096;
   config.tie_word_embeddings = config.qk_norm = true;
-  config.sliding_window.assign(8, 0);
+  config.layers.assign(8, {.kv_heads = 5, .mlp_width = 864});
   auto model = std::make_shared<Transformer>(config);
   model->InitRandom(seed);
   return model;

@@ -199,12 +199,9 @@ absl::StatusOr<Json> Bench(const std::string& model_dir, const TrainBenchOptions
 double TrainingFlop(const Json& model_config, const std::vector<int64_t>& input_tokens,
                     const std::vector<int64_t>& response_tokens) {
   const ModelConfig c = ParseModelConfig(model_config).value();
-  const auto layers = static_cast<double>(c.num_layers),
-             hidden = static_cast<double>(c.hidden_size);
-  const double matrices =
-      layers * hidden *
-      static_cast<double>(2 * c.q_size() + 2 * c.kv_size() + 3 * c.intermediate_size);
-  const double head = hidden * static_cast<double>(c.vocab_size);
+  const auto layers = static_cast<double>(c.attention_layers()),
+             matrices = static_cast<double>(c.matrix_weights()),
+             head = static_cast<double>(c.hidden_size * c.vocab_size);
   double multiplications = 0;
   for (size_t i = 0; i < input_tokens.size(); ++i) {
     const auto length = static_cast<double>(input_tokens[i]);

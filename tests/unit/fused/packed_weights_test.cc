@@ -18,15 +18,13 @@ ModelConfig Tiny() {
   c.family = "qwen2";
   c.vocab_size = 11;
   c.hidden_size = 6;
-  c.intermediate_size = 10;
   c.num_layers = 1;
   c.num_heads = 2;
-  c.num_kv_heads = 1;
   c.head_dim = 4;
   c.max_position_embeddings = 64;
   c.tie_word_embeddings = true;
   c.attention_qkv_bias = true;
-  c.sliding_window = {0};
+  c.layers = {{.kv_heads = 1, .mlp_width = 10}};
   return c;
 }
 
@@ -42,14 +40,14 @@ std::map<std::string, std::vector<float>> Tensors(const ModelConfig& c) {
   add(layer + "input_layernorm.weight", c.hidden_size);
   add(layer + "post_attention_layernorm.weight", c.hidden_size);
   for (const auto& [part, rows] :
-       {std::pair{"q", c.q_size()}, {"k", c.kv_size()}, {"v", c.kv_size()}}) {
+       {std::pair{"q", c.q_size()}, {"k", c.kv_size(0)}, {"v", c.kv_size(0)}}) {
     add(layer + "self_attn." + part + "_proj.weight", rows * c.hidden_size);
     add(layer + "self_attn." + part + "_proj.bias", rows);
   }
   add(layer + "self_attn.o_proj.weight", c.q_size() * c.hidden_size);
-  add(layer + "mlp.gate_proj.weight", c.intermediate_size * c.hidden_size);
-  add(layer + "mlp.up_proj.weight", c.intermediate_size * c.hidden_size);
-  add(layer + "mlp.down_proj.weight", c.intermediate_size * c.hidden_size);
+  add(layer + "mlp.gate_proj.weight", c.layers[0].mlp_width * c.hidden_size);
+  add(layer + "mlp.up_proj.weight", c.layers[0].mlp_width * c.hidden_size);
+  add(layer + "mlp.down_proj.weight", c.layers[0].mlp_width * c.hidden_size);
   return tensors;
 }
 

@@ -85,15 +85,13 @@ std::shared_ptr<Transformer> TinyModel(uint64_t seed, double spread) {
   config.family = "qwen3";
   config.vocab_size = 264;
   config.hidden_size = 32;
-  config.intermediate_size = 64;
   config.num_layers = 2;
   config.num_heads = 4;
-  config.num_kv_heads = 2;
   config.head_dim = 8;
   config.max_position_embeddings = 512;
   config.tie_word_embeddings = true;
   config.qk_norm = true;
-  config.sliding_window = {0, 0};
+  config.layers.assign(2, {.kv_heads = 2, .mlp_width = 64});
   config.eos_token_ids = {kEndToken};
   config.initializer_range = spread;
   auto model = std::make_shared<Transformer>(config);

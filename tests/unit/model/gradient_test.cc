@@ -31,6 +31,13 @@ nlohmann::json Config(const std::string& family) {
   if (family == "llama" || family == "qwen3") json["attention_bias"] = true;
   if (family == "llama") json["mlp_bias"] = true;
   if (family == "qwen2") json["tie_word_embeddings"] = true;
+  if (family == "layers") {  // a llama whose layers differ
+    json["model_type"] = "llama";
+    json["num_hidden_layers"] = 4;
+    json["layers"] = nlohmann::json::parse(
+        R"([{"num_key_value_heads": 1}, {"num_key_value_heads": 0}, {"intermediate_size": 0},
+            {"num_key_value_heads": 4, "intermediate_size": 28}])");
+  }
   return json;
 }
 
@@ -126,18 +133,21 @@ TEST_P(Gradients, OfTheWholeModelMatchReferenceAutograd) {
   at::Tensor x = w.at("model.embed_tokens.weight").index_select(0, batch.tokens);
   for (int64_t l = 0; l < c.num_layers; ++l) {
     const std::string p = "model.layers." + std::to_string(l) + ".";
-    const at::Tensor y = norm(x, p + "input_layernorm");
-    const auto heads = [&](const char* name) {
-      return linear(y, p + "self_attn." + name).unflatten(1, {-1, c.head_dim});
-    };
-    at::Tensor q = heads("q_proj"), k = heads("k_proj");
-    if (c.qk_norm) {
-      q = norm(q, p + "self_attn.q_norm");
-      k = norm(k, p + "self_attn.k_norm");
+    if (c.layers[l].kv_heads > 0) {
+      const at::Tensor y = norm(x, p + "input_layernorm");
+      const auto heads = [&](const char* name) {
+        return linear(y, p + "self_attn." + name).unflatten(1, {-1, c.head_dim});
+      };
+      at::Tensor q = heads("q_proj"), k = heads("k_proj");
+      if (c.qk_norm) {
+        q = norm(q, p + "self_attn.q_norm");
+        k = norm(k, p + "self_attn.k_norm");
+      }
+      const at::Tensor attended =
+          masked.Run(l, turn(q), turn(k), heads("v_proj"), 1 / std::sqrt(6.0), c.layers[l].window);
+      x = x + linear(attended.flatten(1), p + "self_attn.o_proj");
     }
-    const at::Tensor attended =
-        masked.Run(l, turn(q), turn(k), heads("v_proj"), 1 / std::sqrt(6.0), c.sliding_window[l]);
-    x = x + linear(attended.flatten(1), p + "self_attn.o_proj");
+    if (c.layers[l].mlp_width == 0) continue;
     const at::Tensor z = norm(x, p + "post_attention_layernorm");
     x = x + linear(at::silu(linear(z, p + "mlp.gate_proj")) * linear(z, p + "mlp.up_proj"),
                    p + "mlp.down_proj");
@@ -192,7 +202,7 @@ TEST_P(Gradients, DoNotDependOnPacking) {
 
 TEST_P(Gradients, OfALayerMatchTheOperatorPathInFloat32) {
   const ModelConfig config = *ParseModelConfig(Config(GetParam()));
-  DecoderLayer layer(config, at::kCPU, at::kFloat);
+  DecoderLayer layer(config, /*layer=*/0, at::kCPU, at::kFloat);
   {
     at::NoGradGuard no_grad;
     for (auto& [name, tensor] : layer.parameters())
@@ -205,14 +215,15 @@ TEST_P(Gradients, OfALayerMatchTheOperatorPathInFloat32) {
   std::vector<at::Tensor> leaves = {x};
   for (auto& [name, tensor] : layer.parameters()) leaves.push_back(tensor);
   const at::Tensor weights = torch::randn({40, 24});
-  const auto run = [&](auto before, auto after) {
+  const auto run = [&](auto before, auto after, auto mlp) {
     const AttentionInput in = before(layer, x, rope);
-    const at::Tensor y =
-        after(layer, attention.Run(0, in.q_THD, in.k_TKD, in.v_TKD, 0.4, 0), in.residual_TE);
+    const at::Tensor y = mlp(
+        layer,
+        after(layer, attention.Run(0, in.q_THD, in.k_TKD, in.v_TKD, 0.4, 0), in.residual_TE));
     return std::pair(y, torch::autograd::grad({(y * weights).sum()}, leaves));
   };
-  const auto fused = run(cpu::BeforeAttention, cpu::AfterAttention);
-  const auto plain = run(reference::BeforeAttention, reference::AfterAttention);
+  const auto fused = run(cpu::BeforeAttention, cpu::AfterAttention, cpu::Mlp);
+  const auto plain = run(reference::BeforeAttention, reference::AfterAttention, reference::Mlp);
   EXPECT_TRUE(torch::allclose(fused.first, plain.first, 1e-4, 1e-4));
   for (size_t i = 0; i < leaves.size(); ++i) {
     const double size = plain.second[i].abs().max().item<double>();
@@ -236,7 +247,7 @@ TEST_P(Gradients, WithoutGradTheForwardIsTheSame) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Gradients,
-                         ::testing::Values("llama", "mistral", "qwen2", "qwen3"),
+                         ::testing::Values("llama", "mistral", "qwen2", "qwen3", "layers"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

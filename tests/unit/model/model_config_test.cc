@@ -17,6 +17,12 @@ Json Base(const std::string& family = "qwen3") {
           {"num_key_value_heads", 2}, {"max_position_embeddings", 256}};
 }
 
+std::vector<int64_t> Windows(const ModelConfig& config) {
+  std::vector<int64_t> windows;
+  for (const LayerShape& layer : config.layers) windows.push_back(layer.window);
+  return windows;
+}
+
 TEST(ModelConfig, ReadsBothFormsOfRope) {
   Json old_form = Base("llama"), new_form = Base("llama");
   old_form["rope_theta"] = 5e5;
@@ -41,29 +47,143 @@ TEST(ModelConfig, KnowsTheFamiliesDifferences) {
   EXPECT_TRUE(qwen3.qk_norm);
   EXPECT_EQ(qwen3.head_dim, 128);  // the class default where config.json says nothing
   const auto mistral = *ParseModelConfig(Base("mistral"));
-  EXPECT_EQ(mistral.sliding_window, std::vector<int64_t>(4, 4096));
+  EXPECT_EQ(Windows(mistral), std::vector<int64_t>(4, 4096));
   Json llama = Base("llama");
   llama["attention_bias"] = true;
   llama["mlp_bias"] = true;
   EXPECT_TRUE(ParseModelConfig(llama)->attention_out_bias);
   EXPECT_TRUE(ParseModelConfig(llama)->mlp_bias);
   llama["num_key_value_heads"] = nullptr;
-  EXPECT_EQ(ParseModelConfig(llama)->num_kv_heads, 4);
+  EXPECT_EQ(ParseModelConfig(llama)->layers[0].kv_heads, 4);
 }
 
 TEST(ModelConfig, GivesEachLayerItsWindow) {
   Json json = Base("qwen2");
   json["sliding_window"] = 32;
   json["max_window_layers"] = 3;
-  EXPECT_EQ(ParseModelConfig(json)->sliding_window, std::vector<int64_t>(4, 0));
+  EXPECT_EQ(Windows(*ParseModelConfig(json)), std::vector<int64_t>(4, 0));
   json["use_sliding_window"] = true;
-  EXPECT_EQ(ParseModelConfig(json)->sliding_window, (std::vector<int64_t>{0, 0, 0, 32}));
+  EXPECT_EQ(Windows(*ParseModelConfig(json)), (std::vector<int64_t>{0, 0, 0, 32}));
   json["layer_types"] = {"sliding_attention", "full_attention", "full_attention",
                          "sliding_attention"};
-  EXPECT_EQ(ParseModelConfig(json)->sliding_window, (std::vector<int64_t>{32, 0, 0, 32}));
+  EXPECT_EQ(Windows(*ParseModelConfig(json)), (std::vector<int64_t>{32, 0, 0, 32}));
   Json mistral = Base("mistral");
   mistral["sliding_window"] = nullptr;
-  EXPECT_EQ(ParseModelConfig(mistral)->sliding_window, std::vector<int64_t>(4, 0));
+  EXPECT_EQ(Windows(*ParseModelConfig(mistral)), std::vector<int64_t>(4, 0));
+}
+
+// As Llama-Nemotron's config.json describes a layer.
+Json Block(Json attention, Json ffn) {
+  for (Json* part : {&attention, &ffn}) {
+    for (const char* key : {"no_op", "replace_with_linear"}) {
+      if (!part->contains(key)) (*part)[key] = false;
+    }
+    (*part)["sparsify"] = nullptr;
+  }
+  attention["window_length"] = attention["num_sink_tokens"] = nullptr;
+  return {{"attention", attention}, {"ffn", ffn}};
+}
+
+Json Nemotron() {
+  Json json = Base("nemotron-nas");
+  json["num_key_value_heads"] = json["intermediate_size"] = nullptr;
+  json["block_configs"] = {
+      Block({{"n_heads_in_group", 2}}, {{"ffn_mult", 5.25}}),
+      Block({{"no_op", true}, {"n_heads_in_group", nullptr}}, {{"ffn_mult", 12.1}}),
+      Block({{"n_heads_in_group", 4}}, {{"no_op", true}, {"ffn_mult", nullptr}}),
+      Block({{"n_heads_in_group", 1}}, {{"ffn_mult", 6.0}})};
+  return json;
+}
+
+TEST(ModelConfig, ReadsLlamaNemotronsLayers) {
+  const auto config = ParseModelConfig(Nemotron());
+  ASSERT_TRUE(config.ok()) << config.status();
+  // 2/3 of the multiple of 64, cut to a whole number, then rounded up to a multiple of 256.
+  const std::vector<LayerShape> expected = {
+      {.kv_heads = 2, .mlp_width = 256},
+      {.kv_heads = 0, .mlp_width = 768},
+      {.kv_heads = 1, .mlp_width = 0},
+      {.kv_heads = 4, .mlp_width = 256}};
+  EXPECT_EQ(config->layers, expected);
+  EXPECT_EQ(config->attention_layers(), 3);
+  EXPECT_EQ(config->most_kv_heads(), 4);
+  EXPECT_EQ(config->most_mlp_width(), 768);
+  EXPECT_EQ(config->matrix_weights(),
+            64 * (3 * 2 * 64 + 2 * (2 + 1 + 4) * 16 + 3 * (256 + 768 + 256)));
+}
+
+TEST(ModelConfig, ReadsOurOwnFormOfDifferingLayers) {
+  Json json = Base("mistral");
+  json["sliding_window"] = 9;
+  json["layers"] = Json::parse(
+      R"([{}, {"num_key_value_heads": 0}, {"intermediate_size": 0},
+          {"num_key_value_heads": 1, "intermediate_size": 40}])");
+  const auto config = ParseModelConfig(json);
+  ASSERT_TRUE(config.ok()) << config.status();
+  const std::vector<LayerShape> expected = {
+      {.kv_heads = 2, .mlp_width = 96, .window = 9},
+      {.kv_heads = 0, .mlp_width = 96, .window = 0},
+      {.kv_heads = 2, .mlp_width = 0, .window = 9},
+      {.kv_heads = 1, .mlp_width = 40, .window = 9}};
+  EXPECT_EQ(config->layers, expected);
+}
+
+TEST(ModelConfig, NamesTheLayerThatIsWrong) {
+  const struct {
+    std::string word;
+    std::function<void(Json&)> spoil;
+  } cases[] = {
+      {"block_configs", [](Json& j) { j.erase("block_configs"); }},
+      {"block_configs", [](Json& j) { j["block_configs"].erase(0); }},
+      {"block_configs[1]", [](Json& j) { j["block_configs"][1] = 7; }},
+      {"block_configs[2].ffn", [](Json& j) { j["block_configs"][2].erase("ffn"); }},
+      {"block_configs[0].parallel_blocks",
+       [](Json& j) { j["block_configs"][0]["parallel_blocks"] = Json::array(); }},
+      {"block_configs[3].attention.replace_with_linear",
+       [](Json& j) { j["block_configs"][3]["attention"]["replace_with_linear"] = true; }},
+      {"block_configs[3].attention.window_length",
+       [](Json& j) { j["block_configs"][3]["attention"]["window_length"] = 64; }},
+      {"block_configs[3].attention.n_heads_in_group",
+       [](Json& j) { j["block_configs"][3]["attention"]["n_heads_in_group"] = 3; }},
+      {"block_configs[3].attention.n_heads_in_group",
+       [](Json& j) { j["block_configs"][3]["attention"]["n_heads_in_group"] = nullptr; }},
+      {"block_configs[3].attention.no_op",
+       [](Json& j) { j["block_configs"][3]["attention"]["no_op"] = "yes"; }},
+      {"block_configs[0].ffn.ffn_mult",
+       [](Json& j) { j["block_configs"][0]["ffn"]["ffn_mult"] = -1; }},
+      {"block_configs[0].ffn.ffn_mult",
+       [](Json& j) { j["block_configs"][0]["ffn"]["ffn_mult"] = 1e12; }},
+      {"block_configs", [](Json& j) { j["model_type"] = "llama"; }},
+      {"layers",
+       [](Json& j) {
+         j = Base();
+         j["layers"] = {Json::object()};
+       }},
+      {"layers[2].heads",
+       [](Json& j) {
+         j = Base();
+         j["layers"] = Json::parse(R"([{}, {}, {"heads": 1}, {}])");
+       }},
+      {"layers[3].num_key_value_heads",
+       [](Json& j) {
+         j = Base();
+         j["layers"] = Json::parse(R"([{}, {}, {}, {"num_key_value_heads": 3}])");
+       }},
+      {"layers[0].intermediate_size",
+       [](Json& j) {
+         j = Base();
+         j["layers"] = Json::parse(R"([{"intermediate_size": -1}, {}, {}, {}])");
+       }},
+  };
+  for (const auto& c : cases) {
+    Json json = Nemotron();
+    c.spoil(json);
+    const auto config = ParseModelConfig(json);
+    ASSERT_FALSE(config.ok()) << c.word;
+    EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_NE(std::string(config.status().message()).find(c.word), std::string::npos)
+        << config.status();
+  }
 }
 
 TEST(ModelConfig, CollectsEndTokens) {

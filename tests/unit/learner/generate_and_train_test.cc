@@ -1,0 +1,173 @@
+// Models that are not all alike inside, through everything a run does with one: save, load,
+// generate by both engines, train, publish, generate again.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/metrics.h"
+#include "generator/batch_run.h"
+#include "generator/fused_decoder.h"
+#include "learner_fixture.h"
+#include "model/checkpoint.h"
+#include "model/score.h"
+#include "trainer/learner/learner.h"
+
+namespace tramontane {
+namespace {
+
+namespace fs = std::filesystem;
+
+class GenerateAndTrain : public ::testing::Test {
+ protected:
+  GenerateAndTrain() {
+    std::string name = fs::temp_directory_path() / "generate_and_train_test_XXXXXX";
+    dir_ = ::mkdtemp(name.data());
+  }
+  ~GenerateAndTrain() override { fs::remove_all(dir_); }
+
+  // A random model of this configuration, by way of a checkpoint.
+  std::shared_ptr<Transformer> Stored(const Json& fields, uint64_t seed) {
+    Json json = {{"vocab_size", 24},           {"hidden_size", 32},
+                 {"intermediate_size", 64},    {"num_attention_heads", 4},
+                 {"num_key_value_heads", 2},   {"head_dim", 8},
+                 {"max_position_embeddings", 64}, {"initializer_range", 0.2}};
+    json.update(fields);
+    const auto config = ParseModelConfig(json);
+    EXPECT_TRUE(config.ok()) << config.status();
+    Transformer model(*config);
+    model.InitRandom(seed);
+    const std::string at = dir_ + "/" + std::to_string(seed);
+    fs::create_directories(at);
+    EXPECT_TRUE(SaveTransformer(model, at, at).ok());
+    const auto loaded = LoadTransformer(at);
+    EXPECT_TRUE(loaded.ok()) << loaded.status();
+    const auto before = model.NamedWeights(), after = (*loaded)->NamedWeights();
+    EXPECT_EQ(before.size(), after.size());
+    for (size_t i = 0; i < before.size(); ++i) {
+      EXPECT_EQ(before[i].first, after[i].first);
+      EXPECT_TRUE(at::equal(before[i].second, after[i].second)) << before[i].first;
+    }
+    return *loaded;
+  }
+
+  std::string dir_;
+};
+
+std::vector<std::vector<int32_t>> Prompts() {
+  return {{3, 1, 4, 1, 5}, {9, 2, 6}, {5, 3, 5, 8, 9, 7, 9, 3, 2}, {11}};
+}
+
+SamplingParams Sampling() {
+  SamplingParams sampling;
+  sampling.max_new_tokens = 12;
+  sampling.seed = 5;
+  return sampling;
+}
+
+EngineOptions Options(const std::string& engine) {
+  EngineOptions options;
+  options.engine = engine;
+  options.kv_block_tokens = 4;
+  options.kv_blocks = 256;
+  return options;
+}
+
+std::vector<Group> Generate(const std::shared_ptr<Transformer>& model, const std::string& engine) {
+  const auto rollouts =
+      RunBatch({.model = model, .tokenizer = nullptr, .thinking = {}}, Prompts(), Sampling(), 8, Options(engine));
+  EXPECT_TRUE(rollouts.ok()) << rollouts.status();
+  std::vector<Group> groups(Prompts().size());
+  for (size_t g = 0; g < groups.size(); ++g) {
+    groups[g].task.gid = std::to_string(g);
+    groups[g].task.row.prompt_tokens = Prompts()[g];
+    groups[g].task.sampling = Sampling();
+    groups[g].rollouts = (*rollouts)[g];
+    for (Rollout& rollout : groups[g].rollouts) {
+      rollout.verdict.status = VerdictStatus::kScored;
+      rollout.verdict.score = static_cast<double>(
+          std::count(rollout.tokens.begin(), rollout.tokens.end(), rollout.tokens.front()));
+    }
+  }
+  return groups;
+}
+
+// Largest difference between what was reported while sampling and what `model` says of it.
+double WorstGap(Transformer& model, const std::vector<Group>& groups) {
+  double worst = 0;
+  for (const Group& group : groups) {
+    for (const Rollout& rollout : group.rollouts) {
+      std::vector<int32_t> tokens = group.task.row.prompt_tokens;
+      tokens.insert(tokens.end(), rollout.tokens.begin(), rollout.tokens.end());
+      const std::vector<float> scores = ScoreTokens(model, tokens);
+      const size_t first = group.task.row.prompt_tokens.size() - 1;
+      for (size_t t = 0; t < rollout.tokens.size(); ++t)
+        worst = std::max(worst, std::abs(double{scores[first + t]} - rollout.logprobs[t]));
+    }
+  }
+  return worst;
+}
+
+RunConfig SmallRun() {
+  RunConfig config = testing::TinyRun();
+  config.trainer.threads = 2;
+  return config;
+}
+
+// Every parameter has moved.
+void ExpectAllMoved(const Transformer& now, const Transformer& then) {
+  const auto a = now.NamedWeights(), b = then.NamedWeights();
+  for (size_t i = 0; i < a.size(); ++i)
+    EXPECT_FALSE(at::equal(a[i].second, b[i].second)) << a[i].first;
+}
+
+// Weights of `learner` through an engine's two-phase swap; the engine then scores as they do.
+void ExpectPublishes(const Learner& learner, const std::shared_ptr<Transformer>& served,
+                     const std::string& engine_name) {
+  MetricsRegistry metrics;
+  auto engine = Engine::Create(Options(engine_name), served, nullptr, metrics);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  std::vector<char> payload;
+  WeightManifest manifest = learner.Snapshot(1, payload);
+  manifest.trainer_epoch = 1;
+  ASSERT_FALSE(manifest.probe_tokens.empty());
+  const absl::Status staged = (*engine)->StageWeights(manifest, payload);
+  ASSERT_TRUE(staged.ok()) << staged;
+  const auto committed = (*engine)->CommitWeights(1, 1);
+  ASSERT_TRUE(committed.ok()) << committed.status();
+  EXPECT_LT(committed->probe_gap, 1e-4);
+}
+
+TEST_F(GenerateAndTrain, AnAttentionFreeLayerRoundTrips) {
+  const Json fields = {{"model_type", "llama"},
+                       {"num_hidden_layers", 4},
+                       {"layers", Json::parse(R"([{}, {"num_key_value_heads": 0},
+                            {"intermediate_size": 0},
+                            {"num_key_value_heads": 4, "intermediate_size": 40}])")}};
+  const auto model = Stored(fields, 1), untrained = Stored(fields, 1);
+  for (const std::string name : {"model.layers.1.input_layernorm.weight",
+                                  "model.layers.1.self_attn.q_proj.weight",
+                                  "model.layers.2.mlp.up_proj.weight"}) {
+    for (const auto& [held, tensor] : model->NamedWeights()) EXPECT_NE(held, name);
+  }
+  MetricsRegistry metrics;
+  ASSERT_TRUE(FusedDecoder::Create(Options("fused"), *model).ok());  // and no fallback
+  const auto groups = Generate(model, "fused");
+  EXPECT_LT(WorstGap(*model, groups), 1e-4);
+  EXPECT_LT(WorstGap(*model, Generate(model, "torch")), 1e-4);
+  auto learner = Learner::Create(SmallRun(), model, metrics).value();
+  const auto report = learner->Step(groups, 1);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_FALSE(report->skipped);
+  EXPECT_GT(report->logprob_gap_tokens, 100);
+  EXPECT_LT(report->logprob_gap_max, 1e-4);
+  ExpectAllMoved(*model, *untrained);
+  for (const std::string engine : {"fused", "torch"}) ExpectPublishes(*learner, Stored(fields, 1), engine);
+}
+
+}  // namespace
+}  // namespace tramontane
