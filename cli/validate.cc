@@ -11,6 +11,7 @@
 #include "model/model_config.h"
 #include "services/run_files.h"
 #include "verifier/grader.h"
+#include "verifier/sandbox/layers.h"
 
 namespace tramontane {
 namespace {
@@ -31,10 +32,13 @@ absl::StatusOr<ModelConfig> ModelConfigOf(const RunConfig& config) {
 using Graders = std::map<std::string, std::unique_ptr<Grader>>;
 
 absl::StatusOr<Graders> MakeGraders(const RunConfig& config) {
+  // What a sandbox elsewhere gives is its own affair.
+  GraderTools tools;
+  if (config.sandbox.address.empty()) tools.most = MostLimits(config.sandbox);
   Graders graders;
   for (const auto& [name, verifier] : config.verifiers) {
     if (verifier.builtin.empty()) continue;
-    auto grader = MakeBuiltinGrader(verifier.builtin, config.reward);
+    auto grader = MakeBuiltinGrader(verifier.builtin, config.reward, tools);
     if (!grader.ok()) return Annotate(grader.status(), "verifiers." + name + ".builtin");
     graders[name] = *std::move(grader);
   }

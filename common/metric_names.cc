@@ -117,6 +117,11 @@ const std::vector<MetricSpec>& AllMetrics() {
        kCounter,
        "Attempts repeated after an infrastructure failure.",
        {}},
+      {"tramontane_verifier_algebra_opinions_total",
+       kCounter,
+       "Questions that the math verifier put to computer algebra, by outcome: equal (against the "
+       "numeric probing), unequal, undecided, killed (too slow, too large or crashed).",
+       {}},
       {"tramontane_verifier_in_flight", kGauge, "Requests that a verifier process holds.", {}},
       // --- sandbox
       {"tramontane_sandbox_runs_total", kCounter, "Programs run, by language and end.", {}},

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Makes the environment that Python verifiers run in, and installs verifier/sdk/python into it.
+# Makes the environment that Python verifiers run in, and installs verifier/sdk/python into it. It
+# holds SymPy as well, which the math verifier asks for a second opinion where it finds it.
 # Repeating it is cheap: nothing happens when nothing changed.
 #
 #   deps/make-python-verifier.sh [REQUIREMENTS…]    further pinned files, e.g. an example's
@@ -17,7 +18,8 @@ flock 9
 for file in "$@"; do
   [ -f "$file" ] || { echo "make-python-verifier: $file: no such file" >&2; exit 1; }
 done
-stamp=$(cat "$root/deps/python-verifier.txt" "$@" \
+requirements=("$root/deps/python-verifier.txt" "$root/deps/python-algebra.txt" "$@")
+stamp=$(cat "${requirements[@]}" \
   $(find "$root/verifier/sdk/python" "$root/proto" -type f \
       \( -name '*.py' -o -name '*.toml' -o -name '*.proto' \) -not -path '*/build/*' | sort) \
   | sha256sum | cut -d' ' -f1)
@@ -25,7 +27,7 @@ stamp=$(cat "$root/deps/python-verifier.txt" "$@" \
 if ! grep -qsx "$stamp" "$venv/stamps"; then
   echo "installing the Python verifier environment into $venv" >&2
   [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-  for file in "$root/deps/python-verifier.txt" "$@"; do
+  for file in "${requirements[@]}"; do
     "$venv/bin/pip" install --no-input --disable-pip-version-check --quiet --no-deps \
       --require-hashes -r "$file" >&2
   done

@@ -137,9 +137,8 @@ absl::StatusOr<Json> GradeItem(const Grader& grader, const Json& item, const std
 
 absl::StatusOr<Json> GradeTool(const std::string& name, const Json& in,
                                const RewardSection& reward,
-                               std::shared_ptr<ProgramRunner> sandbox) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Grader> grader,
-                   MakeBuiltinGrader(name, reward, std::move(sandbox)));
+                               const GraderTools& tools) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Grader> grader, MakeBuiltinGrader(name, reward, tools));
   if (!in.is_object()) return FieldError("document", "must be an object with \"items\"");
   const auto items = in.find("items");
   if (items == in.end() || !items->is_array()) return FieldError("items", "must be an array");

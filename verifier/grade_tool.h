@@ -1,13 +1,12 @@
 // `tramontane grade` (docs/cli.md): many completions or bare answers judged in one call.
 #pragma once
 
-#include <memory>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "common/config.h"
 #include "common/rollout.h"
-#include "verifier/sandbox/program.h"
+#include "verifier/grader.h"
 
 namespace tramontane {
 
@@ -19,6 +18,6 @@ namespace tramontane {
 // its deadline_s is a timeout without score. Errors name the item and its field.
 absl::StatusOr<Json> GradeTool(const std::string& name, const Json& in,
                                const RewardSection& reward = {},
-                               std::shared_ptr<ProgramRunner> sandbox = nullptr);
+                               const GraderTools& tools = {});
 
 }  // namespace tramontane

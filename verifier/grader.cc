@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "common/status.h"
+#include "verifier/algebra/algebra.h"
 #include "verifier/code/code_rule.h"
+#include "verifier/code/patch_rule.h"
 #include "verifier/reward_grader.h"
 #include "verifier/reward_table.h"
 #include "verifier/rules/ifeval.h"
@@ -15,11 +17,10 @@ namespace tramontane {
 namespace {
 
 std::vector<AnswerRule> Rules(const std::shared_ptr<const LanguageDetector>& detector,
-                              std::shared_ptr<ProgramRunner> sandbox) {
-  return {ChoiceRule(),     CodeRule(std::move(sandbox)),
-          ExactRule(),      IfevalRule(detector),
-          JsonSchemaRule(), MathRule(),
-          RegexRule()};
+                              const GraderTools& tools, const RunLimits& most) {
+  return {ChoiceRule(),         CodeRule(tools.sandbox, most), ExactRule(),
+          IfevalRule(detector), JsonSchemaRule(),              MathRule(tools.algebra),
+          RegexRule(),          PatchRule(tools.sandbox, most)};
 }
 
 // Accuracy alone is what the rules are for.
@@ -44,14 +45,15 @@ absl::StatusOr<std::vector<RewardTerm>> Terms(
 }
 
 // What the verdicts depend on that is neither code nor `reward`.
-absl::StatusOr<Json> Surroundings(const LanguageDetector& detector, ProgramRunner* sandbox) {
+Json Surroundings(const LanguageDetector& detector,
+                  const std::optional<SandboxDescription>& sandbox, const Algebra* algebra) {
   Json surroundings = {{"language_model", detector.digest()}};
-  if (sandbox == nullptr) return surroundings;
-  ASSIGN_OR_RETURN(const SandboxDescription description, sandbox->Describe());
-  surroundings["sandbox"] = {{"runtimes", description.runtimes},
-                             {"time_s", description.most.time_s},
-                             {"memory_bytes", description.most.memory_bytes},
-                             {"output_bytes", description.most.output_bytes}};
+  if (algebra != nullptr) surroundings["algebra"] = algebra->version();
+  if (!sandbox) return surroundings;
+  surroundings["sandbox"] = {{"runtimes", sandbox->runtimes},
+                             {"time_s", sandbox->most.time_s},
+                             {"memory_bytes", sandbox->most.memory_bytes},
+                             {"output_bytes", sandbox->most.output_bytes}};
   return surroundings;
 }
 
@@ -59,23 +61,34 @@ absl::StatusOr<Json> Surroundings(const LanguageDetector& detector, ProgramRunne
 
 std::vector<std::string> BuiltinGraderNames() {
   std::vector<std::string> names = TermGraderNames();
-  for (const AnswerRule& rule : Rules(nullptr, nullptr)) names.push_back(rule.name);
+  for (const AnswerRule& rule : Rules(nullptr, {}, kAnyLimits)) names.push_back(rule.name);
   std::sort(names.begin(), names.end());
   return names;
 }
 
+bool NeedsSandbox(const std::string& builtin) { return builtin == "code" || builtin == "patch"; }
+
 absl::StatusOr<std::unique_ptr<Grader>> MakeBuiltinGrader(const std::string& name,
                                                           const RewardSection& reward,
-                                                          std::shared_ptr<ProgramRunner> sandbox) {
+                                                          const GraderTools& tools) {
   RETURN_IF_ERROR(ValidateReward(reward));
   absl::StatusOr<std::shared_ptr<const LanguageDetector>> detector =
       LanguageDetector::Make(reward.language_model);
   if (!detector.ok()) return Annotate(detector.status(), "reward.language_model");
-  for (AnswerRule& rule : Rules(*detector, sandbox)) {
+  std::optional<SandboxDescription> description;
+  if (tools.sandbox) {
+    ASSIGN_OR_RETURN(description, tools.sandbox->Describe());
+    if (name == "patch" && !description->takes_files) {
+      return absl::FailedPreconditionError("the sandbox takes no files: it is of an older build");
+    }
+  }
+  const RunLimits most = tools.most.value_or(description ? description->most : kAnyLimits);
+  for (AnswerRule& rule : Rules(*detector, tools, most)) {
     if (rule.name != name) continue;
     ASSIGN_OR_RETURN(std::vector<RewardTerm> terms, Terms(reward, *detector));
-    ASSIGN_OR_RETURN(const Json surroundings, Surroundings(**detector, sandbox.get()));
-    return std::make_unique<RewardGrader>(std::move(rule), reward, std::move(terms), surroundings);
+    const Algebra* const algebra = name == "math" ? tools.algebra.get() : nullptr;
+    return std::make_unique<RewardGrader>(std::move(rule), reward, std::move(terms),
+                                          Surroundings(**detector, description, algebra));
   }
   const std::vector<std::string> terms = TermGraderNames();
   if (std::find(terms.begin(), terms.end(), name) != terms.end()) {

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,8 @@ struct GradeRequest {
   // and give up; whatever they return then is not used.
   std::function<bool()> stop = nullptr;
 };
+
+class Algebra;
 
 class Grader {
  public:
@@ -49,15 +52,26 @@ class Grader {
   // Whether the same request always gets the same verdict.
   virtual bool pure() const { return true; }
   virtual Json params_schema() const { return Json::object(); }  // JSON Schema; {}: anything
+  virtual std::vector<std::string> notes() const { return {}; }  // what it works with, for people
 };
 
-// The graders of docs/graders.md: rules (math, exact, choice, regex, ifeval, json_schema), and each
-// term of a reward alone (format, language, …). NotFound lists the known names; InvalidArgument
-// names a `reward` field that cannot work.
-// `sandbox` runs the programs of `code`; without one rows can be checked and nothing can be graded.
-absl::StatusOr<std::unique_ptr<Grader>> MakeBuiltinGrader(
-    const std::string& name, const RewardSection& reward,
-    std::shared_ptr<ProgramRunner> sandbox = nullptr);
+// What graders use that is not their own.
+struct GraderTools {
+  // Runs the programs of `code` and `patch`; without one rows can be checked, against `most` if that
+  // is given, and nothing can be graded.
+  std::shared_ptr<ProgramRunner> sandbox = nullptr;
+  std::optional<RunLimits> most = std::nullopt;
+  std::shared_ptr<Algebra> algebra = nullptr;  // `math` asks it; may be absent
+};
+
+// The graders of docs/graders.md: rules (math, exact, choice, regex, ifeval, json_schema, code,
+// patch), and each term of a reward alone (format, language, …). NotFound lists the known names;
+// InvalidArgument names a `reward` field that cannot work; FailedPrecondition: a sandbox of an older
+// build, which takes no files.
+absl::StatusOr<std::unique_ptr<Grader>> MakeBuiltinGrader(const std::string& name,
+                                                          const RewardSection& reward,
+                                                          const GraderTools& tools = {});
 std::vector<std::string> BuiltinGraderNames();
+bool NeedsSandbox(const std::string& builtin);
 
 }  // namespace tramontane

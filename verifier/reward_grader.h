@@ -31,6 +31,7 @@ class RewardGrader final : public Grader {
   double max_score() const override;
   bool pure() const override { return rule_.pure; }
   Json params_schema() const override { return rule_.params_schema; }
+  std::vector<std::string> notes() const override { return rule_.notes; }
 
  private:
   const AnswerRule rule_;

@@ -44,6 +44,7 @@ absl::StatusOr<ProgramRun> SandboxClient::Run(const ProgramSpec& program, std::s
   request.set_source(program.source);
   request.set_function(program.function);
   request.set_input(std::string(input));
+  request.mutable_files()->insert(program.files.begin(), program.files.end());
   *request.mutable_limits() = ToProto(limits);
   const auto start = std::chrono::steady_clock::now();
   const double patience_s = kPatienceS + 2 * limits.time_s;

@@ -28,6 +28,7 @@ v1::SandboxDescription ToProto(const SandboxDescription& description) {
   for (const std::string& language : description.languages) out.add_languages(language);
   for (const std::string& runtime : description.runtimes) out.add_runtimes(runtime);
   out.set_programs(static_cast<uint32_t>(description.programs));
+  out.set_takes_files(description.takes_files);
   *out.mutable_most() = ToProto(description.most);
   return out;
 }
@@ -41,6 +42,7 @@ SandboxDescription FromProto(const v1::SandboxDescription& description) {
   out.languages.assign(description.languages().begin(), description.languages().end());
   out.runtimes.assign(description.runtimes().begin(), description.runtimes().end());
   out.programs = static_cast<int32_t>(description.programs());
+  out.takes_files = description.takes_files();
   out.most = FromProto(description.most());
   return out;
 }

@@ -62,8 +62,11 @@ grpc::ServerUnaryReactor* SandboxService::Run(grpc::CallbackServerContext* conte
       reactor->Finish(grpc::Status::CANCELLED);
       return;
     }
-    auto done = runner_.Run({request->language(), request->source(), request->function()},
-                            request->input(), FromProto(request->limits()));
+    const ProgramSpec program{.language = request->language(),
+                              .source = request->source(),
+                              .function = request->function(),
+                              .files = {request->files().begin(), request->files().end()}};
+    auto done = runner_.Run(program, request->input(), FromProto(request->limits()));
     if (done.ok()) *reply = ToProto(*std::move(done));
     reactor->Finish(ToGrpc(done.status()));
   };

@@ -14,6 +14,7 @@
 #include "services/sandbox/open_runner.h"
 #include "services/tool_main.h"
 #include "services/verifier/serve.h"
+#include "verifier/algebra/algebra.h"
 #include "verifier/grade_tool.h"
 #include "verifier/grader.h"
 
@@ -48,27 +49,42 @@ absl::StatusOr<std::string> BuiltinName(const RunConfig& config, const ServeFlag
   return it->second.builtin;
 }
 
-// Jails, or a connection to a service of them, for the one grader that needs it.
+// Jails, or a connection to a service of them, for the graders that need it.
 absl::StatusOr<std::shared_ptr<ProgramRunner>> SandboxFor(const std::string& builtin,
                                                           const SandboxSection& section,
                                                           MetricsRegistry& metrics) {
-  if (builtin != "code") return nullptr;
+  if (!NeedsSandbox(builtin)) return nullptr;
   return OpenRunner(section, metrics);
+}
+
+// What the grader `builtin` needs or can use.
+absl::StatusOr<GraderTools> ToolsFor(const std::string& builtin, const SandboxSection& section,
+                                     MetricsRegistry& metrics) {
+  GraderTools tools;
+  ASSIGN_OR_RETURN(tools.sandbox, SandboxFor(builtin, section, metrics));
+  if (builtin != "math") return tools;
+  const absl::StatusOr<AlgebraOptions> found = FindAlgebra();
+  if (found.ok()) {
+    tools.algebra = std::make_shared<Algebra>(*found, metrics);
+    LogInfo("algebra", {{"sympy", found->version}, {"python", found->python}});
+  } else {
+    LogInfo("algebra", {{"missing", std::string(found.status().message())}});
+  }
+  return tools;
 }
 
 absl::StatusOr<std::unique_ptr<Grader>> MakeGrader(const RunConfig& config, const ServeFlags& flags,
                                                    MetricsRegistry& metrics,
                                                    ScoringOptions& scoring) {
   ASSIGN_OR_RETURN(const std::string builtin, BuiltinName(config, flags));
-  ASSIGN_OR_RETURN(std::shared_ptr<ProgramRunner> sandbox,
-                   SandboxFor(builtin, config.sandbox, metrics));
+  ASSIGN_OR_RETURN(const GraderTools tools, ToolsFor(builtin, config.sandbox, metrics));
   // A worker waits while its program runs.
-  if (sandbox) {
-    ASSIGN_OR_RETURN(const SandboxDescription description, sandbox->Describe());
+  if (tools.sandbox) {
+    ASSIGN_OR_RETURN(const SandboxDescription description, tools.sandbox->Describe());
     scoring.threads = std::max(scoring.threads, std::min(description.programs, kMostThreads));
     scoring.tier = description.tier;
   }
-  return MakeBuiltinGrader(builtin, config.reward, std::move(sandbox));
+  return MakeBuiltinGrader(builtin, config.reward, tools);
 }
 
 int Serve(ServeFlags flags) {
@@ -122,10 +138,9 @@ int Main(int argc, char** argv) {
     const absl::StatusOr<RunConfig> config = ReadConfig(grade_config);
     if (!config.ok()) return config.status();
     MetricsRegistry metrics;
-    absl::StatusOr<std::shared_ptr<ProgramRunner>> sandbox =
-        SandboxFor(grader, config->sandbox, metrics);
-    if (!sandbox.ok()) return sandbox.status();
-    return GradeTool(grader, in, config->reward, *std::move(sandbox));
+    const absl::StatusOr<GraderTools> tools = ToolsFor(grader, config->sandbox, metrics);
+    if (!tools.ok()) return tools.status();
+    return GradeTool(grader, in, config->reward, *tools);
   });
 }
 

@@ -42,6 +42,7 @@ grpc::ServerUnaryReactor* VerifierService::Describe(grpc::CallbackServerContext*
   if (auto schema = ToStruct(grader_->params_schema()); schema.ok() && !schema->fields().empty()) {
     *reply->mutable_params_schema() = *std::move(schema);
   }
+  for (const std::string& note : grader_->notes()) reply->add_notes(note);
   reply->set_capacity(static_cast<uint32_t>(options_.threads));
   reply->set_tier(options_.tier);
   reply->set_suggested_exec_timeout_s(kSuggestedExecTimeoutS);

@@ -22,8 +22,13 @@ struct CodeParams {
   double total_time_limit_s = 60;
 };
 
-// InvalidArgument names the key that is wrong; keys of others are left alone.
-absl::StatusOr<CodeParams> ParseCodeParams(const Json& params);
-Json CodeParamsSchema();
+// What makes sense in some sandbox.
+inline constexpr RunLimits kAnyLimits = {
+    .time_s = 3600, .memory_bytes = int64_t{1} << 40, .output_bytes = int64_t{1} << 28};
+
+// `most`: what the sandbox gives, where it is known. InvalidArgument names the key that is wrong;
+// keys of others are left alone.
+absl::StatusOr<CodeParams> ParseCodeParams(const Json& params, const RunLimits& most = kAnyLimits);
+Json CodeParamsSchema(const RunLimits& most = kAnyLimits);
 
 }  // namespace tramontane

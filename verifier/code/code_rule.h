@@ -5,13 +5,15 @@
 
 #include <memory>
 
+#include "verifier/code/code_params.h"
 #include "verifier/rules/rule.h"
 #include "verifier/sandbox/program.h"
 
 namespace tramontane {
 
 // A judgement waits for the sandbox; errors of the sandbox are the judgement's, never a score.
-// Without a `runner` rows can be checked, and every judgement is Unavailable.
-AnswerRule CodeRule(std::shared_ptr<ProgramRunner> runner);
+// Without a `runner` rows can be checked, and every judgement is Unavailable. `most`: what rows may
+// ask for.
+AnswerRule CodeRule(std::shared_ptr<ProgramRunner> runner, const RunLimits& most = kAnyLimits);
 
 }  // namespace tramontane

@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "common/rollout.h"
 #include "common/status.h"
 
 namespace tramontane {
@@ -13,14 +12,14 @@ namespace {
 
 constexpr int32_t kMaxLevel = 99;
 
-absl::Status Wrong(const std::string& field, const std::string& problem) {
+absl::Status WrongTests(const std::string& field, const std::string& problem) {
   return absl::InvalidArgumentError("tests: " + field + ": " + problem);
 }
 
-absl::StatusOr<std::string> Text(const Json& object, const char* key, const std::string& where) {
+absl::StatusOr<std::string> TextField(const Json& object, const char* key, const std::string& where) {
   const auto it = object.find(key);
-  if (it == object.end()) return Wrong(where + "." + key, "missing");
-  if (!it->is_string()) return Wrong(where + "." + key, "must be a string");
+  if (it == object.end()) return WrongTests(where + "." + key, "missing");
+  if (!it->is_string()) return WrongTests(where + "." + key, "must be a string");
   return it->get<std::string>();
 }
 
@@ -33,7 +32,7 @@ absl::StatusOr<Json> ArgumentsOfLines(const std::string& text, const std::string
     start = end + 1;
     if (line.find_first_not_of(" \t\r") == line.npos) continue;
     Json value = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (value.is_discarded()) return Wrong(where, "holds a line that is not JSON");
+    if (value.is_discarded()) return WrongTests(where, "holds a line that is not JSON");
     arguments.push_back(std::move(value));
   }
   return arguments;
@@ -48,10 +47,10 @@ absl::StatusOr<CodeTest> CallTest(Json arguments, Json expected, const std::stri
     ASSIGN_OR_RETURN(arguments, ArgumentsOfLines(arguments.get<std::string>(), where));
     Json value =
         expected.is_string() ? Json::parse(expected.get<std::string>(), nullptr, false) : expected;
-    if (value.is_discarded()) return Wrong(where, "expects a result that is not JSON");
+    if (value.is_discarded()) return WrongTests(where, "expects a result that is not JSON");
     expected = std::move(value);
   }
-  if (!arguments.is_array()) return Wrong(where, "arguments must be an array");
+  if (!arguments.is_array()) return WrongTests(where, "arguments must be an array");
   CodeTest test;
   test.input = Dump(arguments);
   test.output = Dump(expected);
@@ -59,25 +58,25 @@ absl::StatusOr<CodeTest> CallTest(Json arguments, Json expected, const std::stri
 }
 
 absl::StatusOr<CodeTest> ReadTest(const Json& item, bool calls, const std::string& where) {
-  if (!item.is_object()) return Wrong(where, "must be an object");
+  if (!item.is_object()) return WrongTests(where, "must be an object");
   CodeTest test;
   if (calls && item.contains("args")) {
-    if (!item["args"].is_array()) return Wrong(where + ".args", "must be an array");
-    if (!item.contains("expected")) return Wrong(where + ".expected", "missing");
+    if (!item["args"].is_array()) return WrongTests(where + ".args", "must be an array");
+    if (!item.contains("expected")) return WrongTests(where + ".expected", "missing");
     test.input = Dump(item["args"]);
     test.output = Dump(item["expected"]);
   } else if (calls) {
-    ASSIGN_OR_RETURN(const std::string input, Text(item, "input", where));
-    ASSIGN_OR_RETURN(const std::string output, Text(item, "output", where));
+    ASSIGN_OR_RETURN(const std::string input, TextField(item, "input", where));
+    ASSIGN_OR_RETURN(const std::string output, TextField(item, "output", where));
     ASSIGN_OR_RETURN(test, CallTest(input, output, where));
   } else {
-    ASSIGN_OR_RETURN(test.input, Text(item, "input", where));
-    ASSIGN_OR_RETURN(test.output, Text(item, "output", where));
+    ASSIGN_OR_RETURN(test.input, TextField(item, "input", where));
+    ASSIGN_OR_RETURN(test.output, TextField(item, "output", where));
   }
   if (const auto level = item.find("level"); level != item.end()) {
     if (!level->is_number_integer() || level->get<int64_t>() < 0 ||
         level->get<int64_t>() > kMaxLevel) {
-      return Wrong(where + ".level", "must be a whole number from 0 to 99");
+      return WrongTests(where + ".level", "must be a whole number from 0 to 99");
     }
     test.level = level->get<int32_t>();
   }
@@ -88,9 +87,9 @@ absl::StatusOr<CodeTest> ReadTest(const Json& item, bool calls, const std::strin
 absl::Status ReadColumns(const Json& document, CodeTests& tests) {
   const Json& inputs = document["inputs"];
   const auto outputs = document.find("outputs");
-  if (outputs == document.end()) return Wrong("outputs", "missing");
+  if (outputs == document.end()) return WrongTests("outputs", "missing");
   if (!inputs.is_array() || !outputs->is_array() || inputs.size() != outputs->size()) {
-    return Wrong("inputs", "and outputs must be arrays of one length");
+    return WrongTests("inputs", "and outputs must be arrays of one length");
   }
   for (size_t i = 0; i < inputs.size(); ++i) {
     const std::string where = "inputs[" + std::to_string(i) + "]";
@@ -101,7 +100,7 @@ absl::Status ReadColumns(const Json& document, CodeTests& tests) {
       continue;
     }
     if (!inputs[i].is_string() || !(*outputs)[i].is_string()) {
-      return Wrong(where, "and its output must be strings");
+      return WrongTests(where, "and its output must be strings");
     }
     tests.tests.push_back({inputs[i].get<std::string>(), (*outputs)[i].get<std::string>()});
   }
@@ -109,7 +108,7 @@ absl::Status ReadColumns(const Json& document, CodeTests& tests) {
 }
 
 absl::Status ReadRows(const Json& rows, CodeTests& tests) {
-  if (!rows.is_array()) return Wrong("tests", "must be an array");
+  if (!rows.is_array()) return WrongTests("tests", "must be an array");
   for (size_t i = 0; i < rows.size(); ++i) {
     ASSIGN_OR_RETURN(CodeTest test, ReadTest(rows[i], !tests.function.empty(),
                                              "tests[" + std::to_string(i) + "]"));
@@ -124,22 +123,22 @@ absl::Status ReadLevelScores(const Json& document, CodeTests& tests) {
   std::vector<bool> used(static_cast<size_t>(levels));
   for (const CodeTest& test : tests.tests) used[static_cast<size_t>(test.level)] = true;
   if (std::find(used.begin(), used.end(), false) != used.end()) {
-    return Wrong("level", "levels must count up from 0 without a gap");
+    return WrongTests("level", "levels must count up from 0 without a gap");
   }
   tests.level_scores.assign(static_cast<size_t>(levels), 1.0 / levels);
   if (!document.is_object() || !document.contains("level_scores")) return absl::OkStatus();
   const Json& scores = document["level_scores"];
   if (!scores.is_array() || scores.size() != static_cast<size_t>(levels)) {
-    return Wrong("level_scores", "must be an array with one number for each level");
+    return WrongTests("level_scores", "must be an array with one number for each level");
   }
   for (size_t i = 0; i < scores.size(); ++i) {
     if (!scores[i].is_number() || !(scores[i].get<double>() > 0)) {
-      return Wrong("level_scores", "must be positive numbers");
+      return WrongTests("level_scores", "must be positive numbers");
     }
     tests.level_scores[i] = scores[i].get<double>();
   }
   const double sum = std::accumulate(tests.level_scores.begin(), tests.level_scores.end(), 0.0);
-  if (!std::isfinite(sum)) return Wrong("level_scores", "must be finite");
+  if (!std::isfinite(sum)) return WrongTests("level_scores", "must be finite");
   for (double& score : tests.level_scores) score /= sum;
   return absl::OkStatus();
 }
@@ -152,24 +151,28 @@ absl::StatusOr<CodeTests> ParseCodeTests(const std::string& answer) {
     return absl::InvalidArgumentError(
         "tests: the answer of a code row must be JSON: {\"tests\": [{\"input\", \"output\"}]}");
   }
+  return ReadCodeTests(document);
+}
+
+absl::StatusOr<CodeTests> ReadCodeTests(const Json& document) {
   CodeTests tests;
   if (document.is_array()) {
     RETURN_IF_ERROR(ReadRows(document, tests));
   } else {
     for (const char* key : {"function", "fn_name"}) {
       if (!document.contains(key) || document[key].is_null()) continue;
-      ASSIGN_OR_RETURN(tests.function, Text(document, key, "document"));
+      ASSIGN_OR_RETURN(tests.function, TextField(document, key, "document"));
     }
     if (document.contains("inputs")) {
       RETURN_IF_ERROR(ReadColumns(document, tests));
     } else if (document.contains("tests")) {
       RETURN_IF_ERROR(ReadRows(document["tests"], tests));
     } else {
-      return Wrong("tests", "missing");
+      return WrongTests("tests", "missing");
     }
   }
-  if (tests.tests.empty()) return Wrong("tests", "there are none");
-  if (tests.tests.size() > kMaxCodeTests) return Wrong("tests", "more than 1000");
+  if (tests.tests.empty()) return WrongTests("tests", "there are none");
+  if (tests.tests.size() > kMaxCodeTests) return WrongTests("tests", "more than 1000");
   RETURN_IF_ERROR(ReadLevelScores(document, tests));
   return tests;
 }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/rollout.h"
 
 namespace tramontane {
 
@@ -33,5 +34,6 @@ inline constexpr size_t kMaxCodeTests = 1000;
 
 // InvalidArgument names the field that is missing or wrong.
 absl::StatusOr<CodeTests> ParseCodeTests(const std::string& answer);
+absl::StatusOr<CodeTests> ReadCodeTests(const Json& document);  // the same, parsed
 
 }  // namespace tramontane

@@ -14,16 +14,12 @@ std::string LanguageOf(std::string_view info) {
   return "";
 }
 
-struct Block {
-  std::string_view info, body;
-};
+}  // namespace
 
-// CommonMark's fences: a line of three or more backticks or tildes, indented by at most three
-// blanks, closed by a line of at least as many. One that is never closed holds the rest.
-std::optional<Block> FirstBlock(std::string_view text) {
+std::optional<FencedBlock> FirstFencedBlock(std::string_view text) {
   char mark = 0;
   size_t length = 0, body = 0;
-  Block block;
+  FencedBlock block;
   for (size_t start = 0; start < text.size();) {
     const size_t end = std::min(text.find('\n', start), text.size());
     const std::string_view line = text.substr(start, end - start);
@@ -50,10 +46,8 @@ std::optional<Block> FirstBlock(std::string_view text) {
   return block;
 }
 
-}  // namespace
-
 std::optional<ProgramText> FindProgram(std::string_view answer) {
-  const std::optional<Block> block = FirstBlock(answer);
+  const std::optional<FencedBlock> block = FirstFencedBlock(answer);
   if (!block) return std::nullopt;
   return ProgramText{std::string(block->body), LanguageOf(block->info)};
 }

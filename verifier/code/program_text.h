@@ -1,4 +1,4 @@
-// The program in an answer: its first fenced code block. Pure, linear.
+// The program or patch in an answer: its first fenced code block. Pure, linear.
 #pragma once
 
 #include <optional>
@@ -6,6 +6,14 @@
 #include <string_view>
 
 namespace tramontane {
+
+// CommonMark's fences: a line of three or more backticks or tildes, indented by at most three
+// blanks, closed by a line of at least as many. One that is never closed holds the rest. Views of
+// the text that was searched.
+struct FencedBlock {
+  std::string_view info, body;
+};
+std::optional<FencedBlock> FirstFencedBlock(std::string_view text);
 
 struct ProgramText {
   std::string source;

@@ -195,7 +195,7 @@ bool SameTrees(ExprPtr gold, ExprPtr answer, const AnswerOptions& options) {
     if (IsLiteral(*gold) && !IsLiteral(*answer)) return false;
   }
   Budget budget;
-  return SameAnswer(gold, answer, {.decimals = options.decimals}, budget);
+  return SameAnswer(gold, answer, options, budget);
 }
 
 bool BracesBalance(string_view text) {

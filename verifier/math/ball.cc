@@ -28,6 +28,11 @@ constexpr std::pair<std::string_view, Unary> kUnary[] = {
 constexpr std::pair<std::string_view, Unary> kOfReciprocal[] = {
     {"acot", acb_atan}, {"asec", acb_acos}, {"acsc", acb_asin}};
 
+bool IsInfinity(const Expr& e) {
+  if (e.kind == Kind::kProduct) return IsInfinity(*e.args.back());
+  return e.kind == Kind::kConstant && e.name == "infinity";
+}
+
 bool IsTooLarge(acb_srcptr x) {
   Ball magnitude;
   acb_set(magnitude.get(), x);
@@ -124,6 +129,7 @@ class Evaluator {
 
   bool Call(const Expr& e, acb_ptr out) {
     if (e.name == "sum" || e.name == "prod") return Series(e, out);
+    if (e.name == "int" || e.name == "lim") return false;
     if (e.name == "det") return Determinant(*e.args[0], out);
     if (e.name == "log") return Logarithm(e, out);
     if (e.name == "max" || e.name == "min") return Extreme(e, out);
@@ -229,6 +235,7 @@ class Evaluator {
   bool Series(const Expr& e, acb_ptr out) {
     slong first = 0, last = 0;
     const std::string& index = e.args[1]->name;
+    if (IsInfinity(*e.args[2]) || IsInfinity(*e.args[3])) return false;
     if (index_.contains(index) || !IntegerOf(*e.args[2], first) || !IntegerOf(*e.args[3], last) ||
         last - first > kMaxTerms) {
       return false;

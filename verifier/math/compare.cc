@@ -9,6 +9,7 @@
 #include "verifier/math/exact.h"
 #include "verifier/math/probe.h"
 #include "verifier/math/regions.h"
+#include "verifier/math/tree_text.h"
 
 namespace tramontane::math {
 namespace {
@@ -67,7 +68,7 @@ std::optional<std::string> Spelled(const Expr& e) {
 
 class Comparison {
  public:
-  Comparison(const Tolerance& tolerance, Budget& budget) : tolerance_(tolerance), budget_(budget) {}
+  Comparison(const AnswerOptions& options, Budget& budget) : options_(options), budget_(budget) {}
 
   bool Same(ExprPtr gold, ExprPtr answer) {
     if (!budget_.Spend(1)) return false;
@@ -109,13 +110,30 @@ class Comparison {
     const Expr* a = AtomOf(gold);
     const Expr* b = AtomOf(answer);
     if ((a != nullptr && a->decimal) || (b != nullptr && b->decimal)) {
-      const auto x = RoundedValue(gold, tolerance_.decimals, budget_);
-      const auto y = RoundedValue(answer, tolerance_.decimals, budget_);
+      const auto x = RoundedValue(gold, options_.decimals, budget_);
+      const auto y = RoundedValue(answer, options_.decimals, budget_);
       if (x && y) return *x == *y;
     } else if (a != nullptr && b != nullptr && IsInteger(*a) && IsInteger(*b)) {
-      return a->value == b->value;  // 50% is taken for 50
+      if (a->value == b->value) return true;  // 50% is taken for 50
+      if (gold.kind == answer.kind) return false;
     }
-    return SameValue(gold, answer, budget_);
+    return SameValues(gold, answer);
+  }
+
+  bool SameValues(const Expr& gold, const Expr& answer) {
+    const Sameness sameness = CompareValues(gold, answer, budget_);
+    if (sameness == Sameness::kSame) return true;
+    const bool symbolic = HasSymbol(gold) || HasSymbol(answer);
+    const bool asks = sameness == Sameness::kUnknown || (options_.doubts_difference && symbolic);
+    return asks && SecondOpinionOn(gold, answer);
+  }
+
+  bool SecondOpinionOn(const Expr& gold, const Expr& answer) {
+    if (!options_.opinion || opinions_left_ == 0) return false;
+    const std::optional<std::string> a = ExprText(gold), b = ExprText(answer);
+    if (!a || !b) return false;
+    --opinions_left_;
+    return options_.opinion(*a, *b).value_or(false);
   }
 
   bool SameMatrices(const Expr& gold, const Expr& answer) {
@@ -254,8 +272,8 @@ class Comparison {
     for (const Expr* e : {&gold_left, &gold_right, &left, &right}) {
       if (IsCollection(*e)) return false;
     }
-    return SameValue(*Difference(copy(gold_left), copy(gold_right)),
-                     *Difference(copy(left), copy(right)), budget_);
+    return SameValues(*Difference(copy(gold_left), copy(gold_right)),
+                      *Difference(copy(left), copy(right)));
   }
 
   static std::string Flipped(const std::string& sign) {
@@ -277,15 +295,16 @@ class Comparison {
     return forward || backward;
   }
 
-  const Tolerance& tolerance_;
+  const AnswerOptions& options_;
   Budget& budget_;
+  int opinions_left_ = kMostOpinions;
 };
 
 }  // namespace
 
-bool SameAnswer(const ExprPtr& gold, const ExprPtr& answer, const Tolerance& tolerance,
+bool SameAnswer(const ExprPtr& gold, const ExprPtr& answer, const AnswerOptions& options,
                 Budget& budget) {
-  return Comparison(tolerance, budget).Same(gold, answer);
+  return Comparison(options, budget).Same(gold, answer);
 }
 
 }  // namespace tramontane::math

@@ -58,6 +58,8 @@ constexpr Spelling kCommands[] = {{"dfrac", kCommandType, "frac"},
                                   {"equiv", kSignType, "="},
                                   {"approx", kSignType, "~"},
                                   {"simeq", kSignType, "~"},
+                                  {"sim", kSignType, "~"},
+                                  {"rightarrow", kCommandType, "to"},
                                   {"mp", kCommandType, "pm"},
                                   {"varnothing", kCommandType, "emptyset"},
                                   {"degree", kCommandType, "circ"},
@@ -85,7 +87,7 @@ constexpr string_view kMeaningful[] = {
     "setminus", "in",   "notin", "pm",     "emptyset", "sin",    "cos",    "tan",   "cot",
     "sec",      "csc",  "sinh",  "cosh",   "tanh",     "log",    "ln",     "lg",    "exp",
     "max",      "min",  "gcd",   "lcm",    "det",      "lfloor", "rfloor", "lceil", "rceil",
-    "sum",      "prod", "int",   "lim",    "begin",    "end",    "mod",    "bmod"};
+    "sum",      "prod", "int",   "lim",    "begin",    "end",    "mod",    "bmod",  "to"};
 
 // Commands that only change the look.
 constexpr string_view kLook[] = {
@@ -94,7 +96,9 @@ constexpr string_view kLook[] = {
     "middle",    "displaystyle", "textstyle",  "scriptstyle",  "quad",   "qquad",
     "thinspace", "medspace",     "thickspace", "negthinspace", "limits", "nolimits",
     "rm",        "bf",           "it",         "ldots",        "dots",   "hfill",
-    "nobreak",   "phantom",      "mleft",      "mright",       "boxed",  "fbox"};
+    "nobreak",   "mleft",        "mright",     "boxed",        "fbox",   "small",
+    "normalsize", "large",       "Large",      "LARGE",        "huge",   "Huge",
+    "tiny",       "scriptsize",  "footnotesize"};
 
 // Commands with one argument, whose content is a name by itself.
 constexpr string_view kText[] = {"text",       "textrm", "textbf", "textit", "textnormal",
@@ -106,8 +110,8 @@ constexpr string_view kAccents[] = {
     "underline", "dot", "ddot", "mathcal", "mathscr", "mathfrak",  "overset", "underset"};
 
 // Commands of derivations, not of answers.
-constexpr string_view kSentences[] = {"to",  "rightarrow",     "Rightarrow",     "implies",
-                                      "iff", "longrightarrow", "leftrightarrow", "Leftrightarrow"};
+constexpr string_view kSentences[] = {"Rightarrow",     "implies",        "iff",
+                                      "longrightarrow", "leftrightarrow", "Leftrightarrow"};
 
 constexpr Spelling kCharacters[] = {
     {"\u2212", kSignType, "-"},           {"\u2013", kSignType, "-"},
@@ -290,6 +294,8 @@ class Lexer {
       Add(TokenType::kCommand, name, n);
     } else if (Contains(kText, name) || Contains(kAccents, name)) {
       return Braced(name, n);
+    } else if (name == "phantom" || name == "hphantom") {
+      rest_.remove_prefix(std::max(n, ArgumentEnd(n)));  // its width alone
     } else if (name == "mathbb") {
       return NamedSet(n);
     } else if (name == "operatorname") {

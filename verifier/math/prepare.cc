@@ -64,6 +64,41 @@ void ReplaceAll(std::string& text, string_view from, string_view to) {
   text = std::move(out);
 }
 
+// Spaces that are written as commands, as blanks. A line break (two backslashes) stays.
+std::string WithPlainBlanks(string_view text) {
+  static constexpr string_view kSpaces[] = {"\\,", "\\;", "\\:", "\\ ", "\\quad", "\\qquad"};
+  std::string out;
+  out.reserve(text.size());
+  for (size_t i = 0; i < text.size();) {
+    const string_view rest = text.substr(i);
+    size_t space = 0;
+    for (string_view one : kSpaces) {
+      if (!rest.starts_with(one)) continue;
+      const string_view behind = rest.substr(one.size());
+      const bool goes_on = IsLetter(one.back()) && !behind.empty() && IsLetter(behind[0]);
+      if (!goes_on) space = one.size();
+    }
+    const size_t length = space > 0 ? space : rest.starts_with("\\\\") ? 2 : 1;
+    if (space > 0) {
+      out += ' ';
+    } else {
+      out += rest.substr(0, length);
+    }
+    i += length;
+  }
+  return out;
+}
+
+// Of "= 16" and "\approx 16" what is said of it.
+string_view WithoutLeadingSign(string_view text) {
+  for (string_view sign : {"=", ":", "\\approx", "\\sim", "\\simeq", "≈"}) {
+    if (!text.starts_with(sign)) continue;
+    const string_view rest = text.substr(sign.size());
+    if (!IsLetter(sign.back()) || rest.empty() || !IsLetter(rest[0])) return Trimmed(rest);
+  }
+  return text;
+}
+
 // One box: where it starts, where its content lies, where it ends.
 struct Box {
   size_t start, content, content_end, end;
@@ -143,22 +178,36 @@ std::string WithoutWords(string_view text) {
 std::string WithoutTextBraces(std::string text) {
   static const re2::RE2 kPunctuation(
       R"(\\(?:text|textrm|textbf|textit|textnormal|mathrm|mbox|hbox)\s*\{\s*([,%])\s*\})");
-  re2::RE2::GlobalReplace(&text, kPunctuation, " \\1 ");
+  static const re2::RE2 kTwoCommas(R"(,\s*,)");
+  if (re2::RE2::GlobalReplace(&text, kPunctuation, " \\1 ") > 0) {
+    re2::RE2::GlobalReplace(&text, kTwoCommas, ",");
+  }
   return text;
+}
+
+// Without a power of one digit at its end: ^2, ^{2}, ^{-1}.
+string_view WithoutPower(string_view text) {
+  string_view rest = text;
+  const bool braces = rest.ends_with('}');
+  if (braces) rest.remove_suffix(1);
+  if (rest.empty() || !IsDigit(rest.back())) return text;
+  rest.remove_suffix(1);
+  if (braces && rest.ends_with('-')) rest.remove_suffix(1);
+  if (!rest.ends_with(braces ? "^{" : "^")) return text;
+  return Trimmed(rest.substr(0, rest.size() - (braces ? 2 : 1)));
 }
 
 // The start of a text command whose braces end at the end of `text`, a power behind them included.
 std::optional<size_t> TrailingText(string_view text) {
-  if (text.size() > 2 && text[text.size() - 2] == '^' && IsDigit(text.back())) {
-    text.remove_suffix(2);
-  } else if (text.size() > 4 && text.ends_with('}') && text[text.size() - 3] == '{' &&
-             text[text.size() - 4] == '^' && IsDigit(text[text.size() - 2])) {
-    text.remove_suffix(4);
-  }
-  text = Trimmed(text);
+  text = Trimmed(WithoutPower(text));
   if (!text.ends_with('}')) return std::nullopt;
-  const size_t open = text.rfind('{');
-  if (open == text.npos || text.find('}', open) != text.size() - 1) return std::nullopt;
+  size_t open = text.size();
+  for (int depth = 0; open > 0;) {
+    const char c = text[--open];
+    depth += (c == '}') - (c == '{');
+    if (depth == 0) break;
+  }
+  if (text[open] != '{') return std::nullopt;
   string_view before = Trimmed(text.substr(0, open));
   for (string_view command : kTextCommands) {
     if (before.ends_with(command)) return before.size() - command.size();
@@ -242,12 +291,20 @@ std::string Prepared(string_view text) {
   std::string out = WithoutTextBraces(WithoutWords(Trimmed(text)));
   ReplaceAll(out, "{,}", ",");
   ReplaceAll(out, "\\!", "");
-  ReplaceAll(out, "\\,", " ");
+  out = WithPlainBlanks(out);
   for (string_view money : {"\\$", "€", "£", "¥", "₹"}) ReplaceAll(out, money, "");
-  if (const std::optional<size_t> start = TrailingText(out); start && *start > 0) {
-    if (!Trimmed(string_view(out).substr(0, *start)).empty()) out.resize(*start);
+  // \text{ cm}, \text{m}/\text{s}, \text{N}\cdot\text{m}
+  for (int i = 0; i < 4; ++i) {
+    const std::optional<size_t> start = TrailingText(out);
+    if (!start) break;
+    string_view before = Trimmed(string_view(out).substr(0, *start));
+    for (string_view sign : {"/", "\\cdot"}) {
+      if (before.ends_with(sign)) before = Trimmed(before.substr(0, before.size() - sign.size()));
+    }
+    if (before.empty()) break;
+    out.resize(before.size() + static_cast<size_t>(before.data() - out.data()));
   }
-  string_view rest = WithoutUnits(out);
+  string_view rest = WithoutUnits(WithoutLeadingSign(Trimmed(out)));
   while (rest.ends_with('.') || rest.ends_with(',') || rest.ends_with(';')) rest.remove_suffix(1);
   return std::string(Trimmed(rest));
 }

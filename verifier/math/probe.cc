@@ -181,22 +181,22 @@ bool RootsAreRoots(const Expr& f, const Expr& g, const std::string& symbol, int 
 
 }  // namespace
 
-bool SameValue(const Expr& a, const Expr& b, Budget& budget) {
+Sameness CompareValues(const Expr& a, const Expr& b, Budget& budget) {
   const std::optional<mpq_class> exact_a = ExactValue(a);
   if (exact_a) {
     const std::optional<mpq_class> exact_b = ExactValue(b);
-    if (exact_b) return *exact_a == *exact_b;
+    if (exact_b) return *exact_a == *exact_b ? Sameness::kSame : Sameness::kDifferent;
   }
   const bool constant = !HasSymbol(a) && !HasSymbol(b) && !HasInfinity(a) && !HasInfinity(b);
   const bool whole = HasSeries(a) || HasSeries(b);
   int agreed = 0;
   for (int round = 0; round < kAttempts && !budget.spent(); ++round) {
     const Outcome outcome = CompareAt(a, b, round, whole, budget);
-    if (outcome == Outcome::kDiffer) return false;
-    if (outcome == Outcome::kAgree && (constant || ++agreed == kPoints)) return true;
-    if (outcome == Outcome::kNoValue && constant) return false;
+    if (outcome == Outcome::kDiffer) return Sameness::kDifferent;
+    if (outcome == Outcome::kAgree && (constant || ++agreed == kPoints)) return Sameness::kSame;
+    if (outcome == Outcome::kNoValue && constant) break;
   }
-  return false;
+  return Sameness::kUnknown;
 }
 
 std::optional<double> RealValue(const Expr& e, Budget& budget) {

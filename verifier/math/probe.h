@@ -2,9 +2,9 @@
 // ball arithmetic at random points of their symbols. The points come from the symbols' names, so a
 // verdict never changes. Pure.
 //
-// No computer algebra stands behind it. Two different expressions of the size of an answer agree
-// to 60 bits at three random points with a chance of some 2^-180, so probing does not err on the
-// side of yes; and where it cannot decide (no point has a value) it says no, which a verifier must.
+// Two different expressions of the size of an answer agree to 60 bits at three random points with a
+// chance of some 2^-180, so probing does not err on the side of yes; and where it cannot decide (no
+// point has a value) it says so.
 #pragma once
 
 #include <optional>
@@ -14,8 +14,9 @@
 
 namespace tramontane::math {
 
-// Equal wherever both have a value. False when it cannot be told.
-bool SameValue(const Expr& a, const Expr& b, Budget& budget);
+// Equal wherever both have a value.
+enum class Sameness { kSame, kDifferent, kUnknown };
+Sameness CompareValues(const Expr& a, const Expr& b, Budget& budget);
 
 // The value of a constant: real and finite, or ±infinity. Absent for anything else.
 std::optional<double> RealValue(const Expr& e, Budget& budget);

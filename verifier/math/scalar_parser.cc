@@ -74,6 +74,11 @@ ExprPtr ScalarParser::Additive() {
     terms.push_back(negative ? Negative(std::move(term)) : std::move(term));
   }
   --depth_;
+  if (in_.TakeCommand("choose")) {  // {n \choose k}
+    ExprPtr lower = Additive();
+    if (!lower || terms.size() > 1 || IsSetLike(*lower) || IsSetLike(*terms.front())) return nullptr;
+    return Make(Kind::kCall, {terms.front(), std::move(lower)}, "binomial");
+  }
   if (terms.size() == 1) return terms.front();
   Exprs flat;
   for (ExprPtr& term : terms) {
@@ -335,6 +340,8 @@ ExprPtr ScalarParser::Command() {
     return inside ? Make(Kind::kCall, {std::move(inside)}, function) : nullptr;
   }
   if (name == "sum" || name == "prod") return SumOrProduct(name);
+  if (name == "int") return Integral();
+  if (name == "lim") return Limit();
   if (Contains(kManyArguments, name)) return ManyArguments(name);
   if (Contains(kFunctions, name)) return Function(name);
   return nullptr;
@@ -419,6 +426,50 @@ ExprPtr ScalarParser::SumOrProduct(const std::string& name) {
   if (!term) return nullptr;
   return Make(Kind::kCall, {std::move(term), std::move(index), std::move(first), std::move(last)},
               name);
+}
+
+// \int_a^b f dx: (f, x, a, b), or (f, x) without bounds. Probing has no value for it.
+ExprPtr ScalarParser::Integral() {
+  Exprs bounds;
+  if (in_.TakeSign("_")) {
+    bounds.push_back(Argument());
+    if (!bounds[0] || !in_.TakeSign("^")) return nullptr;
+    bounds.push_back(Exponent());
+    if (!bounds[1]) return nullptr;
+  }
+  const auto is_name = [this](size_t ahead) {
+    const Token* token = in_.Peek(ahead);
+    return token != nullptr && token->type == TokenType::kName;
+  };
+  size_t length = 0;  // up to the last d of a variable
+  for (size_t i = 0; in_.Peek(i) != nullptr; ++i) {
+    if (is_name(i) && in_.Peek(i)->text == "d" && is_name(i + 1)) length = i;
+  }
+  if (!is_name(length + 1)) return nullptr;
+  const size_t end = in_.EndAt(in_.at() + length);
+  ExprPtr integrand = in_.AtEnd() ? Number(1) : Additive();
+  const bool whole = in_.AtEnd();
+  in_.EndAt(end);
+  if (!integrand || !whole || IsSetLike(*integrand)) return nullptr;
+  in_.Skip();
+  Exprs args = {std::move(integrand), Named(Kind::kSymbol, in_.Peek()->text)};
+  in_.Skip();
+  args.insert(args.end(), bounds.begin(), bounds.end());
+  return Make(Kind::kCall, std::move(args), "int");
+}
+
+// \lim_{x \to a} term: (term, x, a). Probing has no value for it.
+ExprPtr ScalarParser::Limit() {
+  if (!in_.TakeSign("_") || !in_.TakeSign("{")) return nullptr;
+  const Token* token = in_.Peek();
+  if (token == nullptr || token->type != TokenType::kName) return nullptr;
+  ExprPtr variable = Named(Kind::kSymbol, token->text);
+  in_.Skip();
+  if (!in_.TakeCommand("to")) return nullptr;
+  ExprPtr point = Fenced("}", false);
+  ExprPtr term = point ? Multiplicative() : nullptr;
+  if (!term || IsSetLike(*term)) return nullptr;
+  return Make(Kind::kCall, {std::move(term), std::move(variable), std::move(point)}, "lim");
 }
 
 std::string ScalarParser::Environment() {

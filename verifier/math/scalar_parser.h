@@ -46,6 +46,8 @@ class ScalarParser {
   ExprPtr CallOf(const std::string& name, ExprPtr argument, ExprPtr base);
   ExprPtr ManyArguments(const std::string& name);
   ExprPtr SumOrProduct(const std::string& name);
+  ExprPtr Integral();
+  ExprPtr Limit();
   ExprPtr Matrix();
   std::string Environment();   // {pmatrix}
   bool StartsFactor(bool functions_too) const;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "verifier/math/lexer.h"
@@ -10,15 +11,18 @@ namespace tramontane::math {
 
 class TokenReader {
  public:
-  explicit TokenReader(const std::vector<Token>& tokens) : tokens_(tokens) {}
+  explicit TokenReader(const std::vector<Token>& tokens)
+      : tokens_(tokens), end_(tokens.size()) {}
 
-  bool AtEnd() const { return at_ >= tokens_.size(); }
+  bool AtEnd() const { return at_ >= end_; }
+  // Nothing behind `end` is there. Returns the end before.
+  size_t EndAt(size_t end) { return std::exchange(end_, end); }
   size_t at() const { return at_; }
   void Seek(size_t at) { at_ = at; }
   void Skip() { ++at_; }
 
   const Token* Peek(size_t ahead = 0) const {
-    return at_ + ahead < tokens_.size() ? &tokens_[at_ + ahead] : nullptr;
+    return at_ + ahead < end_ ? &tokens_[at_ + ahead] : nullptr;
   }
   bool IsSign(std::string_view sign, size_t ahead = 0) const {
     const Token* token = Peek(ahead);
@@ -41,7 +45,7 @@ class TokenReader {
 
  private:
   const std::vector<Token>& tokens_;
-  size_t at_ = 0;
+  size_t at_ = 0, end_;
 };
 
 }  // namespace tramontane::math

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "common/status.h"
+#include "verifier/algebra/algebra.h"
 #include "verifier/format_gate.h"
 #include "verifier/math/answer.h"
 #include "verifier/rules/params.h"
@@ -33,7 +34,10 @@ std::string Found(const std::string& text) {
   return LastBoxed(text).value_or(std::string(Trimmed(text)));
 }
 
-absl::StatusOr<math::AnswerOptions> MathOptions(const Json& params) {
+constexpr double kMinAlgebraS = 0.05, kMostAlgebraS = 10, kAlgebraTimeoutS = 2;
+
+absl::StatusOr<math::AnswerOptions> MathOptions(const Json& params,
+                                                const std::shared_ptr<Algebra>& algebra) {
   math::AnswerOptions options;
   ASSIGN_OR_RETURN(const std::string form, ChoiceParam(params, "form", {"value", "literal"}));
   options.literal = form == "literal";
@@ -42,6 +46,19 @@ absl::StatusOr<math::AnswerOptions> MathOptions(const Json& params) {
     return absl::InvalidArgumentError("params.decimals: must be between 0 and 100");
   }
   options.decimals = static_cast<int>(decimals);
+  ASSIGN_OR_RETURN(const std::string asks,
+                   ChoiceParam(params, "algebra", {"undecided", "different", "off"}));
+  ASSIGN_OR_RETURN(const double timeout_s,
+                   NumberParam(params, "algebra_timeout_s", kAlgebraTimeoutS));
+  if (!(timeout_s >= kMinAlgebraS && timeout_s <= kMostAlgebraS)) {
+    return absl::InvalidArgumentError("params.algebra_timeout_s: must be between 0.05 and 10");
+  }
+  options.doubts_difference = asks == "different";
+  if (algebra && asks != "off") {
+    options.opinion = [algebra, timeout_s](const std::string& a, const std::string& b) {
+      return algebra->Same(a, b, timeout_s);
+    };
+  }
   return options;
 }
 
@@ -145,21 +162,30 @@ absl::StatusOr<Judgement> JudgeRegex(const std::string& text, const std::string&
 
 }  // namespace
 
-AnswerRule MathRule() {
-  return {"math",
-          "2.0.0",
-          /*boxed=*/true,
-          [](const std::string& text, const std::string& gold,
-             const Json& params) -> absl::StatusOr<Judgement> {
-            ASSIGN_OR_RETURN(const math::AnswerOptions options, MathOptions(params));
-            return Verdictly(math::SameMathAnswer(gold, text, options), math::FoundAnswer(text));
-          },
-          [](const std::string& gold, const Json& params) -> absl::Status {
-            RETURN_IF_ERROR(MathOptions(params).status());
-            return math::CheckMathGold(gold);
-          },
-          ParamsSchema({{"form", OneOfSchema({"value", "literal"})},
-                        {"decimals", NumberSchema(0, 100, math::AnswerOptions{}.decimals)}})};
+AnswerRule MathRule(std::shared_ptr<Algebra> algebra) {
+  AnswerRule rule;
+  rule.name = "math";
+  rule.version = "2.1.0";
+  rule.boxed = true;
+  rule.pure = algebra == nullptr;  // an opinion may come too late
+  rule.notes = {algebra ? "computer algebra: SymPy " + algebra->version()
+                        : "computer algebra: none"};
+  rule.judge = [algebra](const std::string& text, const std::string& gold,
+                         const Json& params) -> absl::StatusOr<Judgement> {
+    ASSIGN_OR_RETURN(const math::AnswerOptions options, MathOptions(params, algebra));
+    return Verdictly(math::SameMathAnswer(gold, text, options), math::FoundAnswer(text));
+  };
+  rule.check_row = [](const std::string& gold, const Json& params) -> absl::Status {
+    RETURN_IF_ERROR(MathOptions(params, nullptr).status());
+    return math::CheckMathGold(gold);
+  };
+  rule.params_schema =
+      ParamsSchema({{"form", OneOfSchema({"value", "literal"})},
+                    {"decimals", NumberSchema(0, 100, math::AnswerOptions{}.decimals)},
+                    {"algebra", OneOfSchema({"undecided", "different", "off"})},
+                    {"algebra_timeout_s",
+                     NumberSchema(kMinAlgebraS, kMostAlgebraS, kAlgebraTimeoutS)}});
+  return rule;
 }
 
 AnswerRule ExactRule() {

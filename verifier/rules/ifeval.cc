@@ -68,7 +68,7 @@ std::vector<std::string> Variants(const std::string& text, bool loose) {
   return all;
 }
 
-absl::StatusOr<Judgement> Judge(const std::string& text, const Json& params,
+absl::StatusOr<Judgement> JudgeInstructions(const std::string& text, const Json& params,
                                 const LanguageDetector& detector) {
   ASSIGN_OR_RETURN(const Task task, ReadTask(params));
   const std::vector<std::string> variants = Variants(text, task.loose);
@@ -103,10 +103,10 @@ AnswerRule IfevalRule(std::shared_ptr<const LanguageDetector> detector) {
           "1.0.0",
           /*boxed=*/false,
           [detector](const std::string& text, const std::string&, const Json& params) {
-            return Judge(text, params, *detector);
+            return JudgeInstructions(text, params, *detector);
           },
           [detector](const std::string&, const Json& params) {
-            return Judge("text", params, *detector).status();
+            return JudgeInstructions("text", params, *detector).status();
           },
           ParamsSchema({{"instruction_id_list", TextsSchema()},
                         {"kwargs", {{"type", "array"}, {"items", {{"type", {"object", "null"}}}}}},

@@ -128,7 +128,7 @@ std::optional<json> ReadDocument(std::string_view text) {
   return document;
 }
 
-absl::StatusOr<Judgement> Judge(const std::string& text, const std::string&, const Json& params) {
+absl::StatusOr<Judgement> JudgeSchema(const std::string& text, const std::string&, const Json& params) {
   ASSIGN_OR_RETURN(const json schema_document, SchemaOf(params));
   const std::string_view found = WithoutFence(text);
   Judgement judgement{false, 0, std::string(found), "is no JSON document"};
@@ -165,10 +165,10 @@ AnswerRule JsonSchemaRule() {
   return {"json_schema",
           "1.0.0",
           /*boxed=*/false,
-          Judge,
+          JudgeSchema,
           [](const std::string& gold, const Json& params) -> absl::Status {
             // The empty object meets or breaks any schema; what counts is that the schema is one.
-            return Judge("{}", gold, params).status();
+            return JudgeSchema("{}", gold, params).status();
           },
           ParamsSchema({{"schema", {{"type", "object"}}}})};
 }

@@ -69,7 +69,7 @@ bool IsIdeographic(const char* script) {
 }
 
 // Words by script: a run of letters of one script; each ideograph is one.
-std::map<std::string, double> CountWords(std::string_view text) {
+std::map<std::string, double> CountByScript(std::string_view text) {
   std::map<std::string, double> words;
   const char* previous = nullptr;
   while (!text.empty()) {
@@ -155,7 +155,7 @@ absl::StatusOr<std::shared_ptr<const LanguageDetector>> LanguageDetector::Make(
 
 std::optional<std::string> LanguageDetector::Detect(std::string_view text) const {
   const std::string words = WithoutMathAndCode(Beginning(text));
-  const std::map<std::string, double> scripts = CountWords(words);
+  const std::map<std::string, double> scripts = CountByScript(words);
   if (scripts.empty()) return std::nullopt;
   if (model_ != nullptr) return model_->Predict(words);
   return std::max_element(scripts.begin(), scripts.end(),
@@ -167,7 +167,7 @@ double LanguageDetector::Proportion(std::string_view text, const std::string& la
   const std::string words = WithoutMathAndCode(Beginning(text));
   double all = 0, right = 0;
   if (model_ == nullptr) {
-    for (const auto& [script, count] : CountWords(words)) {
+    for (const auto& [script, count] : CountByScript(words)) {
       all += count;
       if (script == language) right += count;
     }
@@ -177,7 +177,7 @@ double LanguageDetector::Proportion(std::string_view text, const std::string& la
   std::istringstream lines(words);
   for (std::string line; std::getline(lines, line);) {
     double count = 0;
-    for (const auto& [script, n] : CountWords(line)) count += n;
+    for (const auto& [script, n] : CountByScript(line)) count += n;
     if (count == 0) continue;
     all += count;
     if (model_->Predict(line) == language) right += count;

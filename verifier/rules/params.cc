@@ -14,7 +14,7 @@ const Json* Find(const Json& params, const std::string& key) {
   return it == params.end() || it->is_null() ? nullptr : &*it;
 }
 
-absl::Status Wrong(const std::string& key, const std::string& expected) {
+absl::Status WrongParam(const std::string& key, const std::string& expected) {
   return absl::InvalidArgumentError("params." + key + ": must be " + expected);
 }
 
@@ -24,31 +24,31 @@ absl::StatusOr<std::string> TextParam(const Json& params, const std::string& key
                                       const std::string& fallback) {
   const Json* value = Find(params, key);
   if (value == nullptr) return fallback;
-  if (!value->is_string()) return Wrong(key, "a string");
+  if (!value->is_string()) return WrongParam(key, "a string");
   return value->get<std::string>();
 }
 
 absl::StatusOr<bool> FlagParam(const Json& params, const std::string& key, bool fallback) {
   const Json* value = Find(params, key);
   if (value == nullptr) return fallback;
-  if (!value->is_boolean()) return Wrong(key, "true or false");
+  if (!value->is_boolean()) return WrongParam(key, "true or false");
   return value->get<bool>();
 }
 
 absl::StatusOr<double> NumberParam(const Json& params, const std::string& key, double fallback) {
   const Json* value = Find(params, key);
   if (value == nullptr) return fallback;
-  if (!value->is_number()) return Wrong(key, "a number");
+  if (!value->is_number()) return WrongParam(key, "a number");
   return value->get<double>();
 }
 
 absl::StatusOr<std::vector<std::string>> TextsParam(const Json& params, const std::string& key) {
   const Json* value = Find(params, key);
   if (value == nullptr) return std::vector<std::string>();
-  if (!value->is_array()) return Wrong(key, "a list of strings");
+  if (!value->is_array()) return WrongParam(key, "a list of strings");
   std::vector<std::string> texts;
   for (const Json& item : *value) {
-    if (!item.is_string()) return Wrong(key, "a list of strings");
+    if (!item.is_string()) return WrongParam(key, "a list of strings");
     texts.push_back(item.get<std::string>());
   }
   return texts;
@@ -60,7 +60,7 @@ absl::StatusOr<std::string> ChoiceParam(const Json& params, const std::string& k
   if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return value;
   std::string list;
   for (const std::string& item : allowed) list += (list.empty() ? "" : ", ") + item;
-  return Wrong(key, "one of " + list);
+  return WrongParam(key, "one of " + list);
 }
 
 Json ParamsSchema(Json properties) {

@@ -3,12 +3,16 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/rollout.h"
 
 namespace tramontane {
+
+class Algebra;
 
 struct Judgement {
   bool correct = false;
@@ -36,9 +40,11 @@ struct AnswerRule {
   std::function<absl::StatusOr<Judgement>(const std::string& text, const std::string& gold,
                                           const Json& params, const StopCheck& stop)>
       judge_long = nullptr;
+  std::vector<std::string> notes = {};  // for people: what it works with, and without
 };
 
-AnswerRule MathRule();
+// `algebra` is asked where values cannot tell; without one the answer is wrong then.
+AnswerRule MathRule(std::shared_ptr<Algebra> algebra = nullptr);
 AnswerRule ExactRule();
 AnswerRule ChoiceRule();
 AnswerRule RegexRule();

@@ -205,10 +205,11 @@ Jail::~Jail() {
   if (!box_.empty()) std::filesystem::remove_all(box_, ignored);
 }
 
-absl::Status Jail::Send(const JailTask& task, int input, int output, int error, int result) {
+absl::Status Jail::Send(const JailTask& task, int input, int output, int error, int extra) {
   JailOrder order{};
   order.profile = task.profile;
   order.executes_program_fd = task.executes_program_fd;
+  order.has_tree = task.tree_fd >= 0;
   order.cpu_ms = static_cast<uint32_t>(task.cpu_s * 1000);
   order.wall_ms = static_cast<uint32_t>(task.wall_s * 1000);
   order.memory_bytes = task.memory_bytes;
@@ -222,7 +223,7 @@ absl::Status Jail::Send(const JailTask& task, int input, int output, int error, 
     memcpy(order.text + order.text_bytes, argument.c_str(), argument.size() + 1);
     order.text_bytes += static_cast<uint32_t>(argument.size() + 1);
   }
-  const int fds[kJailOrderFds] = {input, output, error, task.program_fd, result};
+  const int fds[kJailOrderFds] = {input, output, error, task.program_fd, extra};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof fds)] = {};
   iovec data{&order, sizeof order};
   msghdr message{};
@@ -275,8 +276,8 @@ absl::StatusOr<JailRun> Jail::Run(const JailTask& task) {
   if (!result.valid()) return BrokenErrno("memfd");
   JailTask sent = task;
   if (sent.program_fd < 0) sent.program_fd = input.get();
-  RETURN_IF_ERROR(
-      Send(sent, input.get(), output.write_end.get(), error.write_end.get(), result.get()));
+  RETURN_IF_ERROR(Send(sent, input.get(), output.write_end.get(), error.write_end.get(),
+                       task.tree_fd >= 0 ? task.tree_fd : result.get()));
   output.write_end.Reset();
   error.write_end.Reset();
   RETURN_IF_ERROR(Converse(task, output.read_end.get(), error.read_end.get(), run));

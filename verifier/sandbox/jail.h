@@ -33,6 +33,7 @@ struct JailTask {
   std::string_view input;  // standard input
   int program_fd = -1;     // given to the program as descriptor 3, or run; -1: none
   bool executes_program_fd = false;
+  int tree_fd = -1;  // kProgram: a packed file tree (file_tree.h) to start in; -1: none
   double cpu_s = 4, wall_s = 9;
   uint64_t memory_bytes = uint64_t{512} << 20;
   uint64_t scratch_bytes = uint64_t{16} << 20;
@@ -74,7 +75,7 @@ class Jail {
 
   absl::Status Spawn(const JailOptions& options);
   absl::Status ReadHello();
-  absl::Status Send(const JailTask& task, int input, int output, int error, int result);
+  absl::Status Send(const JailTask& task, int input, int output, int error, int extra);
   absl::Status Converse(const JailTask& task, int output, int error, JailRun& run);
 
   JailCgroup cgroup_;

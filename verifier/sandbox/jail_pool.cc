@@ -52,9 +52,7 @@ absl::StatusOr<std::unique_ptr<JailPool>> JailPool::Create(const SandboxSection&
   if (!section.python.empty()) description.languages.push_back("python");
   if (!section.cxx.empty()) description.languages.push_back("cpp");
   description.programs = section.programs;
-  description.most = {.time_s = section.max_time_limit_s,
-                      .memory_bytes = int64_t{section.max_memory_mib} << 20,
-                      .output_bytes = int64_t{section.max_output_kib} << 10};
+  description.most = MostLimits(section);
   return pool;
 }
 

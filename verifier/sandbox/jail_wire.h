@@ -11,7 +11,7 @@
 
 namespace tramontane {
 
-inline constexpr uint32_t kJailWireVersion = 1;
+inline constexpr uint32_t kJailWireVersion = 2;
 inline constexpr int kJailSocketFd = 3;  // in the jail program
 inline constexpr int kJailCgroupFd = 4;  // and up: cgroup.procs files, opened by the pool
 
@@ -54,6 +54,7 @@ inline constexpr char kJailResultName[] = "result";
 struct JailOrder {
   JailProfile profile;
   uint32_t executes_program_fd;  // 1: run file descriptor `program`; 0: the file argv[0]
+  uint32_t has_tree;             // kProgram: 1: `extra` holds files to start among (file_tree.h)
   uint32_t cpu_ms, wall_ms;
   uint64_t memory_bytes;   // address space of one process
   uint64_t scratch_bytes;  // of the scratch folder, and of any one file
@@ -62,8 +63,14 @@ struct JailOrder {
   uint32_t text_bytes;
   char text[16384];  // argv, each ended by a zero byte
 };
-// In this order: standard input, output and error; the program; a file for the compiler's result.
+// In this order: standard input, output and error; the program; and `extra`: a file for the
+// compiler's result, or the file tree of a program.
 inline constexpr int kJailOrderFds = 5;
+
+// A file tree is a sequence of these, each followed by its path and its content.
+struct TreeEntry {
+  uint32_t path_bytes, content_bytes;
+};
 
 enum class JailEnd : uint32_t {
   kExited,     // code: exit status

@@ -74,6 +74,12 @@ absl::StatusOr<SandboxDescription> DescribeLayers(uint32_t layers, int landlock_
   return description;
 }
 
+RunLimits MostLimits(const SandboxSection& section) {
+  return {.time_s = section.max_time_limit_s,
+          .memory_bytes = int64_t{section.max_memory_mib} << 20,
+          .output_bytes = int64_t{section.max_output_kib} << 10};
+}
+
 absl::Status CheckAsTight(uint32_t first, uint32_t later) {
   const uint32_t lacking = first & ~later;
   if (lacking == 0) return absl::OkStatus();

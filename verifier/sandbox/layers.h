@@ -19,6 +19,9 @@ absl::StatusOr<SandboxDescription> DescribeLayers(uint32_t layers, int landlock_
                                                   const std::string& why_no_namespaces,
                                                   const SandboxSection& section);
 
+// What programs may ask for: sandbox.max_….
+RunLimits MostLimits(const SandboxSection& section);
+
 // Whether a jail that was started later is as tight as the first, which was described.
 // FailedPrecondition names what it lacks.
 absl::Status CheckAsTight(uint32_t first, uint32_t later);

@@ -121,6 +121,7 @@ absl::StatusOr<std::unique_ptr<LocalRunner>> LocalRunner::Create(const SandboxSe
 absl::Status LocalRunner::SelfTest() {
   const RunLimits limits;
   description_ = pool_->description();
+  description_.takes_files = true;
   for (const std::string& language : pool_->description().languages) {
     const bool cxx = language == "cpp";
     const ProgramSpec program{language, cxx ? kCxxSelfTest : kPythonSelfTest, ""};
@@ -162,6 +163,10 @@ absl::StatusOr<ProgramRun> LocalRunner::Run(const ProgramSpec& program, std::str
   if (input.size() > kMaxInputBytes) {
     return absl::InvalidArgumentError("the input is longer than 64 MiB");
   }
+  if (!program.files.empty() && program.language != "python") {
+    return absl::InvalidArgumentError("only Python programs are started among files");
+  }
+  RETURN_IF_ERROR(CheckFileTree(program.files));
   const auto& languages = pool_->description().languages;
   if (std::find(languages.begin(), languages.end(), program.language) == languages.end()) {
     return absl::InvalidArgumentError("language '" + program.language + "' is not offered");
@@ -184,6 +189,11 @@ absl::StatusOr<ProgramRun> LocalRunner::RunPython(const ProgramSpec& program,
   ASSIGN_OR_RETURN(const UniqueFd source, SealedFile(program.source));
   JailTask task = ProgramTask(input, limits);
   task.program_fd = source.get();
+  UniqueFd tree;
+  if (!program.files.empty()) {
+    ASSIGN_OR_RETURN(tree, SealedFile(PackedTree(program.files)));
+    task.tree_fd = tree.get();
+  }
   const bool calls = !program.function.empty();
   // -s -P -S: nothing but the standard library; -B: nothing is written. -E is left out for the
   // hash seed, the one variable that is set.
@@ -194,6 +204,7 @@ absl::StatusOr<ProgramRun> LocalRunner::RunPython(const ProgramSpec& program,
                "-B",
                "-c",
                calls ? kPythonFunctionBoot : kPythonProgramBoot};
+  if (task.tree_fd >= 0) task.argv.push_back(kPythonTreeFlag);
   if (calls) task.argv.push_back(program.function);
   ASSIGN_OR_RETURN(JailRun run, pool_->Run(task));
   return ToProgramRun(std::move(run));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "verifier/sandbox/file_tree.h"
 
 namespace tramontane {
 
@@ -21,6 +22,9 @@ struct ProgramSpec {
   // of arguments, this function or method of class Solution is called with them, and
   // the output is its result as JSON; what the program prints goes to the error stream.
   std::string function;
+  // There before the program starts, in its working folder, where it looks for modules first.
+  // "python" alone. The folder may be read-only.
+  FileTree files = {};
 };
 
 struct RunLimits {
@@ -57,6 +61,7 @@ struct SandboxDescription {
   std::vector<std::string> runtimes;  // what runs them, "python 3.11.2"
   int32_t programs = 0;               // at once
   RunLimits most;                     // that may be asked for
+  bool takes_files = false;           // ProgramSpec::files
 };
 
 // Two are there: LocalRunner (jails of this process) and SandboxClient (a service).

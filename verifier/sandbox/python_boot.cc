@@ -13,6 +13,9 @@ def _boot():
     main = type(sys)("__main__")
     main.__builtins__ = builtins
     sys.modules["__main__"] = main
+    if sys.argv[1:] == ["tree"]:
+        del sys.argv[1]
+        sys.path.insert(0, os.getcwd())
     return compile(source, "program.py", "exec"), main.__dict__
 exec(*_boot())
 )python";
@@ -35,6 +38,8 @@ def _boot():
          "from collections import *\nfrom functools import *\nfrom itertools import *\n"
          "from heapq import *\nfrom bisect import *\nfrom math import *\nfrom typing import *\n", main.__dict__)
     main.pow = pow  # of the built-ins: it takes a modulus
+    if sys.argv[1:-1] == ["tree"]:
+        sys.path.insert(0, os.getcwd())
     template = dict(main.__dict__)
     exec(compile(source, "program.py", "exec"), main.__dict__)
     name = sys.argv[-1]

@@ -7,6 +7,8 @@ namespace tramontane {
 
 // For `python3 -s -P -S -B -c`: the program as `__main__`, with its own standard input.
 extern const char kPythonProgramBoot[];
+// The first argument after it when the program is started among files, to find modules there.
+inline constexpr char kPythonTreeFlag[] = "tree";
 // With the function's name as the last argument: ProgramSpec::function.
 extern const char kPythonFunctionBoot[];
 

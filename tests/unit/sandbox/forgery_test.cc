@@ -33,7 +33,8 @@ class ForgeryTest : public testing::Test {
   void SetUp() override {
     ASSERT_TRUE(sandbox_.status().ok()) << sandbox_.status();
     grader_ =
-        *MakeBuiltinGrader("code", RewardSection{}, std::make_shared<Borrowed>(sandbox_.runner()));
+        *MakeBuiltinGrader("code", RewardSection{},
+                           {.sandbox = std::make_shared<Borrowed>(sandbox_.runner())});
   }
 
   Verdict Grade(const std::string& language, const std::string& source, const Json& gold,

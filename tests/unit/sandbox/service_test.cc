@@ -29,6 +29,7 @@ class EchoRunner final : public ProgramRunner {
     run.code = 11;
     run.output =
         program.language + "|" + program.source + "|" + program.function + "|" + std::string(input);
+    for (const auto& [path, content] : program.files) run.output += "|" + path + "=" + content;
     run.error = std::string("\xff\0", 2);
     run.cpu_seconds = limits.time_s;
     run.wall_seconds = 2;
@@ -43,7 +44,8 @@ class EchoRunner final : public ProgramRunner {
                               .languages = {"python"},
                               .runtimes = {"python 3"},
                               .programs = 2,
-                              .most = {.time_s = 9}};
+                              .most = {.time_s = 9},
+                              .takes_files = true};
   }
 };
 
@@ -74,12 +76,12 @@ TEST_F(SandboxServiceTest, AnswersAreTheRunnersByteForByte) {
   Start(8);
   SandboxClient client(address_);
   const std::string bytes("\0\xfe input", 8);
-  const auto run = client.Run({"python", "source \xff", "f"}, bytes,
+  const auto run = client.Run({"python", "source \xff", "f", {{"a/b", "\xfe"}, {"c", ""}}}, bytes,
                               {.time_s = 1.5, .memory_bytes = 100, .output_bytes = 11});
   ASSERT_TRUE(run.ok()) << run.status();
   EXPECT_EQ(run->end, RunEnd::kSignalled);
   EXPECT_EQ(run->code, 11);
-  EXPECT_EQ(run->output, "python|source \xff|f|" + bytes);
+  EXPECT_EQ(run->output, "python|source \xff|f|" + bytes + "|a/b=\xfe|c=");
   EXPECT_EQ(run->error, std::string("\xff\0", 2));
   EXPECT_EQ(run->cpu_seconds, 1.5);
   EXPECT_EQ(run->peak_memory_bytes, 111);
@@ -90,6 +92,7 @@ TEST_F(SandboxServiceTest, AnswersAreTheRunnersByteForByte) {
   EXPECT_EQ(description->layers, (std::vector<std::string>{"seccomp", "landlock:7"}));
   EXPECT_EQ(description->missing, (std::vector<std::string>{"pid_namespace (no)"}));
   EXPECT_EQ(description->most.time_s, 9);
+  EXPECT_TRUE(description->takes_files);
 }
 
 TEST_F(SandboxServiceTest, ErrorsSayWhoseTheyAre) {

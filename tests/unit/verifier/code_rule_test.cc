@@ -209,7 +209,7 @@ TEST(CodeRuleTest, TheSandboxsFailureIsNoJudgement) {
   EXPECT_TRUE(
       absl::IsUnavailable(CodeRule(nullptr).judge(kAnswer, Gold({{"a", "a"}}), {}).status()));
 
-  const auto grader = MakeBuiltinGrader("code", RewardSection{}, runner);
+  const auto grader = MakeBuiltinGrader("code", RewardSection{}, {.sandbox = runner});
   ASSERT_TRUE(grader.ok()) << grader.status();
   GradeRequest request;
   request.completion = std::string("<think>x</think>") + kAnswer;
@@ -245,7 +245,7 @@ TEST(CodeRuleTest, LimitsThatTheSandboxDoesNotGiveAreTheRowsFaultWhateverTheFenc
       CodeRule(strict).judge(kAnswer, Gold({{"a", "a"}}), {{"time_limit_s", 60}});
   EXPECT_TRUE(absl::IsInvalidArgument(judgement.status())) << judgement.status();
 
-  const auto grader = MakeBuiltinGrader("code", RewardSection{}, strict);
+  const auto grader = MakeBuiltinGrader("code", RewardSection{}, {.sandbox = strict});
   ASSERT_TRUE(grader.ok()) << grader.status();
   GradeRequest request;
   request.completion = std::string("<think>x</think>") + kAnswer;
@@ -289,7 +289,7 @@ TEST(CodeRuleTest, TheDigestHasWhatRunsTheProgramsAndItsLimits) {
   const auto digest = [](const std::function<void(SandboxDescription&)>& change) {
     const auto runner = Echo();
     change(runner->description);
-    return (*MakeBuiltinGrader("code", RewardSection{}, runner))->digest();
+    return (*MakeBuiltinGrader("code", RewardSection{}, {.sandbox = runner}))->digest();
   };
   const std::string plain = digest([](SandboxDescription&) {});
   EXPECT_EQ(plain, digest([](SandboxDescription& d) { d.programs = 7; }));

@@ -19,6 +19,7 @@
 #include <filesystem>
 
 #include "verifier/sandbox/jail/program_start.h"
+#include "verifier/sandbox/jail/tree.h"
 
 namespace tramontane {
 namespace {
@@ -170,12 +171,16 @@ void LeadRun(const Settled& settled, const JailOrder& order, const LeaderFds& fd
   if (read(fds.go, &go, 1) != 1) _exit(1);  // the jail program is gone, or gave up on this run
   const bool namespaces = settled.settings.namespaces;
   const bool compiles = order.profile == JailProfile::kCompiler;
+  const bool has_tree = !compiles && order.has_tree != 0;
+  const bool uses_box = !namespaces && (compiles || has_tree);
   const std::string scratch = namespaces ? "/tmp" : settled.settings.box;
   if (namespaces) {
     if (!MountScratch(order.scratch_bytes)) ReportFault(fds.report, "scratch folder");
   } else {
     prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if (uses_box) Empty(scratch);  // of what a cancelled run left
   }
+  if (has_tree && !PlantTree(fds.extra, scratch)) ReportFault(fds.report, "file tree");
   const auto start = SteadyClock::now();
   int failed[2];  // closed by exec; until then the place to say why there was none
   if (pipe2(failed, O_CLOEXEC) != 0) ReportFault(fds.report, "pipe");
@@ -200,10 +205,8 @@ void LeadRun(const Settled& settled, const JailOrder& order, const LeaderFds& fd
   }
   JailResult result = Judge(order, waited, start);
   result.killed = killed;
-  if (compiles) {
-    result.result_bytes = CollectResult(scratch, fds.result, order.scratch_bytes);
-    if (!namespaces) Empty(scratch);
-  }
+  if (compiles) result.result_bytes = CollectResult(scratch, fds.extra, order.scratch_bytes);
+  if (uses_box) Empty(scratch);
   Report(fds.report, result);
 }
 

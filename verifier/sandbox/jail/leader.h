@@ -19,7 +19,7 @@ struct Settled {
 };
 
 struct LeaderFds {
-  int input, output, error, program, result;  // as received with the order
+  int input, output, error, program, extra;  // as received with the order
   int go;                                     // readable once the run may begin
   int report;                                 // the program's pid, then a JailResult
 };

@@ -70,11 +70,12 @@ bool SetLimits(const Settled& settled, const JailOrder& order) {
          Limit(RLIMIT_AS, order.memory_bytes);
 }
 
-bool Landlock(const Settled& settled, const std::string& writable) {
+bool Landlock(const Settled& settled, const std::string& readable, const std::string& writable) {
   if (settled.landlock_abi == 0) return true;  // the pool has decided whether that is enough
   LandlockPaths paths;
   paths.read = settled.settings.readonly;
   if (!settled.settings.header_dir.empty()) paths.read.push_back(settled.settings.header_dir);
+  if (!readable.empty()) paths.read.push_back(readable);
   if (!writable.empty()) paths.write = {writable};
   paths.devices = {"/dev/null", "/dev/zero", "/dev/urandom"};
   return RestrictWithLandlock(settled.landlock_abi, paths);
@@ -121,11 +122,12 @@ void StartProgram(const Settled& settled, const JailOrder& order, const LeaderFd
   }
   // Without a mount namespace programs have no folder to write to: files could not be bounded.
   const bool writable = compiles || settled.settings.namespaces;
-  if (chdir(writable ? scratch.c_str() : "/") != 0) Fail(failed_fd, "chdir");
+  const bool visible = writable || order.has_tree != 0;
+  if (chdir(visible ? scratch.c_str() : "/") != 0) Fail(failed_fd, "chdir");
   ResetSignals();
   if (!DropCapabilities()) Fail(failed_fd, "capabilities");
   if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1) Fail(failed_fd, "no_new_privs");
-  if (!Landlock(settled, writable ? scratch : "")) Fail(failed_fd, "landlock");
+  if (!Landlock(settled, visible ? scratch : "", writable ? scratch : "")) Fail(failed_fd, "landlock");
   if (!settled.filters[static_cast<int>(order.profile)].Apply(getpid())) {
     Fail(failed_fd, "seccomp");
   }
