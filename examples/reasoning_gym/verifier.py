@@ -26,10 +26,7 @@ def score(completion, entry):
     answer = final_answer(completion)
     if answer is None:
         return {"reward": 0.0, "feedback": "format"}
-    marked = reasoning_gym.mark(answer, entry)
-    if marked is None:
-        return None
-    marks, feedback = marked
+    marks, feedback = reasoning_gym.mark(answer, entry)
     right = marks == 1.0
     return {
         "components": {"format": FORMAT, "accuracy": ACCURACY if right else 0.0},

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "services/convert.h"
+#include "services/judged_digest.h"
 
 namespace tramontane {
 namespace {
@@ -79,8 +80,12 @@ CheckedReply CheckReply(const v1::VerifyResult& result, const v1::VerifyRequest&
     return Of(ReplyKind::kRetry, "the reply is for request \"" + result.request_id() +
                                      "\", not \"" + request.request_id() + "\"");
   }
-  const bool judged = result.status() == v1::VERIFY_STATUS_SCORED;
-  if (request.group_size() > 0 && judged)
+  if (!result.judged().empty() && result.judged() != JudgedDigest(request)) {
+    return Of(ReplyKind::kRetry, "the reply is about another completion than request \"" +
+                                     request.request_id() + "\"");
+  }
+  const bool scored = result.status() == v1::VERIFY_STATUS_SCORED;
+  if (request.group_size() > 0 && scored)
     return CheckGroup(result, request.group_size(), description);
   CheckedReply reply = CheckOne(result, description);
   // A timeout of the whole group is one of each of its samples.

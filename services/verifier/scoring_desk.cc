@@ -10,6 +10,7 @@
 #include "common/clock.h"
 #include "common/hash.h"
 #include "services/convert.h"
+#include "services/judged_digest.h"
 
 namespace tramontane {
 namespace {
@@ -214,6 +215,7 @@ v1::VerifyResult ScoringDesk::Run(const Entry& entry, double queue_seconds) cons
     result = Blank(request.request_id(), v1::VERIFY_STATUS_TIMEOUT);
     result.set_feedback("execution took longer than exec_timeout_s");
   }
+  result.set_judged(JudgedDigest(request));
   result.set_queue_seconds(queue_seconds);
   result.set_exec_seconds(exec_seconds);
   return result;

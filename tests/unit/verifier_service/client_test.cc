@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "common/hash.h"
+#include "services/judged_digest.h"
 #include "services/verifier/service.h"
 #include "tests/unit/verifier_service/scripted_verifier.h"
 #include "verifier/grader.h"
@@ -450,6 +451,45 @@ TEST_F(VerifierPoolTest, OneStreamCarriesEverythingAndAnswersComeOutOfOrder) {
   WaitFor(300);
   for (int i = 0; i < 300; ++i) EXPECT_DOUBLE_EQ(scores[i], i / 1000.0);
   EXPECT_EQ(service_->streams, 1);
+}
+
+// The first replies to two requests that are open at once come under each other's ids.
+TEST_F(VerifierPoolTest, RepliesThatChangedPlacesAreFoundAndAskedForAgain) {
+  std::mutex mutex;
+  std::condition_variable both;
+  std::vector<v1::VerifyRequest> first;
+  StartServer([&](const v1::VerifyRequest& request, int attempt, v1::VerifyResult* r) {
+    v1::VerifyRequest about = request;
+    if (attempt == 1) {
+      std::unique_lock lock(mutex);
+      first.push_back(request);
+      both.notify_all();
+      both.wait(lock, [&] { return first.size() == 2 || over_; });
+      if (first.size() == 2) about = first[first[0].request_id() == request.request_id() ? 1 : 0];
+    }
+    r->set_reward(about.completion() == "right" ? 1 : 0);
+    r->set_judged(JudgedDigest(about));
+    return grpc::Status::OK;
+  });
+  MakePool();
+  std::map<int, double> scores;  // guarded by mutex_
+  for (int i = 0; i < 2; ++i) {
+    PromptRow row;
+    row.verifier = "v";
+    Rollout rollout;
+    rollout.sample_index = i;
+    rollout.text = i == 0 ? "right" : "wrong";
+    pool_->Verify(row, rollout, {"gid", "gid#1", 1}, [&, i](Verdict verdict) {
+      std::lock_guard lock(mutex_);
+      scores[i] = verdict.score.value_or(-1);
+      verdicts_.push_back(std::move(verdict));
+      changed_.notify_all();
+    });
+  }
+  WaitFor(2);
+  EXPECT_EQ(scores[0], 1);
+  EXPECT_EQ(scores[1], 0);
+  EXPECT_GE(service_->calls, 4) << "both were asked again";
 }
 
 TEST_F(VerifierPoolTest, ARequestThatBreaksTheStreamIsFoundAndTakesNobodyAlong) {

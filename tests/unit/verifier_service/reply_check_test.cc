@@ -6,6 +6,9 @@
 #include <cmath>
 #include <limits>
 
+#include "common/hash.h"
+#include "services/judged_digest.h"
+
 namespace tramontane {
 namespace {
 
@@ -68,6 +71,32 @@ TEST(ReplyCheckTest, LiesAreNeverVerdicts) {
   result = Scored(1);
   result.set_status(static_cast<v1::VerifyStatus>(77));
   EXPECT_EQ(KindOf(result), ReplyKind::kRetry);
+}
+
+// The Python package computes the same (verifier/sdk/python/tests/test_service.py).
+TEST(ReplyCheckTest, WhatWasJudgedIsToldInSixteenDigits) {
+  v1::VerifyRequest request;
+  request.set_prompt("1+1=");
+  request.set_completion("2");
+  request.set_answer("two");
+  EXPECT_EQ(JudgedDigest(request), Sha256Hex("4:1+1=1:23:two").substr(0, 16));
+  request.clear_completion();
+  request.add_group()->set_completion("2");
+  request.add_group()->set_completion("\xc3\xbc");
+  EXPECT_EQ(JudgedDigest(request), Sha256Hex("4:1+1=1:22:\xc3\xbc3:two").substr(0, 16));
+}
+
+TEST(ReplyCheckTest, AReplyAboutAnotherCompletionIsNoVerdictThoughItHasTheRightId) {
+  v1::VerifyRequest mine = Request(), other = Request();
+  mine.set_completion("right");
+  other.set_completion("wrong");
+  v1::VerifyResult result = Scored(1);
+  EXPECT_EQ(CheckReply(result, mine, Bounded()).kind, ReplyKind::kVerdict) << "it does not tell";
+  result.set_judged(JudgedDigest(mine));
+  EXPECT_EQ(CheckReply(result, mine, Bounded()).kind, ReplyKind::kVerdict);
+  const CheckedReply reply = CheckReply(result, other, Bounded());
+  EXPECT_EQ(reply.kind, ReplyKind::kRetry);
+  EXPECT_NE(reply.reason.find("another completion"), std::string::npos) << reply.reason;
 }
 
 TEST(ReplyCheckTest, EveryStatusHasItsMeaning) {

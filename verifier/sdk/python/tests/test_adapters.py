@@ -333,7 +333,7 @@ class OpenEnvTest(unittest.TestCase):
         self.assertEqual(judge(spec, "<think>so</think>5")["reward"], 1.0)
         self.assertEqual(judge(spec, "6")["reward"], 0.0)
         self.assertEqual(judge(spec, "9", params={"reset": {"seed": 9}})["reward"], 1.0)
-        self.assertEqual(judge(spec, "pass")["status"], "BAD_INPUT")
+        self.assertEqual(judge(spec, "pass")["status"], "SKIPPED")
         self.assertEqual(judge(spec, "break")["status"], "VERIFIER_ERROR")
         self.assertEqual(judge(openenv.make("http://127.0.0.1:9"), "5")["status"], "VERIFIER_ERROR")
 

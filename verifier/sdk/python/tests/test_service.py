@@ -1,4 +1,5 @@
 """The SDK's service as a process, asked over gRPC like a generator would."""
+import hashlib
 import json
 import os
 import signal
@@ -130,8 +131,16 @@ class ServiceTest(unittest.TestCase):
             self.assertTrue(result.retryable, completion)
             self.assertTrue(result.feedback, completion)
 
-    def test_none_is_no_verdict_on_the_row(self):
-        self.assertFalse(self.check("none", "BAD_INPUT").retryable)
+    def test_none_is_nothing_said_and_no_fault_of_the_rows(self):
+        result = self.check("none", "SKIPPED")
+        self.assertFalse(result.retryable)
+        self.assertFalse(result.HasField("reward"))
+
+    def test_a_result_says_what_was_judged(self):
+        """As the C++ side computes it (tests/unit/verifier_service/reply_check_test.cc)."""
+        call = self.server.method("Verify", contract.VerifyRequest, contract.VerifyResult)
+        result = call(contract.VerifyRequest(prompt="1+1=", completion="true", answer="two"), timeout=20)
+        self.assertEqual(result.judged, hashlib.sha256(b"4:1+1=4:true3:two").hexdigest()[:16])
 
     def test_arguments_come_by_name(self):
         request = dict(seed=9, answer="42")
@@ -323,7 +332,7 @@ class GroupTest(unittest.TestCase):
         result = self.judge("ab", "none", "abcd")
         self.assertEqual(status_name(result), "SCORED")
         self.assertFalse(result.HasField("reward"))
-        self.assertEqual([status_name(r) for r in result.group], ["SCORED", "BAD_INPUT", "SCORED"])
+        self.assertEqual([status_name(r) for r in result.group], ["SCORED", "SKIPPED", "SCORED"])
         self.assertEqual([r.reward for r in result.group], [0.5, 0.0, 1.0])
         self.assertEqual([r.correct for r in result.group], [False, False, True])
         self.assertFalse(result.group[1].HasField("reward"))

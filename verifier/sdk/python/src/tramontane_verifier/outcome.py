@@ -1,4 +1,5 @@
 """What a verifier function returned, made into a result that can be trusted."""
+import hashlib
 import math
 from typing import Any
 
@@ -11,6 +12,14 @@ _SLACK = 1e-9
 
 def error(status: str, feedback: str) -> dict[str, Any]:
     return {"status": status, "feedback": feedback[:_MAX_TEXT]}
+
+
+def judged(request: dict[str, Any]) -> str:
+    """Which completion a result is about (VerifyResult.judged); told by the process that judged it."""
+    completions = [sample.get("completion", "") for sample in request.get("group") or [request]]
+    texts = (request.get("prompt", ""), *completions, request.get("answer", ""))
+    parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+    return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).hexdigest()[:16]
 
 
 def _number(value: Any, what: str) -> float:
@@ -63,9 +72,9 @@ def _from_dict(value: dict[str, Any], perfect: float) -> dict[str, Any]:
 
 def interpret(value: Any, reward_range: tuple[float, float] | None, perfect: float) -> dict[str, Any]:
     """A result dictionary with `status` and, exactly when scored, a finite reward in range. A reward
-    of `perfect` or more is correct unless the function says otherwise."""
+    of `perfect` or more is correct unless the function says otherwise. None is SKIPPED."""
     if value is None:
-        return error("BAD_INPUT", "the verifier gave no score for this row")
+        return error("SKIPPED", "the verifier has nothing to say about this sample")
     try:
         result = _from_dict(value if isinstance(value, dict) else {"reward": value}, perfect)
         reward = result.get("reward")

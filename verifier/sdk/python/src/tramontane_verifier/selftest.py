@@ -74,7 +74,7 @@ def _expected(result: dict[str, Any], expect: dict[str, Any]) -> str:
 
 def _judge(result: dict[str, Any]) -> str:
     status = result["status"]
-    if status in ("SCORED", "POLICY_FAILURE", "BAD_INPUT"):
+    if status in ("SCORED", "POLICY_FAILURE", "BAD_INPUT", "SKIPPED"):
         return ""
     return f"{status}: {result.get('feedback', '')}"
 

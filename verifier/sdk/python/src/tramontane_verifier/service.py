@@ -225,6 +225,7 @@ class VerifierServicer:
             version=self._spec.version,
             digest=self._digest,
             metrics=result.get("metrics", {}),
+            judged=result.get("judged", ""),
         )
         if "reward" in result:
             proto.reward = result["reward"]

@@ -49,7 +49,7 @@ def main() -> None:
             request = channel.receive(sock)
         except channel.Closed:
             return
-        channel.send(sock, _answer(spec, request))
+        channel.send(sock, _answer(spec, request) | {"judged": outcome.judged(request)})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ they cannot stop, the worker's deadline kills. Gold first, answer second: `verif
 from typing import Any
 
 from tramontane_verifier.answers import behind_thoughts
-from tramontane_verifier.spec import Spec, verifier
+from tramontane_verifier.spec import BadInput, Spec, verifier
 
 
 def make(name: str = "math_verify", version: str = "1.0.0", timeout_s: float = 10.0,
@@ -17,7 +17,7 @@ def make(name: str = "math_verify", version: str = "1.0.0", timeout_s: float = 1
         gold = math_verify.parse(f"${answer}$", parsing_timeout=parsing_timeout_s,
                                  raise_on_error=False) if answer else []
         if not gold:
-            return None  # a gold answer that cannot be read judges nobody
+            raise BadInput("math-verify cannot read the gold answer")
         said = math_verify.parse(behind_thoughts(completion, think_close),
                                  parsing_timeout=parsing_timeout_s, raise_on_error=False)
         right = bool(said) and math_verify.verify(gold, said, timeout_seconds=verify_timeout_s,

@@ -8,7 +8,7 @@ import functools
 from typing import Any
 
 from tramontane_verifier.answers import behind_thoughts, last_box
-from tramontane_verifier.spec import Spec, verifier
+from tramontane_verifier.spec import BadInput, Spec, verifier
 
 
 @functools.cache
@@ -19,11 +19,10 @@ def _scorer(source_dataset: str):
     return reasoning_gym.get_score_answer_fn(source_dataset)
 
 
-def mark(answer: str, entry: dict[str, Any]) -> tuple[float, str] | None:
-    """The task's own marks for an answer, 0 to 1, and a word about them; None when the entry has no
-    gold answer and cannot be judged."""
+def mark(answer: str, entry: dict[str, Any]) -> tuple[float, str]:
+    """The task's own marks for an answer, 0 to 1, and a word about them."""
     if entry.get("answer") is None:
-        return None
+        raise BadInput("the entry has no gold answer")
     try:
         marks = float(_scorer(entry["metadata"]["source_dataset"])(answer=answer, entry=entry))
     except (ValueError, TypeError, IndexError, KeyError, ZeroDivisionError) as e:
@@ -39,10 +38,7 @@ def make(name: str = "reasoning_gym", version: str = "1.0.0", timeout_s: float =
         answer = last_box(text) if boxed else text
         if answer is None:
             return {"reward": 0.0, "feedback": "no boxed answer"}
-        marked = mark(answer, entry)
-        if marked is None:
-            return None
-        marks, feedback = marked
+        marks, feedback = mark(answer, entry)
         right = marks == 1.0
         return {"reward": marks if partial else float(right), "correct": right, "extracted": answer,
                 "feedback": feedback, "metrics": {"score_answer": marks}}
