@@ -1,17 +1,20 @@
 #include "services/generator/row_graders.h"
 
+#include <utility>
+
 #include "common/status.h"
 
 namespace tramontane {
 namespace {
 
-GradeRequest RequestFor(const PromptRow& row, const Rollout& rollout) {
+GradeRequest RequestFor(const PromptRow& row, const Rollout& rollout, Json params) {
+  params.update(row.params);
   return {.prompt = row.prompt,
           .completion = rollout.text,
           .completion_tokens = static_cast<int32_t>(rollout.tokens.size()),
           .finish_reason = rollout.finish_reason,
           .answer = row.answer,
-          .params = row.params};
+          .params = std::move(params)};
 }
 
 }  // namespace
@@ -21,7 +24,8 @@ absl::StatusOr<RowGraders> MakeRowGraders(const RunConfig& config,
   RowGraders graders;
   for (const PromptRow& row : rows) {
     if (graders.contains(row.verifier)) continue;
-    const auto section = config.verifiers.find(row.verifier);
+    const absl::StatusOr<std::string> key = FindVerifier(config.verifiers, row.verifier);
+    const auto section = key.ok() ? config.verifiers.find(*key) : config.verifiers.end();
     const bool configured = section != config.verifiers.end();
     if (configured && section->second.builtin.empty()) {
       return absl::InvalidArgumentError("row " + row.row_id + ": verifier '" + row.verifier +
@@ -30,14 +34,16 @@ absl::StatusOr<RowGraders> MakeRowGraders(const RunConfig& config,
     const std::string name = configured ? section->second.builtin : row.verifier;
     absl::StatusOr<std::unique_ptr<Grader>> grader = MakeBuiltinGrader(name, config.reward);
     if (!grader.ok()) return Annotate(grader.status(), "row " + row.row_id);
-    graders[row.verifier] = *std::move(grader);
+    graders[row.verifier] = {*std::move(grader),
+                             configured ? section->second.params : Json::object()};
   }
   return graders;
 }
 
 GradeFunction GradeBy(const RowGraders& graders) {
   return [&graders](const PromptRow& row, const Rollout& rollout) -> absl::StatusOr<Verdict> {
-    return graders.at(row.verifier)->Grade(RequestFor(row, rollout));
+    const RowGrader& one = graders.at(row.verifier);
+    return one.grader->Grade(RequestFor(row, rollout, one.params));
   };
 }
 

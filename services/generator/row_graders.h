@@ -13,7 +13,11 @@
 
 namespace tramontane {
 
-using RowGraders = std::map<std::string, std::unique_ptr<Grader>>;  // by the rows' verifier
+struct RowGrader {
+  std::unique_ptr<Grader> grader;
+  Json params;  // of `verifiers`; a row's go before them
+};
+using RowGraders = std::map<std::string, RowGrader>;  // by the rows' verifier
 
 // InvalidArgument when a row's verifier is not built in: those are asked in a run, not by tools.
 absl::StatusOr<RowGraders> MakeRowGraders(const RunConfig& config,

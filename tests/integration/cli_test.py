@@ -219,6 +219,19 @@ class BadInput(TestCase):
             self.assert_error([command, config], "train.jsonl:3: verifier", "judge")
         self.assertFalse((self.folder / "runs").exists())
 
+    def test_a_row_that_asks_for_more_than_the_sandbox_gives(self):
+        self.make_tasks()
+        train = self.folder / "data/train.jsonl"
+        row = {"prompt": "1+1=", "answer": json.dumps({"tests": [{"input": "", "output": "2"}]}), "verifier": "code",
+               "params": {"time_limit_s": 31}}
+        train.write_text(json.dumps(row) + "\n")
+        code = {"verifiers": {"code": {"builtin": "code"}}}
+        self.assert_error(["validate", self.write_config(code)], "train.jsonl:1", "params.time_limit_s",
+                          "sandbox.max_time_limit_s")
+        config = self.write_config({**code, "sandbox": {"max_time_limit_s": 40}})
+        status, out, err = tramontane("validate", config, "--json")
+        self.assertEqual(status, 0, out + err)
+
     def test_an_example_longer_than_the_model_can_hold(self):
         self.make_tasks()
         sft = self.folder / "data/sft.jsonl"
@@ -293,6 +306,19 @@ class BadModel(TestCase):
         self.assertIn("forward_backward", report["phase_share"])
         self.assertGreater(report["peak_memory_mib"], report["weight_mib"])
         self.assert_error(["bench", "train", "--model", self.folder / "nothing"], "nothing")
+
+    def test_eval_gives_graders_their_verifiers_params(self):
+        data = self.folder / "data.jsonl"
+        rows = [{"prompt": "1+1=", "answer": ".", "verifier": "match"},
+                {"prompt": "1+1=", "answer": ".", "verifier": "match", "params": {"match": "full"}}]
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for params, accuracy in (({}, 0), ({"match": "search"}, 0.5)):
+            config = self.folder / "config.yaml"
+            config.write_text(json.dumps({"verifiers": {"match": {"builtin": "regex", "params": params}}}))
+            status, out, err = tramontane("eval", "--model", self.model, "--data", data, "--config", config,
+                                          "--max-new-tokens", 8, "--json")
+            self.assertEqual(status, 0, out + err)
+            self.assertEqual(json.loads(out)["accuracy"], accuracy, out)
 
     def test_truncated_safetensors(self):
         weights = self.model / "model.safetensors"
