@@ -174,6 +174,14 @@ struct TrainerSection {
   int32_t checkpoint_keep_last = 3;
   int64_t eval_interval_steps = 20;  // 0: only before the first and after the last step
   int32_t publish_interval_steps = 1;
+  // Processes that take every step together; trainer/ranks.
+  int32_t ranks = 1;
+  std::string rank_launch = "local";    // local: the trainer starts them | external
+  std::string rank_transport = "auto";  // auto | shared_memory | tcp
+  std::string rank_bind = "127.0.0.1:0";
+  double rank_join_timeout_s = 60;
+  double rank_timeout_s = 600;
+  int32_t zero = 0;  // what ranks share of the optimiser: 0 nothing | 1 moments | 2 gradients too
   double logprob_gap_alarm = 1e-3;  // warn when |generator − trainer| exceeds it at one version
 };
 

@@ -235,6 +235,22 @@ void Visit(V& v, TrainerSection& s) {
     "Steps between held-out evaluations; 0: first and last only.");
   v("publish_interval_steps", s.publish_interval_steps,
     "Steps between weight versions sent to generators.");
+  v("ranks", s.ranks,
+    "Processes that take every step together, each with `threads` and a share of the batch by "
+    "tokens.");
+  v("rank_launch", s.rank_launch,
+    "local: the trainer starts ranks 1, 2, … on its host; external: somebody starts "
+    "`tramontane-trainer rank` elsewhere.");
+  v("rank_transport", s.rank_transport,
+    "How ranks share gradients: shared_memory, tcp, or auto: shared memory where the trainer starts "
+    "them, else TCP.");
+  v("rank_bind", s.rank_bind, "host:port where rank 0 awaits the others; port 0 picks a free one.");
+  v("rank_join_timeout_s", s.rank_join_timeout_s, "All ranks must have joined within this time.");
+  v("rank_timeout_s", s.rank_timeout_s,
+    "A rank that is silent within a step for so long ends it; the run goes on from its checkpoint.");
+  v("zero", s.zero,
+    "ZeRO: what each rank keeps its share of alone. 0: nothing; 1: AdamW's moments; 2: gradients, "
+    "too.");
   v("logprob_gap_alarm", s.logprob_gap_alarm,
     "Warn in the log and count when generator and trainer disagree by more, in nats, on one token "
     "at one version.");

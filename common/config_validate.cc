@@ -180,6 +180,20 @@ void CheckAlgorithm(const AlgorithmConfig& c, Rules& r) {
           {"keep", "mask_after", "mask_before", "drop"});
 }
 
+void CheckRanks(const TrainerSection& t, Rules& r) {
+  r.Between("trainer.ranks", t.ranks, 1, 64);
+  r.OneOf("trainer.rank_launch", t.rank_launch, {"local", "external"});
+  r.OneOf("trainer.rank_transport", t.rank_transport, {"auto", "shared_memory", "tcp"});
+  r.Require(t.rank_join_timeout_s > 0, "trainer.rank_join_timeout_s", "must be positive");
+  r.Require(t.rank_timeout_s > 0, "trainer.rank_timeout_s", "must be positive");
+  r.Between("trainer.zero", t.zero, 0, 2);
+  r.Require(t.zero == 0 || t.ranks > 1, "trainer.zero",
+            "one rank has nobody to share with: set trainer.ranks (rule zero_needs_ranks)");
+  r.Require(t.zero < 2 || t.threads == 1, "trainer.threads",
+            "with trainer.zero 2 gradients are handed over within the backward pass, one thread a "
+            "rank: use ranks in place of threads (rule zero_2_needs_one_thread)");
+}
+
 void CheckTrainer(const RunConfig& c, Rules& r) {
   const TrainerSection& t = c.trainer;
   r.Between("trainer.groups_per_step", t.groups_per_step, 1, 1 << 20);
@@ -333,6 +347,7 @@ absl::Status Validate(const RunConfig& config) {
   CheckSft(config.sft, rules);
   CheckAlgorithm(config.algorithm, rules);
   CheckTrainer(config, rules);
+  CheckRanks(config.trainer, rules);
   CheckCritic(config, rules);
   CheckGroupTerms(config, rules);
   CheckGenerator(config, rules);

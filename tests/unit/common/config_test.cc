@@ -90,6 +90,11 @@ TEST(Config, CriticAndPromptsAreCheckedByField) {
   EXPECT_THAT(ErrorOf(kMinimal, {"critic.pretrain_steps=5"}), HasSubstr("critic.pretrain_steps"));
   EXPECT_THAT(ErrorOf(kMinimal, {"critic.steps_per_rollout=0"}),
               HasSubstr("critic.steps_per_rollout"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"trainer.ranks=65"}), HasSubstr("trainer.ranks"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"trainer.zero=1"}), HasSubstr("rule zero_needs_ranks"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"trainer.ranks=2", "trainer.zero=2", "trainer.threads=2"}),
+              HasSubstr("rule zero_2_needs_one_thread"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"trainer.rank_transport=pigeon"}), HasSubstr("shared_memory"));
   EXPECT_THAT(ErrorOf(kMinimal, {"trainer.updates_per_step=0"}),
               HasSubstr("trainer.updates_per_step"));
   EXPECT_THAT(ErrorOf(kMinimal, {"prompts.order=random"}), HasSubstr("prompts.order"));
