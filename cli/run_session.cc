@@ -156,7 +156,8 @@ absl::Status RunSession::StartTrainer() {
                                    "--run-dir",       dir_.path()};
   std::vector<std::string> again = argv;
   again.push_back("--resume");
-  // A trainer that ends by its own decision has said why; only a killed one is worth another try.
+  // A trainer that ends by its own decision has said why; only a killed one, or one that has lost
+  // its ranks, is worth another try.
   const RestartPolicy policy{.when = RestartPolicy::When::kOnSignal, .max_in_a_row = 3};
   return supervisor_.Start({.name = "trainer",
                             .kind = "trainer",

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <utility>
 
+#include "common/exit_codes.h"
 #include "common/status.h"
 
 namespace tramontane {
@@ -115,9 +116,10 @@ void Supervisor::HandleExit(Process& process, const ExitStatus& exit, std::vecto
   process.kill_at_ms.reset();
   if (was_healthy) process.restarts_in_a_row = 0;
 
+  const bool may_go_on = exit.by_signal || exit.code == kTryAgainExit;
   const bool restart =
       !process.stopping && (policy.when == RestartPolicy::When::kAlways ||
-                            (policy.when == RestartPolicy::When::kOnSignal && exit.by_signal));
+                            (policy.when == RestartPolicy::When::kOnSignal && may_go_on));
   const std::string what = process.spec.name + " ended with " + exit.ToString();
   if (!restart) {
     process.ended = true;

@@ -17,6 +17,7 @@
 namespace tramontane {
 
 struct RestartPolicy {
+  // kOnSignal: also when it asks for another try by exiting with kTryAgainExit.
   enum class When { kNever, kOnSignal, kAlways };
   When when = When::kAlways;
   int max_in_a_row = 5;          // restarts without a healthy stretch between them

@@ -174,6 +174,8 @@ struct TrainerSection {
   int32_t checkpoint_keep_last = 3;
   int64_t eval_interval_steps = 20;  // 0: only before the first and after the last step
   int32_t publish_interval_steps = 1;
+  std::string dtype = "float32";  // of forward and backward passes: float32 | bfloat16
+  bool activation_checkpointing = false;  // layers keep their inputs alone for the backward pass
   // Processes that take every step together; trainer/ranks.
   int32_t ranks = 1;
   std::string rank_launch = "local";    // local: the trainer starts them | external
@@ -183,6 +185,14 @@ struct TrainerSection {
   double rank_timeout_s = 600;
   int32_t zero = 0;  // what ranks share of the optimiser: 0 nothing | 1 moments | 2 gradients too
   double logprob_gap_alarm = 1e-3;  // warn when |generator − trainer| exceeds it at one version
+};
+
+// Low-rank adapters in place of all weights; trainer/learner/lora.h.
+struct LoraSection {
+  int32_t rank = 0;  // 0: all weights are trained
+  double alpha = 16;
+  std::vector<std::string> target_modules = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                             "gate_proj", "up_proj", "down_proj"};
 };
 
 // The value model of algorithm.advantage.baseline value; trainer/learner/critic.h.
@@ -311,6 +321,7 @@ struct RunConfig {
   SftSection sft;
   AlgorithmConfig algorithm;
   TrainerSection trainer;
+  LoraSection lora;
   CriticSection critic;
   GeneratorSection generator;
   std::map<std::string, VerifierSection> verifiers;  // empty: {math: {builtin: math}}

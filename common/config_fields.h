@@ -235,6 +235,12 @@ void Visit(V& v, TrainerSection& s) {
     "Steps between held-out evaluations; 0: first and last only.");
   v("publish_interval_steps", s.publish_interval_steps,
     "Steps between weight versions sent to generators.");
+  v("dtype", s.dtype,
+    "Of the policy's forward and backward passes: float32, or bfloat16 with float32 master weights, "
+    "which needs a processor with such arithmetic.");
+  v("activation_checkpointing", s.activation_checkpointing,
+    "Each layer keeps its input alone for the backward pass and is computed again then: less memory "
+    "for about a third more time.");
   v("ranks", s.ranks,
     "Processes that take every step together, each with `threads` and a share of the batch by "
     "tokens.");
@@ -254,6 +260,15 @@ void Visit(V& v, TrainerSection& s) {
   v("logprob_gap_alarm", s.logprob_gap_alarm,
     "Warn in the log and count when generator and trainer disagree by more, in nats, on one token "
     "at one version.");
+}
+
+template <class V>
+void Visit(V& v, LoraSection& s) {
+  v("rank", s.rank,
+    "Rank of low-rank adapters, which are trained in place of the weights; 0: none, all weights are.");
+  v("alpha", s.alpha, "The adapters' product counts alpha / rank times.");
+  v("target_modules", s.target_modules,
+    "Which of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj and down_proj have adapters.");
 }
 
 template <class V>
@@ -422,6 +437,7 @@ void Visit(V& v, RunConfig& s) {
   v("sft", s.sft, "");
   v("algorithm", s.algorithm, "");
   v("trainer", s.trainer, "");
+  v("lora", s.lora, "");
   v("critic", s.critic, "");
   v("generator", s.generator, "");
   v("verifiers", s.verifiers, "");

@@ -194,6 +194,20 @@ void CheckRanks(const TrainerSection& t, Rules& r) {
             "rank: use ranks in place of threads (rule zero_2_needs_one_thread)");
 }
 
+void CheckLora(const RunConfig& c, Rules& r) {
+  r.Between("lora.rank", c.lora.rank, 0, 1 << 16);
+  r.OneOf("trainer.dtype", c.trainer.dtype, {"float32", "bfloat16"});
+  if (c.lora.rank == 0) return;
+  r.Require(c.lora.alpha > 0, "lora.alpha", "must be positive");
+  r.Require(!c.lora.target_modules.empty(), "lora.target_modules", "must name a module");
+  for (const std::string& module : c.lora.target_modules) {
+    r.OneOf("lora.target_modules", module,
+            {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"});
+  }
+  r.Require(c.trainer.dtype == "float32", "trainer.dtype",
+            "adapters are merged in float32: use float32, or no lora (rule lora_is_float32)");
+}
+
 void CheckTrainer(const RunConfig& c, Rules& r) {
   const TrainerSection& t = c.trainer;
   r.Between("trainer.groups_per_step", t.groups_per_step, 1, 1 << 20);
@@ -348,6 +362,7 @@ absl::Status Validate(const RunConfig& config) {
   CheckAlgorithm(config.algorithm, rules);
   CheckTrainer(config, rules);
   CheckRanks(config.trainer, rules);
+  CheckLora(config, rules);
   CheckCritic(config, rules);
   CheckGroupTerms(config, rules);
   CheckGenerator(config, rules);

@@ -41,6 +41,12 @@ class DecoderLayer {
   // order transformers writes them.
   const std::vector<std::pair<std::string, at::Tensor>>& parameters() const { return parameters_; }
 
+  std::vector<at::Tensor> leaves() const {
+    std::vector<at::Tensor> tensors;
+    for (const auto& [name, tensor] : parameters_) tensors.push_back(tensor);
+    return tensors;
+  }
+
   // What the autograd nodes need of a projection: the joint tensors, and the leaves they consist
   // of.
   struct Linear {

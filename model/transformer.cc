@@ -4,6 +4,7 @@
 
 #include "model/decoder_layer.h"
 #include "model/ops/rms_norm.h"
+#include "model/recompute.h"
 #include "model/rope.h"
 
 namespace tramontane {
@@ -86,13 +87,18 @@ at::Tensor Transformer::Forward(const at::Tensor& tokens_T, const at::Tensor& po
   at::Tensor x_TE = at::embedding(layers_->embedding_VE, tokens_T);
   for (int64_t l = 0; l < config_.num_layers; ++l) {
     const DecoderLayer& layer = layers_->layers[l];
-    if (layer.has_attention()) {
-      const AttentionInput in = layer.BeforeAttention(x_TE, rope);
+    const auto run = [&layer, &attention, rope, scale, l,
+                      window = config_.layers[l].window](const at::Tensor& in_TE) {
+      if (!layer.has_attention()) return layer.Mlp(in_TE);
+      const AttentionInput in = layer.BeforeAttention(in_TE, rope);
       const at::Tensor attended_THD =
-          attention.Run(l, in.q_THD, in.k_TKD, in.v_TKD, scale, config_.layers[l].window);
-      x_TE = layer.AfterAttention(attended_THD, in.residual_TE);
-    }
-    x_TE = layer.Mlp(x_TE);
+          attention.Run(l, in.q_THD, in.k_TKD, in.v_TKD, scale, window);
+      return layer.Mlp(layer.AfterAttention(attended_THD, in.residual_TE));
+    };
+    const std::vector<at::Tensor> leaves = layer.leaves();
+    x_TE = recompute_layers_ && at::GradMode::is_enabled() && !leaves.empty()
+               ? Recomputed(run, x_TE, leaves)
+               : run(x_TE);
   }
   return RmsNorm(x_TE, layers_->norm_E, config_.rms_norm_eps);
 }

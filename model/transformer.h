@@ -29,6 +29,10 @@ class Transformer : public torch::nn::Module {
   at::Tensor Forward(const at::Tensor& tokens_T, const at::Tensor& positions_T,
                      Attention& attention);
 
+  // Each layer keeps its input alone for the backward pass (model/recompute.h); `attention` must
+  // then live until that is over. Off at first.
+  void set_recompute_layers(bool recompute) { recompute_layers_ = recompute; }
+
   // hidden [rows, hidden] → float32 logits [rows, vocab].
   at::Tensor Logits(const at::Tensor& hidden_RD);
   // The LM head's weight [vocab, hidden] (the embedding when tied).
@@ -42,6 +46,7 @@ class Transformer : public torch::nn::Module {
  private:
   struct Layers;
   ModelConfig config_;
+  bool recompute_layers_ = false;
   std::unique_ptr<Layers> layers_;
 };
 

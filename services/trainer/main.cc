@@ -5,10 +5,12 @@
 #include <string>
 
 #include "common/files.h"
+#include "common/log.h"
 #include "common/status.h"
 #include "model/init.h"
 #include "services/handshake.h"
 #include "services/tool_main.h"
+#include "services/trainer/rank.h"
 #include "services/trainer/training.h"
 #include "trainer/learner/bench.h"
 #include "trainer/learner/loss_tool.h"
@@ -72,7 +74,21 @@ void AddBench(CLI::App& app, std::string& model_dir, TrainBenchOptions& options,
   train->add_option("--threads", options.threads, "trainer.threads")->check(CLI::Range(1, 1024));
   train->add_option("--microbatch-tokens", options.microbatch_tokens, "trainer.microbatch_tokens")
       ->check(CLI::PositiveNumber);
+  train->add_option("--ranks", options.ranks, "trainer.ranks")->check(CLI::Range(1, 64));
+  train->add_option("--zero", options.zero, "trainer.zero")->check(CLI::Range(0, 2));
   train->add_option("--algorithm", options.algorithm, "The algorithm block, as JSON");
+}
+
+void AddRank(CLI::App& app, RankArguments& options) {
+  CLI::App* rank = app.add_subcommand("rank", "A further process of a trainer with trainer.ranks");
+  rank->add_option("--join", options.address, "host:port where rank 0 listens (trainer.rank_bind)")
+      ->required();
+  rank->add_option("--rank", options.rank, "Its number, from 1")
+      ->required()
+      ->check(CLI::Range(1, 63));
+  rank->add_option("--join-timeout-s", options.join_timeout_s, "How long to wait for rank 0")
+      ->check(CLI::PositiveNumber);
+  rank->add_option("--parent", options.parent, "End when this process, which started it, ends");
 }
 
 int Main(int argc, char** argv) {
@@ -98,12 +114,17 @@ int Main(int argc, char** argv) {
   std::string bench_model;
   TrainBenchOptions bench;
   AddBench(app, bench_model, bench, json);
+  RankArguments rank;
+  AddRank(app, rank);
   if (const auto exit = ParseArguments(app, argc, argv, std::cout, std::cerr)) return *exit;
   const std::string name = app.get_subcommands().front()->get_name();
   if (name == "loss") return RunLoss(dtype);
-  if (name == "bench")
+  if (name == "bench") {
+    InitLogging("trainer");  // to standard error: ranks are announced there
     return PrintJsonResult("bench train", std::cout, BenchTrain(bench_model, bench));
+  }
   if (name == "init") return RunInit(init);
+  if (name == "rank") return RunRank(rank);
   training.sft_only = name == "sft";
   return RunTraining(training);
 }

@@ -86,7 +86,7 @@ absl::Status RunSftStage(const SftStage& stage, MetricsRegistry& metrics,
   std::shared_ptr<Transformer> model;
   ASSIGN_OR_RETURN(model, LoadModelDir(stage.base_dir));
   std::unique_ptr<Learner> learner;
-  ASSIGN_OR_RETURN(learner, Learner::CreateForSft(stage.config, std::move(model), metrics));
+  ASSIGN_OR_RETURN(learner, Learner::CreateForSft(stage.config, std::move(model), metrics, stage.ranks));
 
   ExampleOrder order(examples.size(), stage.config.run.seed);
   std::vector<SftExample> batch(static_cast<size_t>(stage.config.sft.examples_per_step));

@@ -12,6 +12,8 @@
 
 namespace tramontane {
 
+class RankGroup;
+
 // Whether the configuration has this stage at all.
 bool HasSftStage(const RunConfig& config);
 
@@ -20,6 +22,7 @@ struct SftStage {
   const TextTools& text;
   std::string base_dir;  // model to start from
   std::string out_dir;   // exists only when complete; then the stage is done already
+  RankGroup* ranks = nullptr;             // processes that learn together; null: this one alone
   std::function<void(const Json&)> emit;  // {"event": "sft_step", …}
 };
 

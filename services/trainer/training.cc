@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/exit_codes.h"
 #include "common/files.h"
 #include "common/hash.h"
 #include "common/host_port.h"
@@ -27,6 +28,7 @@
 #include "trainer/learner/checkpoint.h"
 #include "trainer/learner/learner.h"
 #include "trainer/learner_trainable.h"
+#include "trainer/ranks/trainer_ranks.h"
 #include "trainer/run_loop.h"
 
 namespace tramontane {
@@ -70,6 +72,9 @@ class TrainerProcess {
         runner_(runner),
         metrics_(metrics) {}
 
+  // Ranks were lost: what this process was doing can be gone on with by another.
+  bool lost_ranks() const { return ranks_.lost(); }
+
   // What can be wrong with the input is found here, before anybody is told that we listen.
   absl::Status Build() {
     RETURN_IF_ERROR(EnsureBaseModel(config_, base_dir_));
@@ -80,6 +85,7 @@ class TrainerProcess {
         ASSIGN_OR_RETURN(eval_rows_, LoadRows(config_.data.eval));
       }
     }
+    ASSIGN_OR_RETURN(ranks_, TrainerRanks::Start(config_.trainer));
     const Identity identity = MakeIdentity(config_.run.name, text_);
     ASSIGN_OR_RETURN(publisher_, Publisher::Create({.weights = config_.weights,
                                                     .identity = identity,
@@ -141,28 +147,34 @@ class TrainerProcess {
                         .text = text_,
                         .base_dir = base_dir_,
                         .out_dir = SftModelDir(options_.run_dir),
+                        .ranks = ranks_.group(),
                         .emit = [this](const Json& event) { events_.Emit(event); }},
                        metrics_, runner_.stop());
   }
 
   // From the newest valid checkpoint when resuming, else from what the run starts with.
   absl::StatusOr<std::unique_ptr<Learner>> MakeLearner(std::optional<CheckpointState>& restored) {
-    std::string model_dir = HasSftStage(config_) ? SftModelDir(options_.run_dir) : base_dir_;
+    const std::string start_dir = HasSftStage(config_) ? SftModelDir(options_.run_dir) : base_dir_;
+    std::string model_dir = start_dir;
     std::optional<LoadedCheckpoint> checkpoint;
     if (options_.resume) {
       absl::StatusOr<LoadedCheckpoint> found =
           FindNewestCheckpoint(CheckpointsDir(options_.run_dir));
       if (found.ok()) {
         checkpoint = *std::move(found);
-        model_dir = checkpoint->hf_dir;
+        // Adapters go on top of what they were trained on.
+        if (config_.lora.rank == 0) model_dir = checkpoint->hf_dir;
       } else if (!absl::IsNotFound(found.status())) {
         return found.status();
       }
     }
     std::shared_ptr<Transformer> model;
     ASSIGN_OR_RETURN(model, LoadModelDir(model_dir));
+    RunConfig config = config_;
+    config.model = ModelSection();
+    config.model.path = start_dir;
     std::unique_ptr<Learner> learner;
-    ASSIGN_OR_RETURN(learner, Learner::Create(config_, std::move(model), metrics_));
+    ASSIGN_OR_RETURN(learner, Learner::Create(config, std::move(model), metrics_, ranks_.group()));
     if (checkpoint.has_value()) {
       RETURN_IF_ERROR(learner->LoadState(checkpoint->dir));
       restored = checkpoint->state;
@@ -179,6 +191,7 @@ class TrainerProcess {
   EventLines events_;
   TextTools text_;
   std::vector<PromptRow> train_rows_, eval_rows_;
+  TrainerRanks ranks_;
   std::unique_ptr<Publisher> publisher_;
   std::optional<TrainerService> service_;
 };
@@ -204,8 +217,11 @@ int RunTraining(const TrainingOptions& options) {
   if (absl::Status status = runner.Start(); !status.ok()) return runner.Fail(status);
   const absl::Status status = trainer.Run();
   const bool stopped = absl::IsCancelled(status) && runner.stop();
+  const bool lost_ranks = trainer.lost_ranks() &&
+                          (absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status));
   runner.RequestStop("training ended", stopped ? absl::OkStatus() : status);
-  return runner.Shutdown();
+  const int code = runner.Shutdown();
+  return code != 0 && lost_ranks ? kTryAgainExit : code;
 }
 
 }  // namespace tramontane

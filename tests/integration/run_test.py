@@ -1,6 +1,7 @@
 """Whole runs on a tiny model: the loop closes, and goes on when parts of it are killed."""
 import collections
 import json
+import os
 import pathlib
 import random
 import signal
@@ -113,6 +114,12 @@ class WholeRun(Runs):
             self.assertEqual([pid for pid in pids if alive(pid)], [])
 
 
+def ranks_of(trainer):
+    """The processes that the trainer started."""
+    children = pathlib.Path(f"/proc/{trainer}/task/{trainer}/children").read_text().split()
+    return [int(pid) for pid in children]
+
+
 def alive(pid):
     try:
         return ") Z " not in pathlib.Path(f"/proc/{pid}/stat").read_text()
@@ -151,6 +158,18 @@ class Faults(Runs):
         run = self.run_with(lambda run: run.kill("trainer"))
         self.assert_restarted(run, "trainer")
         run.wait_for(lambda e: e.get("event") == "resumed", 1)
+
+    def test_killed_rank(self):
+        """The trainer says which rank it has lost, starts again with new ones and goes on."""
+        def kill_rank(run):
+            run.rank = ranks_of(run.pid_of("trainer"))[0]
+            os.kill(run.rank, signal.SIGKILL)
+        changes = {"trainer": {"ranks": 2, "zero": 1, "checkpoint_interval_steps": 3}}
+        run = self.run_with(kill_rank, changes)
+        self.assert_restarted(run, "trainer")
+        run.wait_for(lambda e: e.get("event") == "resumed", 1)
+        self.assertIn("rank 1 is gone", (run.run_dir / "logs/trainer.log").read_text())
+        self.assertFalse(alive(run.rank))
 
     def test_killed_redis(self):
         self.assert_restarted(self.run_with(lambda run: run.kill("redis")), "redis")

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <random>
@@ -19,12 +20,15 @@
 #include "model/guard_torch.h"
 #include "model/transformer.h"
 #include "trainer/learner/learner.h"
+#include "trainer/learner/model_flop.h"
 #include "trainer/learner/worker_pool.h"
+#include "trainer/ranks/trainer_ranks.h"
 
 namespace tramontane {
 namespace {
 
 constexpr double kMib = 1 << 20;
+constexpr int64_t kBenchPeakSide = 1024;
 
 double ProcessCpuSeconds() {
   rusage usage{};
@@ -44,24 +48,6 @@ double Median(std::vector<double> values) {
   std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(middle),
                    values.end());
   return values[middle];
-}
-
-// What threads that do nothing else reach together; best of some passes.
-double MultiplyPeakFlops(int threads) {
-  constexpr int64_t kSide = 1024;
-  constexpr int kPasses = 6;
-  WorkerPool workers(threads, [] { at::set_num_threads(1); });
-  at::set_num_threads(1);
-  const at::Tensor a = at::ones({kSide, kSide}), b = at::ones({kSide, kSide});
-  std::vector<at::Tensor> products(static_cast<size_t>(threads));
-  for (at::Tensor& product : products) product = at::empty({kSide, kSide});
-  double best = 0;
-  for (int pass = 0; pass < kPasses; ++pass) {
-    const auto start = std::chrono::steady_clock::now();
-    workers.Run([&](int worker) { at::mm_out(products[static_cast<size_t>(worker)], a, b); });
-    best = std::max(best, threads * 2.0 * kSide * kSide * kSide / SecondsSince(start));
-  }
-  return best;
 }
 
 std::vector<Group> RandomGroups(const TrainBenchOptions& options, int64_t vocab_size) {
@@ -105,8 +91,14 @@ absl::StatusOr<RunConfig> BenchConfig(const TrainBenchOptions& options) {
     ASSIGN_OR_RETURN(config.algorithm, AlgorithmFromJson(json));
   }
   config.trainer.threads = options.threads;
+  config.trainer.ranks = options.ranks;
+  config.trainer.zero = options.zero;
   config.trainer.microbatch_tokens = options.microbatch_tokens;
   config.trainer.logprob_gap_alarm = 1e9;  // nobody sampled these tokens
+  // Other ranks are told the configuration, and validate it as that of a run.
+  config.model.path = config.data.train = "none";
+  config.verifiers["math"].builtin = "math";
+  RETURN_IF_ERROR(Validate(config));
   return config;
 }
 
@@ -142,6 +134,24 @@ void AddPhases(const Measured& measured, double median, Json& out) {
   }
 }
 
+void AddMemory(MetricsRegistry& metrics, Json& out) {
+  for (const char* kind : {"moments", "gradients"}) {
+    const double bytes =
+        metrics.MakeGauge("tramontane_trainer_optimiser_bytes", {{"kind", kind}}).Value();
+    out[std::string(kind).substr(0, std::strlen(kind) - 1) + "_mib"] = bytes / kMib;
+  }
+}
+
+void AddTraffic(const Measured& measured, Json& out) {
+  std::vector<double> seconds, bytes;
+  for (const StepReport& report : measured.reports) {
+    seconds.push_back(report.metrics.at("rank_seconds"));
+    bytes.push_back(report.metrics.at("rank_bytes"));
+  }
+  out["rank_seconds"] = Median(seconds);
+  out["rank_mib"] = Median(bytes) / kMib;
+}
+
 absl::StatusOr<Json> Bench(const std::string& model_dir, const TrainBenchOptions& options) {
   RETURN_IF_ERROR(GuardTorch([] { at::set_num_threads(1); }));
   std::shared_ptr<Transformer> model;
@@ -149,21 +159,21 @@ absl::StatusOr<Json> Bench(const std::string& model_dir, const TrainBenchOptions
   ASSIGN_OR_RETURN(const RunConfig config, BenchConfig(options));
   const std::vector<Group> groups = RandomGroups(options, model->config().vocab_size);
   MetricsRegistry metrics;
+  ASSIGN_OR_RETURN(const TrainerRanks ranks, TrainerRanks::Start(config.trainer));
   std::unique_ptr<Learner> learner;
-  ASSIGN_OR_RETURN(learner, Learner::Create(config, model, metrics));
+  ASSIGN_OR_RETURN(learner, Learner::Create(config, model, metrics, ranks.group()));
   ASSIGN_OR_RETURN(const Measured measured, MeasureSteps(*learner, groups, options.steps));
 
   int64_t parameters = 0;
   for (const auto& [name, weight] : model->NamedWeights()) parameters += weight.numel();
   const double median = Median(measured.seconds);
-  const auto rows = static_cast<size_t>(options.groups) * static_cast<size_t>(options.samples);
-  const int64_t input = options.prompt_tokens + options.response_tokens - 1;
-  const double flop = TrainingFlop(model->config().source, std::vector<int64_t>(rows, input),
-                                   std::vector<int64_t>(rows, options.response_tokens));
+  const double flop = measured.reports.back().metrics.at("model_flop");
   const double tokens = static_cast<double>(measured.reports.back().packed_tokens);
   Json out = {{"model", model_dir},
               {"parameters", parameters},
               {"threads", options.threads},
+              {"ranks", options.ranks},
+              {"zero", options.zero},
               {"microbatch_tokens", options.microbatch_tokens},
               {"groups", options.groups},
               {"samples", options.samples},
@@ -181,13 +191,16 @@ absl::StatusOr<Json> Bench(const std::string& model_dir, const TrainBenchOptions
               {"gflop_per_step", 1e-9 * flop},
               {"gflop_per_s", 1e-9 * flop / median}};
   AddPhases(measured, median, out);
+  AddMemory(metrics, out);
+  if (ranks.group() != nullptr) AddTraffic(measured, out);
   std::vector<char> payload;
   const auto start = std::chrono::steady_clock::now();
   learner->Snapshot(options.steps, payload);
   out["snapshot_seconds"] = SecondsSince(start);
   out["peak_memory_mib"] = PeakMemoryMib();
   RETURN_IF_ERROR(GuardTorch([&] {
-    const double peak = MultiplyPeakFlops(options.threads);
+    WorkerPool workers(options.threads, [] { at::set_num_threads(1); });
+    const double peak = options.ranks * MultiplyPeakFlops(workers, kBenchPeakSide);
     out["peak_gflop_per_s"] = 1e-9 * peak;
     out["model_flop_share"] = flop / median / peak;
   }));
@@ -195,22 +208,6 @@ absl::StatusOr<Json> Bench(const std::string& model_dir, const TrainBenchOptions
 }
 
 }  // namespace
-
-double TrainingFlop(const Json& model_config, const std::vector<int64_t>& input_tokens,
-                    const std::vector<int64_t>& response_tokens) {
-  const ModelConfig c = ParseModelConfig(model_config).value();
-  const auto layers = static_cast<double>(c.attention_layers()),
-             matrices = static_cast<double>(c.matrix_weights()),
-             head = static_cast<double>(c.hidden_size * c.vocab_size);
-  double multiplications = 0;
-  for (size_t i = 0; i < input_tokens.size(); ++i) {
-    const auto length = static_cast<double>(input_tokens[i]);
-    multiplications += length * matrices + static_cast<double>(response_tokens[i]) * head;
-    // Scores and values: each position with itself and all before it.
-    multiplications += layers * 2 * static_cast<double>(c.q_size()) * length * (length + 1) / 2;
-  }
-  return 3 * 2 * multiplications;
-}
 
 absl::StatusOr<Json> BenchTrain(const std::string& model_dir, const TrainBenchOptions& options) {
   if (options.samples < 2)

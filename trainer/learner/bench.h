@@ -16,25 +16,21 @@ struct TrainBenchOptions {
   int32_t prompt_tokens = 8, response_tokens = 40;
   int32_t steps = 8;  // measured, after one that is not
   int32_t threads = 1, microbatch_tokens = 2048;
+  int32_t ranks = 1, zero = 0;  // trainer.ranks, trainer.zero
   std::string algorithm;  // the `algorithm` block as JSON; empty: the defaults
 };
 
 // Steps on random tokens of the model's vocabulary, rewards that differ within each group →
-// {"model", "parameters", "threads", "microbatch_tokens", "groups", "samples", "prompt_tokens",
+// {"model", "parameters", "threads", "ranks", "zero", "microbatch_tokens", "groups", "samples", "prompt_tokens",
 //  "response_tokens", "steps", "step_seconds": {"best", "median"}, "cpu_seconds_per_step",
 //  "tokens_per_second", "response_tokens_per_second", "phase_seconds", "phase_share",
 //  "snapshot_seconds", "weight_mib", "peak_memory_mib", "gflop_per_step", "gflop_per_s",
-//  "peak_gflop_per_s", "model_flop_share"}.
+//  "peak_gflop_per_s", "model_flop_share", "moment_mib", "gradient_mib", "rank_seconds",
+//  "rank_mib"} (the last two with ranks).
 // Rates and shares are of the median step. Tokens are those fed to the model. A step's operations
-// are the products of the model's matrices and of attention, forward and twice that backward; what
-// is computed anew or besides does not count. Their share is of what as many threads reach when
+// are as trainer/learner/model_flop.h counts them, their share of what as many threads reach when
 // they only multiply float32 matrices of 1024 × 1024. Memory is the process's largest, of all it
-// did.
+// did, without that of other ranks.
 absl::StatusOr<Json> BenchTrain(const std::string& model_dir, const TrainBenchOptions& options);
-
-// Floating-point operations of one training step on sequences of these numbers of input and
-// response tokens, as BenchTrain counts them.
-double TrainingFlop(const Json& model_config, const std::vector<int64_t>& input_tokens,
-                    const std::vector<int64_t>& response_tokens);
 
 }  // namespace tramontane

@@ -1,7 +1,6 @@
 #include "trainer/learner/critic.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -16,7 +15,6 @@
 #include "model/packed_attention.h"
 #include "model/safetensors.h"
 #include "model/transformer.h"
-#include "trainer/learner/gradient_sum.h"
 #include "trainer/learner/policy_loss.h"
 
 namespace tramontane {
@@ -64,27 +62,17 @@ bool NeedsCritic(const AlgorithmConfig& algorithm) {
   return algorithm.advantage.baseline == "value";
 }
 
-Critic::Critic(const Transformer& policy, const RunConfig& config, WorkerPool& workers)
+Critic::Critic(const Transformer& policy, const RunConfig& config, Crew& crew)
     : section_(config.critic),
       auxiliary_(config.algorithm.auxiliary),
-      adam_({config.trainer.adam_beta1, config.trainer.adam_beta2, config.trainer.adam_epsilon}),
       microbatch_tokens_(config.trainer.microbatch_tokens),
-      workers_(workers),
+      crew_(crew),
       body_(CopyBody(policy)) {
+  body_->set_recompute_layers(config.trainer.activation_checkpointing);
   const at::Tensor first = policy.parameters().front();
   weight_D = at::zeros({policy.config().hidden_size}, first.options().requires_grad(false));
   bias_ = at::zeros({1}, weight_D.options());
-  parameters_ = Parameters();
-  for (at::Tensor& parameter : parameters_) parameter.set_requires_grad(true);
-  optimiser_.emplace(parameters_, adam_);
-  for (int i = 0; i < workers.size(); ++i) gradients_.push_back(MakeFlatLike(parameters_));
-}
-
-std::vector<at::Tensor> Critic::Parameters() const {
-  std::vector<at::Tensor> parameters = body_->parameters();
-  parameters.push_back(weight_D);
-  parameters.push_back(bias_);
-  return parameters;
+  optimiser_.emplace(std::make_unique<WholeWeights>(Names()), config.trainer, crew);
 }
 
 NamedParameters Critic::Names() const {
@@ -100,12 +88,11 @@ PackPlan Critic::Plan(std::span<const TrainRow> rows, const std::vector<uint8_t>
   for (size_t i = 0; i < rows.size(); ++i) {
     lengths.push_back(members[i] ? rows[i].input_tokens() : 0);
   }
-  return PackSequences(lengths, microbatch_tokens_, workers_.size());
+  return crew_.Plan(lengths, microbatch_tokens_);
 }
 
 // In at least float32, like the policy's log-probabilities. [R]
-at::Tensor Critic::ValueOf(const PackedRows& packed) const {
-  PackedAttention attention(packed.offsets);
+at::Tensor Critic::ValueOf(const PackedRows& packed, PackedAttention& attention) const {
   const at::Tensor hidden_TD = body_->Forward(packed.tokens_T, packed.positions_T, attention);
   const at::Tensor hidden_RD = hidden_TD.index_select(0, packed.hidden_rows_R);
   const auto wide = weight_D.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
@@ -115,13 +102,16 @@ at::Tensor Critic::ValueOf(const PackedRows& packed) const {
 absl::StatusOr<SampledValues> Critic::Values(std::span<const TrainRow> rows) {
   SampledValues values = SampledValues::Like(rows);
   const PackPlan plan = Plan(rows, std::vector<uint8_t>(rows.size(), 1));
-  RETURN_IF_ERROR(ForEachMicrobatch(workers_, plan, [&](int32_t m) {
+  RETURN_IF_ERROR(crew_.ForEach(plan, [&](int, int32_t m) {
     return GuardTorch([&] {
       const at::NoGradGuard no_grad;
       const std::vector<int32_t>& members = plan.microbatches[m];
-      GatherSampled(rows, members, ValueOf(PackRows(rows, members)), values);
+      const PackedRows packed = PackRows(rows, members);
+      PackedAttention attention(packed.offsets);
+      GatherSampled(rows, members, ValueOf(packed, attention), values);
     });
   }));
+  RETURN_IF_ERROR(crew_.Share(values.values));
   return values;
 }
 
@@ -134,46 +124,40 @@ absl::Status Critic::Update(const CriticLesson& lesson, const std::vector<uint8_
   }
   if (plan.microbatches.empty() || tokens == 0) return absl::OkStatus();
   std::vector<double> losses(plan.microbatches.size(), 0.0);
-  RETURN_IF_ERROR(ComputeGradients(
-      workers_, plan, gradients_, [&](int32_t m, const std::vector<at::Tensor>& gradient) {
-        return GuardTorch([&] {
-          const std::vector<int32_t>& rows = plan.microbatches[m];
-          const PackedRows packed = PackRows(lesson.rows, rows);
-          at::Tensor value_R = ValueOf(packed);
-          const at::Tensor masked_R = InjectedMask(lesson.rows, rows, packed.responses());
-          // Zeroed before the square, so that an injected token's value cannot overflow into NaN.
-          if (masked_R.defined()) value_R = value_R.masked_fill(masked_R, 0);
-          const auto like = [&](const SampledValues& sampled) {
-            return ScatterSampled(lesson.rows, rows, sampled).to(value_R.scalar_type());
-          };
-          const at::Tensor loss = ValueLoss(value_R, like(lesson.value_old),
-                                            like(lesson.value_target), auxiliary_.value_clip)
-                                      .sum() /
-                                  tokens;
-          losses[m] = loss.item<double>();
-          const auto computed =
-              torch::autograd::grad({auxiliary_.value_coefficient * loss}, parameters_, {},
-                                    /*retain_graph=*/false, /*create_graph=*/false,
-                                    /*allow_unused=*/true);
-          const at::NoGradGuard no_grad;
-          for (size_t i = 0; i < computed.size(); ++i) {
-            if (computed[i].defined()) gradient[i].add_(computed[i]);
-          }
-        });
-      }));
+  RETURN_IF_ERROR(optimiser_->Accumulate(plan, [&](int32_t m, const Backward& backward) {
+    return GuardTorch([&] {
+      const std::vector<int32_t>& rows = plan.microbatches[m];
+      const PackedRows packed = PackRows(lesson.rows, rows);
+      PackedAttention attention(packed.offsets);  // until the backward pass is over
+      at::Tensor value_R = ValueOf(packed, attention);
+      const at::Tensor masked_R = InjectedMask(lesson.rows, rows, packed.responses());
+      // Zeroed before the square, so that an injected token's value cannot overflow into NaN.
+      if (masked_R.defined()) value_R = value_R.masked_fill(masked_R, 0);
+      const auto like = [&](const SampledValues& sampled) {
+        return ScatterSampled(lesson.rows, rows, sampled).to(value_R.scalar_type());
+      };
+      const at::Tensor loss = ValueLoss(value_R, like(lesson.value_old), like(lesson.value_target),
+                                        auxiliary_.value_clip)
+                                  .sum() /
+                              tokens;
+      losses[m] = loss.item<double>();
+      backward(auxiliary_.value_coefficient * loss);
+    });
+  }));
+  RETURN_IF_ERROR(crew_.Share(plan, losses));
   double loss = 0;
   for (double part : losses) loss += part;
-  return GuardTorch([&] {
-    report.grad_norm = ReduceGradients(gradients_);
-    if (!std::isfinite(loss) || !std::isfinite(report.grad_norm)) {
-      ++report.nonfinite;
-      return;
-    }
-    ClipGradient(gradients_[0], report.grad_norm, section_.max_grad_norm);
-    optimiser_->Step(gradients_[0].views, lesson.learning_rate, section_.weight_decay);
-    report.value_loss += loss;
-    ++report.updates;
-  });
+  ASSIGN_OR_RETURN(report.grad_norm, optimiser_->Reduce());
+  if (!std::isfinite(loss) || !std::isfinite(report.grad_norm)) {
+    ++report.nonfinite;
+    return absl::OkStatus();
+  }
+  RETURN_IF_ERROR(optimiser_->Apply(report.grad_norm, {.learning_rate = lesson.learning_rate,
+                                                       .weight_decay = section_.weight_decay,
+                                                       .max_grad_norm = section_.max_grad_norm}));
+  report.value_loss += loss;
+  ++report.updates;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<CriticReport> Critic::Learn(const CriticLesson& lesson) {
@@ -196,21 +180,22 @@ absl::StatusOr<CriticReport> Critic::Learn(const CriticLesson& lesson) {
 
 absl::Status Critic::Save(const std::string& dir) const {
   const std::string folder = dir + kFolder;
-  RETURN_IF_ERROR(MakeDirs(folder));
-  RETURN_IF_ERROR(SaveTransformer(*body_, folder, folder));
-  std::vector<SafetensorsTensor> head;
-  const at::Tensor weight = weight_D.detach().to(at::kDouble).contiguous(),
-                   bias = bias_.detach().to(at::kDouble).contiguous();
-  head.push_back(
-      {"value_head.weight", "F64", weight.sizes().vec(), weight.const_data_ptr(), weight.nbytes()});
-  head.push_back(
-      {"value_head.bias", "F64", bias.sizes().vec(), bias.const_data_ptr(), bias.nbytes()});
-  RETURN_IF_ERROR(WriteSafetensors(folder + kHeadFile, head));
-  return SaveOptimiserState(folder, Names(), *optimiser_);
+  RETURN_IF_ERROR(crew_.Lead([&]() -> absl::Status {
+    RETURN_IF_ERROR(MakeDirs(folder));
+    RETURN_IF_ERROR(SaveTransformer(*body_, folder, folder));
+    std::vector<SafetensorsTensor> head;
+    const at::Tensor weight = weight_D.detach().to(at::kDouble).contiguous(),
+                     bias = bias_.detach().to(at::kDouble).contiguous();
+    head.push_back({"value_head.weight", "F64", weight.sizes().vec(), weight.const_data_ptr(),
+                    weight.nbytes()});
+    head.push_back(
+        {"value_head.bias", "F64", bias.sizes().vec(), bias.const_data_ptr(), bias.nbytes()});
+    return WriteSafetensors(folder + kHeadFile, head);
+  }));
+  return optimiser_->Save(folder);
 }
 
-absl::Status Critic::Load(const std::string& dir) {
-  const std::string folder = dir + kFolder;
+absl::Status Critic::LoadWeights(const std::string& folder) {
   std::error_code ignored;
   if (!std::filesystem::exists(folder, ignored)) {
     return absl::NotFoundError(
@@ -242,17 +227,25 @@ absl::Status Critic::Load(const std::string& dir) {
       tensor.copy_(wide);
     }));
   }
-  RETURN_IF_ERROR(GuardTorch([&] {
+  return GuardTorch([&] {
     const at::NoGradGuard no_grad;
     auto target = body_->NamedWeights();
     for (size_t i = 0; i < got.size(); ++i) target[i].second.copy_(got[i].second);
-  }));
-  return LoadOptimiserState(folder, Names(), *optimiser_);
+  });
+}
+
+absl::Status Critic::Load(const std::string& dir) {
+  const std::string folder = dir + kFolder;
+  RETURN_IF_ERROR(crew_.Lead([&] { return LoadWeights(folder); }));
+  std::vector<at::Tensor> weights;
+  for (const auto& [name, tensor] : Names()) weights.push_back(tensor);
+  RETURN_IF_ERROR(Spread(crew_.ranks(), weights));
+  return optimiser_->Load(folder);
 }
 
 int64_t Critic::bytes() const {
   int64_t bytes = 0;
-  for (const at::Tensor& parameter : parameters_) bytes += static_cast<int64_t>(parameter.nbytes());
+  for (const auto& [name, tensor] : Names()) bytes += static_cast<int64_t>(tensor.nbytes());
   return bytes;
 }
 

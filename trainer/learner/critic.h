@@ -2,8 +2,8 @@
 // of its own (a second transformer body with a linear head, nothing shared with the policy), with
 // its own AdamW; its body starts as the policy's, its head at 0.
 //
-// The learner's thread calls it; microbatches run on the learner's workers. Deterministic like the
-// learner's own step.
+// The learner's thread calls it; microbatches run on the learner's crew, and every rank has a copy.
+// Deterministic like the learner's own step.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,15 +18,14 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/config.h"
-#include "trainer/learner/adamw.h"
-#include "trainer/learner/optimiser_state.h"
+#include "trainer/learner/crew.h"
+#include "trainer/learner/optimiser.h"
 #include "trainer/learner/packed_rows.h"
-#include "trainer/learner/packing.h"
 #include "trainer/learner/train_rows.h"
-#include "trainer/learner/worker_pool.h"
 
 namespace tramontane {
 
+class PackedAttention;
 class Transformer;
 
 // Whether a run of this algorithm has a critic.
@@ -51,8 +50,8 @@ struct CriticReport {
 
 class Critic {
  public:
-  // Throws what tensor code throws. `config` is read once; `workers` outlives the critic.
-  Critic(const Transformer& policy, const RunConfig& config, WorkerPool& workers);
+  // Throws what tensor code throws. `config` is read once; `crew` outlives the critic.
+  Critic(const Transformer& policy, const RunConfig& config, Crew& crew);
 
   // V of every sampled token. No gradient.
   absl::StatusOr<SampledValues> Values(std::span<const TrainRow> rows);
@@ -69,23 +68,20 @@ class Critic {
   int64_t bytes() const;  // of the weights
 
  private:
-  std::vector<at::Tensor> Parameters() const;
   NamedParameters Names() const;
+  absl::Status LoadWeights(const std::string& folder);
   PackPlan Plan(std::span<const TrainRow> rows, const std::vector<uint8_t>& members) const;
-  at::Tensor ValueOf(const PackedRows& packed) const;
+  at::Tensor ValueOf(const PackedRows& packed, PackedAttention& attention) const;
   absl::Status Update(const CriticLesson& lesson, const std::vector<uint8_t>& members,
                       CriticReport& report);
 
   const CriticSection section_;
   const AuxiliaryConfig auxiliary_;
-  const AdamW::Options adam_;
   const int64_t microbatch_tokens_;
-  WorkerPool& workers_;
+  Crew& crew_;
   std::shared_ptr<Transformer> body_;
   at::Tensor weight_D, bias_;  // the head
-  std::vector<at::Tensor> parameters_;
-  std::optional<AdamW> optimiser_;
-  std::vector<FlatTensor> gradients_;  // one per worker
+  std::optional<Optimiser> optimiser_;
 };
 
 }  // namespace tramontane

@@ -1,5 +1,7 @@
 // The learner: groups in, one optimiser step, a report out. Owns the master weights and AdamW.
-// One thread calls it; it computes microbatches on `trainer.threads` threads.
+// One thread calls it; it computes microbatches on `trainer.threads` threads of each of
+// `trainer.ranks` processes. Rank 0's learner is the one that is called; those of the other ranks
+// are told what to do (trainer/learner/rank_worker.h).
 #pragma once
 
 #include <cstdint>
@@ -18,6 +20,7 @@
 
 namespace tramontane {
 
+class RankGroup;
 class Transformer;
 
 struct StepReport {
@@ -39,22 +42,27 @@ struct StepReport {
 
 class Learner {
  public:
+  // `ranks`: the processes that learn together, trainer.ranks of them; null for one. Rank 0's
+  // model is everybody's. FailedPrecondition: their number is another one.
   static absl::StatusOr<std::unique_ptr<Learner>> Create(const RunConfig& config,
                                                          std::shared_ptr<Transformer> model,
-                                                         MetricsRegistry& metrics);
+                                                         MetricsRegistry& metrics,
+                                                         RankGroup* ranks = nullptr);
   // For SftStep alone: no reference, no critic, whatever the configuration's RL stage wants.
   static absl::StatusOr<std::unique_ptr<Learner>> CreateForSft(const RunConfig& config,
                                                                std::shared_ptr<Transformer> model,
-                                                               MetricsRegistry& metrics);
+                                                               MetricsRegistry& metrics,
+                                                               RankGroup* ranks = nullptr);
   ~Learner();
 
   // One RL step over complete groups. `step` counts from 1 and drives schedules. Deterministic: the
-  // same weights, groups, step and trainer.threads give the same bits.
+  // same weights, groups, step, trainer.threads and trainer.ranks give the same bits.
   // Errors: InvalidArgument (a malformed group), Internal and ResourceExhausted (tensor code). The
   // weights are unchanged by the update that failed; what the step did before it (earlier ones of
   // trainer.updates_per_step, the policy's before the critic's) stands. A non-finite loss or
   // gradient is no error but a skipped report; weights that came out non-finite are Internal, and
-  // the learner must not be used further.
+  // the learner must not be used further. With ranks, Unavailable and DeadlineExceeded (one is gone
+  // or silent) and every error that is not InvalidArgument end the group and with it the learner.
   absl::StatusOr<StepReport> Step(const std::vector<Group>& groups, int64_t step);
   // InvalidArgument: what Step refuses of a group. Any thread, beside a step.
   absl::Status Check(const Group& group) const;
@@ -65,7 +73,6 @@ class Learner {
   // expects the model to be loaded already (Create got it).
   absl::Status SaveState(const std::string& dir) const;
   absl::Status LoadState(const std::string& dir);
-  void ResetOptimiser();
 
   // A snapshot for the generators: manifest (with probe) and flat payload.
   WeightManifest Snapshot(int64_t version, std::vector<char>& payload) const;

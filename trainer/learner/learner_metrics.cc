@@ -120,6 +120,14 @@ LearnerMetrics::LearnerMetrics(MetricsRegistry& registry)
       value_loss_(registry.MakeGauge("tramontane_trainer_value_loss")),
       explained_variance_(registry.MakeGauge("tramontane_trainer_value_explained_variance")),
       critic_bytes_(registry.MakeGauge("tramontane_trainer_critic_bytes")),
+      moment_bytes_(registry.MakeGauge("tramontane_trainer_optimiser_bytes", {{"kind", "moments"}})),
+      gradient_bytes_(
+          registry.MakeGauge("tramontane_trainer_optimiser_bytes", {{"kind", "gradients"}})),
+      ranks_(registry.MakeGauge("tramontane_trainer_ranks")),
+      model_flop_share_(registry.MakeGauge("tramontane_trainer_model_flop_share")),
+      model_flop_(registry.MakeCounter("tramontane_trainer_model_flop_total")),
+      rank_seconds_(registry.MakeCounter("tramontane_trainer_rank_seconds_total")),
+      rank_bytes_(registry.MakeCounter("tramontane_trainer_rank_bytes_total")),
       gap_mean_(registry.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "mean"}})),
       gap_max_(registry.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "max"}})),
       gap_alarms_(registry.MakeCounter("tramontane_trainer_logprob_gap_alarms_total")),
@@ -137,6 +145,13 @@ void LearnerMetrics::SetCriticBytes(int64_t bytes) {
   critic_bytes_.Set(static_cast<double>(bytes));
 }
 
+void LearnerMetrics::SetOptimiserBytes(int64_t moments, int64_t gradients) {
+  moment_bytes_.Set(static_cast<double>(moments));
+  gradient_bytes_.Set(static_cast<double>(gradients));
+}
+
+void LearnerMetrics::SetRanks(int ranks) { ranks_.Set(ranks); }
+
 void LearnerMetrics::Set(Gauge& gauge, const StepReport& report, const std::string& name) {
   const auto found = report.metrics.find(name);
   if (found != report.metrics.end()) gauge.Set(found->second);
@@ -151,6 +166,10 @@ void LearnerMetrics::Record(const StepReport& report) {
     phases_[phase].Observe(seconds);
   }
   if (report.metrics.contains("logprob_gap_alarm")) gap_alarms_.Add();
+  if (const auto found = report.metrics.find("rank_seconds"); found != report.metrics.end()) {
+    rank_seconds_.Add(found->second);
+    rank_bytes_.Add(report.metrics.at("rank_bytes"));
+  }
   Set(value_loss_, report, "value_loss");
   Set(explained_variance_, report, "value_explained_variance");
   if (report.nonfinite) nonfinite_steps_.Add();
@@ -166,6 +185,8 @@ void LearnerMetrics::Record(const StepReport& report) {
   Set(kl_, report, "kl");
   Set(entropy_coefficient_, report, "entropy_coefficient");
   Set(reference_version_, report, "reference_version");
+  Set(model_flop_share_, report, "model_flop_share");
+  model_flop_.Add(report.metrics.at("model_flop"));
   // A batch without tokens of the current version says nothing of the gap.
   if (report.logprob_gap_tokens > 0) {
     gap_mean_.Set(report.logprob_gap_mean);

@@ -45,6 +45,8 @@ class LearnerMetrics {
   explicit LearnerMetrics(MetricsRegistry& registry);
   void SetReferenceBytes(int64_t bytes);
   void SetCriticBytes(int64_t bytes);
+  void SetOptimiserBytes(int64_t moments, int64_t gradients);
+  void SetRanks(int ranks);
   void Record(const StepReport& report);
 
  private:
@@ -56,6 +58,9 @@ class LearnerMetrics {
       entropy_estimate_;
   Gauge kl_, entropy_coefficient_, reference_bytes_, reference_version_;
   Gauge value_loss_, explained_variance_, critic_bytes_;
+  Gauge moment_bytes_, gradient_bytes_, ranks_;
+  Gauge model_flop_share_;
+  Counter model_flop_, rank_seconds_, rank_bytes_;
   Gauge gap_mean_, gap_max_;
   Counter gap_alarms_, nonfinite_steps_, response_tokens_, packed_tokens_, sequences_;
 };

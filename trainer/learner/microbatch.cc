@@ -1,7 +1,6 @@
 #include "trainer/learner/microbatch.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -59,9 +58,9 @@ void MeasureGaps(const StepRows& step, const std::vector<int32_t>& members,
 // The last hidden states that predict the response tokens, [R, width]; prompt positions never reach
 // the LM head. Rows sampled at different temperatures are divided by their own here, which is the
 // same as dividing their logits; the return value is what is left to divide by.
+// `attention` is the microbatch's, and lives until its backward pass is over.
 double Responses(Transformer& model, const StepRows& step, const std::vector<int32_t>& members,
-                 const PackedRows& packed, HeadInput& head) {
-  PackedAttention attention(packed.offsets);
+                 const PackedRows& packed, PackedAttention& attention, HeadInput& head) {
   const at::Tensor hidden_TD = model.Forward(packed.tokens_T, packed.positions_T, attention);
   head = {hidden_TD.index_select(0, packed.hidden_rows_R), model.lm_head_weight()};
   const double first = step.rows[members[0]].temperature;
@@ -84,7 +83,8 @@ void AddReference(const StepRows& step, const std::vector<int32_t>& members, con
   HeadInput reference;
   {
     const at::NoGradGuard no_grad;
-    Responses(*math.reference, step, members, packed, reference);
+    PackedAttention attention(packed.offsets);
+    Responses(*math.reference, step, members, packed, attention, reference);
     if (kl.kind != "full") {
       batch.reference_T = ChunkedLogprob(reference.hidden_RD, reference.weight_VD, packed.targets_R,
                                          temperature, false)
@@ -148,16 +148,16 @@ void MicrobatchOutput::Add(const MicrobatchOutput& other) {
   backward_seconds += other.backward_seconds;
 }
 
-absl::Status ComputeMicrobatch(Transformer& model, const std::vector<at::Tensor>& parameters,
-                               const StepRows& step, const std::vector<int32_t>& members,
-                               const StepMath& math, const std::vector<at::Tensor>& gradients,
-                               MicrobatchOutput& output) {
+absl::Status ComputeMicrobatch(Transformer& model, const StepRows& step,
+                               const std::vector<int32_t>& members, const StepMath& math,
+                               const Backward& backward, MicrobatchOutput& output) {
   absl::Status loss_status;
   const absl::Status tensor_status = GuardTorch([&] {
     const auto start = std::chrono::steady_clock::now();
     const PackedRows packed = PackRows(step.rows, members);
+    PackedAttention attention(packed.offsets);
     HeadInput head;
-    const double temperature = Responses(model, step, members, packed, head);
+    const double temperature = Responses(model, step, members, packed, attention, head);
     const LogprobResult result = ChunkedLogprob(head.hidden_RD, head.weight_VD, packed.targets_R,
                                                 temperature, math.algorithm.entropy.kind != "none");
     TokenBatch batch = MakeBatch(step, members, math, packed, result);
@@ -174,13 +174,7 @@ absl::Status ComputeMicrobatch(Transformer& model, const std::vector<at::Tensor>
     output.forward_seconds = SecondsSince(start);
 
     const auto backward_start = std::chrono::steady_clock::now();
-    const auto computed = torch::autograd::grad({loss->loss}, parameters, /*grad_outputs=*/{},
-                                                /*retain_graph=*/false, /*create_graph=*/false,
-                                                /*allow_unused=*/true);
-    const at::NoGradGuard no_grad;
-    for (size_t i = 0; i < computed.size(); ++i) {
-      if (computed[i].defined()) gradients[i].add_(computed[i]);
-    }
+    backward(loss->loss);
     output.backward_seconds = SecondsSince(backward_start);
   });
   RETURN_IF_ERROR(tensor_status);
@@ -194,8 +188,9 @@ absl::Status ComputeTokenKl(Transformer& model, const StepRows& step,
     const at::NoGradGuard no_grad;
     const AlgorithmConfig& a = math.algorithm;
     const PackedRows packed = PackRows(step.rows, members);
+    PackedAttention attention(packed.offsets);
     HeadInput head;
-    const double temperature = Responses(model, step, members, packed, head);
+    const double temperature = Responses(model, step, members, packed, attention, head);
     const LogprobResult result = ChunkedLogprob(head.hidden_RD, head.weight_VD, packed.targets_R,
                                                 temperature, /*want_entropy=*/false);
     TokenBatch batch;  // without advantages: they follow from what is computed here
@@ -215,8 +210,9 @@ absl::Status ComputeLogprobs(Transformer& model, const StepRows& step,
   return GuardTorch([&] {
     const at::NoGradGuard no_grad;
     const PackedRows packed = PackRows(step.rows, members);
+    PackedAttention attention(packed.offsets);
     HeadInput head;
-    const double temperature = Responses(model, step, members, packed, head);
+    const double temperature = Responses(model, step, members, packed, attention, head);
     const LogprobResult result = ChunkedLogprob(head.hidden_RD, head.weight_VD, packed.targets_R,
                                                 temperature, /*want_entropy=*/false);
     GatherSampled(step.rows, members, result.logprob, logprobs);

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "common/config.h"
 #include "trainer/learner/mismatch.h"
+#include "trainer/learner/optimiser.h"
 #include "trainer/learner/packed_rows.h"
 #include "trainer/learner/policy_loss.h"
 #include "trainer/learner/train_rows.h"
@@ -57,12 +58,11 @@ struct MicrobatchOutput {
   void Add(const MicrobatchOutput& other);
 };
 
-// Computes rows `members` of `step` and adds the gradient to `gradients` (shapes of `parameters`).
-// Thread-safe for distinct `gradients`. Tensor errors come back as Status.
-absl::Status ComputeMicrobatch(Transformer& model, const std::vector<at::Tensor>& parameters,
-                               const StepRows& step, const std::vector<int32_t>& members,
-                               const StepMath& math, const std::vector<at::Tensor>& gradients,
-                               MicrobatchOutput& output);
+// Computes rows `members` of `step` and calls `backward` with their loss. Several threads may do so
+// at once. Tensor errors come back as Status.
+absl::Status ComputeMicrobatch(Transformer& model, const StepRows& step,
+                               const std::vector<int32_t>& members, const StepMath& math,
+                               const Backward& backward, MicrobatchOutput& output);
 
 // k(anchor, π_ref) of the members' sampled tokens, for kl.where reward. No gradient; thread-safe
 // for distinct members.

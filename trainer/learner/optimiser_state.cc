@@ -31,13 +31,14 @@ absl::Status SaveTensor(const std::string& path, const at::Tensor& flat) {
   return WriteFileAtomic(path, {static_cast<const char*>(flat.const_data_ptr()), flat.nbytes()});
 }
 
-absl::StatusOr<at::Tensor> LoadTensor(const std::string& path, const at::Tensor& like) {
-  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, like.nbytes()));
-  if (bytes.size() != like.nbytes()) {
+absl::StatusOr<at::Tensor> LoadTensor(const std::string& path, int64_t elements,
+                                      at::ScalarType dtype) {
+  at::Tensor flat = at::empty({elements}, dtype);
+  ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, flat.nbytes()));
+  if (bytes.size() != flat.nbytes()) {
     return absl::DataLossError(path + ": has " + std::to_string(bytes.size()) + " bytes, needs " +
-                               std::to_string(like.nbytes()));
+                               std::to_string(flat.nbytes()));
   }
-  at::Tensor flat = at::empty_like(like);
   std::memcpy(flat.data_ptr(), bytes.data(), bytes.size());
   return flat;
 }
@@ -60,18 +61,18 @@ absl::Status CheckParameters(const std::string& path, const Json& saved, const J
 }  // namespace
 
 absl::Status SaveOptimiserState(const std::string& dir, const NamedParameters& parameters,
-                                const AdamW& optimiser) {
+                                const OptimiserState& state) {
   const Json description = {{"format_version", kOptimiserFormat},
-                            {"updates", optimiser.updates()},
-                            {"dtype", c10::toString(optimiser.first_moment().scalar_type())},
+                            {"updates", state.updates},
+                            {"dtype", c10::toString(state.first.scalar_type())},
                             {"parameters", Describe(parameters)}};
-  RETURN_IF_ERROR(SaveTensor(dir + kFirstMoment, optimiser.first_moment()));
-  RETURN_IF_ERROR(SaveTensor(dir + kSecondMoment, optimiser.second_moment()));
+  RETURN_IF_ERROR(SaveTensor(dir + kFirstMoment, state.first));
+  RETURN_IF_ERROR(SaveTensor(dir + kSecondMoment, state.second));
   return WriteFileAtomic(dir + kDescription, description.dump(1));
 }
 
-absl::Status LoadOptimiserState(const std::string& dir, const NamedParameters& parameters,
-                                AdamW& optimiser) {
+absl::StatusOr<OptimiserState> LoadOptimiserState(const std::string& dir,
+                                                  const NamedParameters& parameters) {
   const std::string path = dir + kDescription;
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path, size_t{1} << 30));
   const Json saved = Json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -81,14 +82,17 @@ absl::Status LoadOptimiserState(const std::string& dir, const NamedParameters& p
     return absl::DataLossError(path + ": not an optimiser description of format 1");
   }
   RETURN_IF_ERROR(CheckParameters(path, saved["parameters"], Describe(parameters)));
-  const std::string dtype = c10::toString(optimiser.first_moment().scalar_type());
-  if (saved.value("dtype", Json()) != dtype)
-    return absl::InvalidArgumentError(path + ": dtype is not " + dtype);
-  ASSIGN_OR_RETURN(const at::Tensor first,
-                   LoadTensor(dir + kFirstMoment, optimiser.first_moment()));
-  ASSIGN_OR_RETURN(const at::Tensor second,
-                   LoadTensor(dir + kSecondMoment, optimiser.second_moment()));
-  return optimiser.Restore(first, second, saved["updates"].get<int64_t>());
+  const at::ScalarType dtype = parameters.front().second.scalar_type();
+  if (saved.value("dtype", Json()) != c10::toString(dtype))
+    return absl::InvalidArgumentError(path + ": dtype is not " + c10::toString(dtype));
+  int64_t elements = 0;
+  for (const auto& [name, tensor] : parameters) elements += tensor.numel();
+  OptimiserState state;
+  state.updates = saved["updates"].get<int64_t>();
+  if (state.updates < 0) return absl::DataLossError(path + ": a negative number of updates");
+  ASSIGN_OR_RETURN(state.first, LoadTensor(dir + kFirstMoment, elements, dtype));
+  ASSIGN_OR_RETURN(state.second, LoadTensor(dir + kSecondMoment, elements, dtype));
+  return state;
 }
 
 }  // namespace tramontane

@@ -4,18 +4,17 @@
 
 #include "common/status.h"
 #include "model/transformer.h"
-#include "trainer/learner/gradient_sum.h"
 
 namespace tramontane {
 
-absl::StatusOr<double> ShapeRewardsByKl(Transformer& model, WorkerPool& workers,
-                                        const PackPlan& plan, const StepRows& rows,
-                                        const StepMath& math, bool by_token,
+absl::StatusOr<double> ShapeRewardsByKl(Transformer& model, Crew& crew, const PackPlan& plan,
+                                        const StepRows& rows, const StepMath& math, bool by_token,
                                         AdvantageInput& input) {
   SampledValues kl = SampledValues::Like(rows.rows);
-  RETURN_IF_ERROR(ForEachMicrobatch(workers, plan, [&](int32_t m) {
+  RETURN_IF_ERROR(crew.ForEach(plan, [&](int, int32_t m) {
     return ComputeTokenKl(model, rows, plan.microbatches[m], math, kl);
   }));
+  RETURN_IF_ERROR(crew.Share(kl.values));
   const double coefficient = math.algorithm.kl.coefficient;
   double sum = 0;
   for (size_t i = 0; i < rows.rows.size(); ++i) {

@@ -4,9 +4,8 @@
 
 #include "absl/status/statusor.h"
 #include "trainer/learner/advantage.h"
+#include "trainer/learner/crew.h"
 #include "trainer/learner/microbatch.h"
-#include "trainer/learner/packing.h"
-#include "trainer/learner/worker_pool.h"
 
 namespace tramontane {
 
@@ -14,8 +13,8 @@ class Transformer;
 
 // r −= β·Σ_t k_t of each row; with `by_token` (values say what is earned when) as token rewards,
 // where the distance arises. Returns the mean k over the sampled tokens. `plan` covers all rows.
-absl::StatusOr<double> ShapeRewardsByKl(Transformer& model, WorkerPool& workers,
-                                        const PackPlan& plan, const StepRows& rows,
-                                        const StepMath& math, bool by_token, AdvantageInput& input);
+absl::StatusOr<double> ShapeRewardsByKl(Transformer& model, Crew& crew, const PackPlan& plan,
+                                        const StepRows& rows, const StepMath& math, bool by_token,
+                                        AdvantageInput& input);
 
 }  // namespace tramontane

@@ -113,6 +113,12 @@ TEST_F(SupervisorTest, OnSignalPolicyLeavesAProcessThatEndedByItself) {
   ASSERT_TRUE(Await(Kind::kRestarted));
 }
 
+TEST_F(SupervisorTest, OnSignalPolicyRestartsAProcessThatAsksForIt) {
+  const RestartPolicy policy{.when = RestartPolicy::When::kOnSignal, .first_backoff_s = 0.01};
+  ASSERT_TRUE(supervisor_->Start(Shell("a", "exit 75", policy)).ok());
+  ASSERT_TRUE(Await(Kind::kRestarted));
+}
+
 TEST_F(SupervisorTest, StopEndsAProcessThatIgnoresSigtermAfterItsGrace) {
   ASSERT_TRUE(supervisor_->Start(Shell("deaf", std::string("trap '' TERM;") + kListen +
                                                    "while true; do sleep 0.1; done")).ok());

@@ -94,6 +94,11 @@ TEST(Config, CriticAndPromptsAreCheckedByField) {
   EXPECT_THAT(ErrorOf(kMinimal, {"trainer.zero=1"}), HasSubstr("rule zero_needs_ranks"));
   EXPECT_THAT(ErrorOf(kMinimal, {"trainer.ranks=2", "trainer.zero=2", "trainer.threads=2"}),
               HasSubstr("rule zero_2_needs_one_thread"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"lora.rank=8", "trainer.dtype=bfloat16"}),
+              HasSubstr("rule lora_is_float32"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"lora.rank=8", "lora.target_modules=[router]"}),
+              HasSubstr("lora.target_modules: 'router'"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"trainer.dtype=float16"}), HasSubstr("trainer.dtype"));
   EXPECT_THAT(ErrorOf(kMinimal, {"trainer.rank_transport=pigeon"}), HasSubstr("shared_memory"));
   EXPECT_THAT(ErrorOf(kMinimal, {"trainer.updates_per_step=0"}),
               HasSubstr("trainer.updates_per_step"));

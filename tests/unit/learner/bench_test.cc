@@ -7,6 +7,7 @@
 
 #include "learner_fixture.h"
 #include "model/checkpoint.h"
+#include "trainer/learner/model_flop.h"
 
 namespace tramontane {
 namespace {
@@ -16,10 +17,10 @@ TEST(TrainBenchTest, OperationsAreThoseOfTheModelsMatricesAndOfAttention) {
   // 2 layers: q and o 32 × 32, k and v 32 × 16, three of 32 × 64; head 32 × 12.
   const double matrices = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64), head = 32 * 12;
   const double attention = 2 * 2 * 32 * (5 * 6 / 2);
-  EXPECT_DOUBLE_EQ(TrainingFlop(config.source, {5}, {3}),
+  EXPECT_DOUBLE_EQ(TrainingFlop(config, {5}, {3}),
                    6 * (5 * matrices + 3 * head + attention));
-  EXPECT_DOUBLE_EQ(TrainingFlop(config.source, {5, 5}, {3, 3}),
-                   2 * TrainingFlop(config.source, {5}, {3}));
+  EXPECT_DOUBLE_EQ(TrainingFlop(config, {5, 5}, {3, 3}),
+                   2 * TrainingFlop(config, {5}, {3}));
 }
 
 TEST(TrainBenchTest, ReportsStepsThatAddUp) {

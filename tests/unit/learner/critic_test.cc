@@ -64,8 +64,8 @@ TEST(CriticTest, WithoutDiscountTheLearnersAdvantageIsRewardMinusValueAtEveryTok
   const std::vector<Group> first = sampler.Groups(4, 0), second = sampler.Groups(5, 0);
   auto learner = CriticLearner(config, model);
   // A critic of our own, taught the same.
-  WorkerPool workers(1, [] {});
-  Critic critic(*TinyModel(1, at::kDouble), config, workers);
+  Crew crew(1, nullptr);
+  Critic critic(*TinyModel(1, at::kDouble), config, crew);
   const CollectedRows lesson = CollectRows(first).value();
   SampledValues values = critic.Values(lesson.rows).value();
   for (double value : values.values) EXPECT_EQ(value, 0) << "the head starts at 0";
@@ -131,8 +131,8 @@ TEST(CriticTest, ValuesTendToTheChanceOfARightAnswer) {
   config.algorithm.auxiliary.value_clip.reset();
   config.critic.steps_per_rollout = 1;
   config.trainer.microbatch_tokens = 2048;
-  WorkerPool workers(1, [] {});
-  Critic critic(*policy, config, workers);
+  Crew crew(1, nullptr);
+  Critic critic(*policy, config, crew);
   std::mt19937 rng(5);
   std::vector<std::vector<int32_t>> responses(512, std::vector<int32_t>(2));
   std::vector<TrainRow> rows(512);
@@ -275,8 +275,8 @@ TEST(CriticTest, AResumedRunHasTheSameCriticAndMoments) {
 
 TEST(CriticTest, AnInjectedTokensValueIsNotLearnt) {
   const RunConfig config = CriticRun();
-  WorkerPool workers(1, [] {});
-  Critic critic(*TinyModel(1), config, workers);
+  Crew crew(1, nullptr);
+  Critic critic(*TinyModel(1), config, crew);
   const std::vector<int32_t> prompt = {1, 2}, response = {3, 4, 5, 6};
   const std::vector<TokenSpan> injected = {{1, 2}};
   TrainRow row;

@@ -41,13 +41,17 @@ at::Tensor GradientIn(int microbatches, const AlgorithmConfig& algorithm,
   for (size_t i = 0; i < rows.rows.size(); ++i) {
     if (advantages.kept[i]) parts[next++ % parts.size()].push_back(static_cast<int32_t>(i));
   }
+  const GradientHooks hooks(parameters);
   FlatTensor gradient = MakeFlatLike(parameters);
+  const auto backward = [&](const at::Tensor& loss) {
+    hooks.Backward(loss, [&](size_t i, const at::Tensor& part) { gradient.views[i].add_(part); });
+  };
   for (const std::vector<int32_t>& part : parts) {
     MicrobatchOutput output;
     const absl::Status status =
-        ComputeMicrobatch(*model, parameters, rows, part,
+        ComputeMicrobatch(*model, rows, part,
                           {.algorithm = algorithm, .reference = reference.get(), .version = 0},
-                          gradient.views, output);
+                          backward, output);
     EXPECT_TRUE(status.ok()) << status;
   }
   return gradient.flat;

@@ -1,0 +1,78 @@
+#include "trainer/learner/crew.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <cstring>
+
+#include "common/status.h"
+
+namespace tramontane {
+
+absl::Status Spread(RankGroup* ranks, const std::vector<at::Tensor>& tensors) {
+  if (ranks == nullptr) return absl::OkStatus();
+  for (const at::Tensor& tensor : tensors)
+    RETURN_IF_ERROR(ranks->Broadcast(tensor.detach().mutable_data_ptr(), tensor.nbytes()));
+  return absl::OkStatus();
+}
+
+Crew::Crew(int threads, RankGroup* ranks)
+    : ranks_(ranks), workers_(threads, [] { at::set_num_threads(1); }) {}
+
+PackPlan Crew::Plan(const std::vector<int64_t>& lengths, int64_t capacity_tokens) const {
+  return PackSequences(lengths, capacity_tokens,
+                       threads() * (ranks_ == nullptr ? 1 : ranks_->size()));
+}
+
+const std::vector<int32_t>& Crew::Mine(const PackPlan& plan, int worker) const {
+  const int first = ranks_ == nullptr ? 0 : ranks_->rank() * threads();
+  return plan.workers[static_cast<size_t>(first + worker)];
+}
+
+absl::Status Crew::ForEach(
+    const PackPlan& plan,
+    const std::function<absl::Status(int worker, int32_t microbatch)>& compute) {
+  std::vector<absl::Status> statuses(static_cast<size_t>(threads()));
+  workers_.Run([&](int worker) {
+    absl::Status& status = statuses[static_cast<size_t>(worker)];
+    for (int32_t m : Mine(plan, worker)) {
+      if (status.ok()) status = compute(worker, m);
+    }
+  });
+  absl::Status first;
+  for (const absl::Status& status : statuses) first.Update(status);
+  return ranks_ == nullptr ? first : ranks_->Agree(first);
+}
+
+absl::Status Crew::Share(std::vector<double>& values) const {
+  return ranks_ == nullptr ? absl::OkStatus() : ranks_->AllReduceSum(values);
+}
+
+absl::Status Crew::Lead(const std::function<absl::Status()>& work) const {
+  const absl::Status status = leads() ? work() : absl::OkStatus();
+  return ranks_ == nullptr ? status : ranks_->Agree(status);
+}
+
+absl::Status Crew::ShareBytes(const PackPlan& plan, char* records, size_t record_bytes) const {
+  if (ranks_ == nullptr) return absl::OkStatus();
+  // Side by side in the order of ranks, and back.
+  std::vector<Range> shards;
+  std::vector<int32_t> order;
+  for (size_t worker = 0; worker < plan.workers.size(); ++worker) {
+    if (worker % static_cast<size_t>(threads()) == 0) {
+      const size_t here = order.size() * record_bytes;
+      shards.push_back({here, here});
+    }
+    order.insert(order.end(), plan.workers[worker].begin(), plan.workers[worker].end());
+    shards.back().end = order.size() * record_bytes;
+  }
+  std::vector<char> ordered(order.size() * record_bytes);
+  for (size_t i = 0; i < order.size(); ++i)
+    std::memcpy(&ordered[i * record_bytes], records + record_bytes * order[i], record_bytes);
+  RETURN_IF_ERROR(ranks_->AllGather(ordered.data(), shards));
+  for (size_t i = 0; i < order.size(); ++i)
+    std::memcpy(records + record_bytes * order[i], &ordered[i * record_bytes], record_bytes);
+  return absl::OkStatus();
+}
+
+}  // namespace tramontane

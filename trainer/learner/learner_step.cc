@@ -1,0 +1,178 @@
+// One step: rows, values, shaped rewards, advantages, the policy's updates, the critic's.
+#include <cmath>
+#include <utility>
+
+#include "common/status.h"
+#include "model/guard_torch.h"
+#include "model/transformer.h"
+#include "trainer/learner/aggregation.h"
+#include "trainer/learner/learner_impl.h"
+#include "trainer/learner/reward_kl.h"
+#include "trainer/learner/schedule.h"
+#include "trainer/learner/step_inputs.h"
+#include "trainer/learner/train_rows.h"
+
+namespace tramontane {
+namespace {
+
+// Steps of the policy's own: its warm-up begins when it begins to learn.
+int64_t PolicyStep(const RunConfig& now, int64_t step) { return step - now.critic.pretrain_steps; }
+
+}  // namespace
+
+// What an interval of steps ends: moments, and the policy that KL is measured from. Before the
+// step, so that a run that is resumed at a checkpoint does the same.
+absl::Status Learner::Impl::StartAnew(const RunConfig& now, int64_t step) {
+  const auto due = [&](int64_t interval) {
+    return interval > 0 && step > 1 && (step - 1) % interval == 0;
+  };
+  return GuardTorch([&] {
+    if (due(now.trainer.optimiser_reset_interval_steps)) optimiser_.Reset();
+    const KlConfig& kl = now.algorithm.kl;
+    if (reference_ != nullptr && kl.reference == "reset_every_n" && due(kl.reset_interval_steps)) {
+      reference_->CopyFrom(*compute_);
+      state_.reference_version = step - 1;
+    }
+  });
+}
+
+StepMath Learner::Impl::MathAt(const RunConfig& now, int64_t step) const {
+  StepMath math = {now.algorithm, reference_ != nullptr ? &reference_->model() : nullptr, step - 1};
+  AlgorithmConfig& algorithm = math.algorithm;
+  algorithm.filter = FilterAtStep(config_, step);
+  algorithm.entropy.coefficient = state_.entropy.Applied(now.algorithm.entropy);
+  // The critic learns values by itself; it shares no weights with the policy.
+  algorithm.auxiliary.value_coefficient = 0;
+  algorithm.auxiliary.value_clip.reset();
+  // Returns, whatever the critic says, while it is pre-trained.
+  if (PolicyStep(now, step) < 1) algorithm.advantage.lambda_value = 1;
+  return math;
+}
+
+absl::StatusOr<Learner::Impl::Inputs> Learner::Impl::MakeInputs(const CollectedRows& collected,
+                                                                const RunConfig& now,
+                                                                const StepMath& math,
+                                                                PhaseTimer& timer,
+                                                                StepReport& report) {
+  Inputs inputs;
+  inputs.rows.rows = collected.rows;
+  inputs.advantage = MakeAdvantageInput(collected.rows, now.trainer.updates_per_step);
+  if (critic_ != nullptr) {
+    timer.Next("pack");
+    ASSIGN_OR_RETURN(inputs.values, critic_->Values(collected.rows));
+    inputs.advantage.value = inputs.values.values;
+    timer.Next("values");
+  }
+  if (math.algorithm.kl.kind != "none" && math.algorithm.kl.where == "reward") {
+    const PackPlan plan =
+        update_.Plan(collected.rows, std::vector<uint8_t>(collected.rows.size(), 1));
+    timer.Next("pack");
+    ASSIGN_OR_RETURN(report.metrics["kl"],
+                     ShapeRewardsByKl(*compute_, crew_, plan, inputs.rows, math, critic_ != nullptr,
+                                      inputs.advantage));
+    timer.Next("reference_kl");
+  }
+  return inputs;
+}
+
+absl::Status Learner::Impl::TeachPolicy(Inputs& inputs, const std::vector<uint8_t>& kept,
+                                        const RunConfig& now, const StepMath& math,
+                                        PhaseTimer& timer, StepReport& report) {
+  const int64_t policy_step = PolicyStep(now, report.step);
+  if (policy_step < 1) {
+    report.skipped = true;
+    report.skip_reason = "value pre-training: the policy is frozen up to step " +
+                         std::to_string(now.critic.pretrain_steps);
+    return absl::OkStatus();
+  }
+  const UpdateRule rule = {
+      RlLearningRate(now.trainer, config_.run.max_steps - now.critic.pretrain_steps, policy_step),
+      now.trainer.weight_decay, now.trainer.max_grad_norm};
+  return update_.InMinibatches(inputs.advantage, kept, math, rule, inputs.rows, timer, report);
+}
+
+absl::Status Learner::Impl::TeachCritic(Inputs& inputs, AdvantageResult& advantages,
+                                        const RunConfig& now, PhaseTimer& timer,
+                                        StepReport& report) {
+  if (critic_ == nullptr) return absl::OkStatus();
+  const std::vector<size_t> first = inputs.values.first;
+  ASSIGN_OR_RETURN(const CriticReport learnt,
+                   critic_->Learn({.rows = inputs.rows.rows,
+                                   .kept = advantages.kept,
+                                   .value_old = std::move(inputs.values),
+                                   .value_target = {std::move(advantages.value_target), first},
+                                   .learning_rate = CriticLearningRate(now.critic, report.step)}));
+  ReportCritic(learnt, report);
+  timer.Next("critic");
+  return absl::OkStatus();
+}
+
+RankTraffic Learner::Impl::Traffic() const {
+  return crew_.ranks() == nullptr ? RankTraffic{} : crew_.ranks()->traffic();
+}
+
+void Learner::Impl::Finish(PhaseTimer& timer, const RankTraffic& before, StepReport& report) {
+  if (crew_.ranks() != nullptr) {
+    const RankTraffic now = Traffic();
+    report.metrics["rank_seconds"] = now.seconds - before.seconds;
+    report.metrics["rank_bytes"] = now.bytes_moved - before.bytes_moved;
+  }
+  timer.Finish();
+  report.metrics["model_flop_share"] = report.metrics["model_flop"] / report.seconds / peak_flops_;
+  metrics_.Record(report);
+}
+
+absl::StatusOr<StepReport> Learner::Impl::Step(const std::vector<Group>& groups, int64_t step) {
+  StepReport report;
+  report.step = step;
+  PhaseTimer timer(report);
+  const RankTraffic traffic = Traffic();
+  const RunConfig now = ConfigAtStep(config_, step);
+  for (const Group& group : groups) RETURN_IF_ERROR(CheckGroup(group, model_->config().vocab_size));
+  ASSIGN_OR_RETURN(const CollectedRows collected, CollectRows(groups));
+  RETURN_IF_ERROR(StartAnew(now, step));
+  const StepMath math = MathAt(now, step);
+  ASSIGN_OR_RETURN(Inputs inputs, MakeInputs(collected, now, math, timer, report));
+  ASSIGN_OR_RETURN(AdvantageResult advantages,
+                   ComputeAdvantages(inputs.advantage, math.algorithm));
+  ReportAdvantages(collected, advantages, report);
+  if (math.algorithm.objective.kind == "nll") KeepPositive(advantages);
+  inputs.rows.advantage = std::move(advantages.advantage);
+  if (critic_ != nullptr)
+    inputs.rows.token_advantage = {std::move(advantages.token_advantage), inputs.values.first};
+  RETURN_IF_ERROR(TeachPolicy(inputs, advantages.kept, now, math, timer, report));
+  RETURN_IF_ERROR(TeachCritic(inputs, advantages, now, timer, report));
+  WarnOfGap(now.trainer.logprob_gap_alarm, report);
+  ReportState(math.algorithm, state_, reference_ != nullptr, report);
+  if (!report.skipped && math.algorithm.entropy.kind != "none") {
+    state_.entropy.Observe(now.algorithm.entropy, report.metrics["entropy"]);
+  }
+  Finish(timer, traffic, report);
+  return report;
+}
+
+absl::StatusOr<StepReport> Learner::Impl::SftStep(const std::vector<SftExample>& examples,
+                                                  int64_t step) {
+  StepReport report;
+  report.step = step;
+  PhaseTimer timer(report);
+  const RankTraffic traffic = Traffic();
+  ASSIGN_OR_RETURN(const CollectedRows collected, CollectRows(examples));
+  const AlgorithmConfig algorithm = SftAlgorithm();
+  const std::vector<uint8_t> kept(collected.rows.size(), 1);
+  StepRows rows;
+  rows.rows = collected.rows;
+  rows.advantage.assign(kept.size(), 1.0);
+  rows.token_weight = TokenWeights(GroupsOf(collected.rows), SampledTokens(collected.rows), kept,
+                                   algorithm.aggregation, algorithm.conventions);
+  const UpdateRule rule = {SftLearningRate(config_.sft, step), config_.sft.weight_decay,
+                           config_.sft.max_grad_norm};
+  MicrobatchOutput total;
+  RETURN_IF_ERROR(
+      update_.Once(rows, kept, StepMath{algorithm, nullptr, -1}, rule, timer, total, report));
+  if (total.sums.tokens > 0) ReportSums(total, algorithm, report);
+  Finish(timer, traffic, report);
+  return report;
+}
+
+}  // namespace tramontane

@@ -1,0 +1,42 @@
+#include "trainer/learner/model_flop.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "common/clock.h"
+
+namespace tramontane {
+
+double TrainingFlop(const ModelConfig& model, const std::vector<int64_t>& input_tokens,
+                    const std::vector<int64_t>& response_tokens) {
+  const auto layers = static_cast<double>(model.attention_layers()),
+             matrices = static_cast<double>(model.matrix_weights()),
+             head = static_cast<double>(model.hidden_size * model.vocab_size);
+  double multiplications = 0;
+  for (size_t i = 0; i < input_tokens.size(); ++i) {
+    const auto length = static_cast<double>(input_tokens[i]);
+    multiplications += length * matrices + static_cast<double>(response_tokens[i]) * head;
+    multiplications += layers * 2 * static_cast<double>(model.q_size()) * length * (length + 1) / 2;
+  }
+  return 3 * 2 * multiplications;
+}
+
+double MultiplyPeakFlops(WorkerPool& workers, int64_t side) {
+  constexpr int kPasses = 6;
+  const at::NoGradGuard no_grad;
+  const at::Tensor a = at::ones({side, side}), b = at::ones({side, side});
+  std::vector<at::Tensor> products(static_cast<size_t>(workers.size()));
+  for (at::Tensor& product : products) product = at::empty({side, side});
+  const auto s = static_cast<double>(side);
+  double best = 0;
+  for (int pass = 0; pass < kPasses; ++pass) {
+    const auto start = std::chrono::steady_clock::now();
+    workers.Run([&](int worker) { at::mm_out(products[static_cast<size_t>(worker)], a, b); });
+    best = std::max(best, workers.size() * 2.0 * s * s * s / SecondsSince(start));
+  }
+  return best;
+}
+
+}  // namespace tramontane
