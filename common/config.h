@@ -184,6 +184,7 @@ struct TrainerSection {
   double rank_join_timeout_s = 60;
   double rank_timeout_s = 600;
   int32_t zero = 0;  // what ranks share of the optimiser: 0 nothing | 1 moments | 2 gradients too
+  bool router_replay = false;       // experts of each token as the generator chose them
   double logprob_gap_alarm = 1e-3;  // warn when |generator − trainer| exceeds it at one version
 };
 

@@ -257,6 +257,9 @@ void Visit(V& v, TrainerSection& s) {
   v("zero", s.zero,
     "ZeRO: what each rank keeps its share of alone. 0: nothing; 1: AdamW's moments; 2: gradients, "
     "too.");
+  v("router_replay", s.router_replay,
+    "Policies with experts: each token goes through those that it went through when it was "
+    "generated, so that both sides score it alike; refused for models without experts.");
   v("logprob_gap_alarm", s.logprob_gap_alarm,
     "Warn in the log and count when generator and trainer disagree by more, in nats, on one token "
     "at one version.");

@@ -261,6 +261,11 @@ const std::vector<MetricSpec>& AllMetrics() {
        kCounter,
        "Bytes that rank 0 has handed to other ranks within steps.",
        {}},
+      {"tramontane_trainer_router_disagreement",
+       kGauge,
+       "Share of replayed choices of experts (a token in a layer) that the trainer's own router "
+       "would have made otherwise; trainer.router_replay.",
+       {}},
       // --- trainer: loop
       {"tramontane_sample_staleness_versions", kHistogram,
        "Trainer version minus the oldest token's version, by stage.", kVersions},

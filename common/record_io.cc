@@ -91,6 +91,7 @@ Json TaskToJson(const GroupTask& task) {
           {"purpose", ToString(task.purpose)},
           {"samples", task.samples},
           {"issued_version", task.issued_version},
+          {"wants_routes", task.wants_routes},
           {"trainer_epoch", task.trainer_epoch},
           {"sampling", ToJson(task.sampling)},
           {"row", std::move(row)}};
@@ -103,6 +104,7 @@ absl::StatusOr<GroupTask> TaskFromJson(const Json& json) {
   task.purpose = json.at("purpose").get<std::string>() == "eval" ? Purpose::kEval : Purpose::kTrain;
   task.samples = json.at("samples").get<int32_t>();
   task.issued_version = json.at("issued_version").get<int64_t>();
+  task.wants_routes = json.value("wants_routes", false);  // absent: from before there were routes
   task.trainer_epoch = json.at("trainer_epoch").get<int64_t>();
   ASSIGN_OR_RETURN(task.sampling, SamplingFromJson(json.at("sampling")));
   const Json& row = json.at("row");
@@ -125,6 +127,7 @@ Json RolloutToRecord(const Rollout& rollout) {
           {"spans", SpansToJson(rollout.spans)},
           {"injected", InjectedToJson(rollout.injected)},
           {"usage", UsageToJson(rollout.usage)},
+          {"routes", Pack(rollout.routes)},
           {"finish_reason", static_cast<int>(rollout.finish_reason)},
           {"text", Json::binary({rollout.text.begin(), rollout.text.end()})},
           {"verdict", std::move(verdict)},
@@ -138,6 +141,8 @@ absl::StatusOr<Rollout> RolloutFromRecord(const Json& json) {
   rollout.logprobs = Unpack<float>(json.at("logprobs"));
   rollout.spans = SpansFromJson(json.at("spans"));
   ReadInjected(json, rollout);
+  // Absent: from before there were routes.
+  if (json.contains("routes")) rollout.routes = Unpack<uint8_t>(json.at("routes"));
   rollout.finish_reason = static_cast<FinishReason>(json.at("finish_reason").get<int>());
   const auto& text = json.at("text").get_binary();
   rollout.text.assign(text.begin(), text.end());

@@ -64,6 +64,7 @@ struct GroupTask {
   SamplingParams sampling;
   int64_t issued_version = 0;  // trainer's weight version when issued
   int64_t trainer_epoch = 0;   // fencing epoch of the trainer that issued it
+  bool wants_routes = false;   // rollouts say through which experts their tokens went
 };
 
 // kTimeout: the request's deadline passed; what was sampled until then is there. kUnspecified: not
@@ -124,6 +125,9 @@ struct Verdict {
   Fault fault = Fault::kVerifier;  // of kInfraFailure, between grader and service; kept nowhere
 };
 
+// In a rollout's routes: the token was not computed under these experts, or nobody noted them.
+inline constexpr uint8_t kNoRoute = 255;
+
 struct Rollout {
   int32_t sample_index = 0;
   std::vector<int32_t> tokens;     // response only; the stop token is included when sampled
@@ -133,6 +137,10 @@ struct Rollout {
   // Tokens that the policy did not sample: they are never trained on. In order, disjoint.
   std::vector<TokenSpan> injected;
   TokenUsage usage;
+  // Through which experts each token of prompt and response went, but for the last, which no
+  // computation followed: [tokens − 1, expert layers, experts per token], the likeliest first, or
+  // kNoRoute for all of a token's in a layer. Empty unless the task asks for them.
+  std::vector<uint8_t> routes;
   FinishReason finish_reason = FinishReason::kUnspecified;
   std::string text;  // derived from tokens, special tokens kept
   Verdict verdict;

@@ -210,7 +210,8 @@ void ActiveSample::Flush(size_t text_end) {
   unsent_.clear();
 }
 
-void ActiveSample::Finish(FinishReason reason, double generate_seconds) {
+void ActiveSample::Finish(FinishReason reason, double generate_seconds,
+                          std::vector<uint8_t> routes) {
   if (prefilled_ > 0) {  // no version ever sampled here: there is no response
     sequence_.Rewind(sequence_.prompt_size);
     logprobs_.clear();
@@ -235,6 +236,7 @@ void ActiveSample::Finish(FinishReason reason, double generate_seconds) {
   }
   rollout.spans = std::move(spans_);
   rollout.injected = std::move(injected_);
+  if (!rollout.tokens.empty()) rollout.routes = std::move(routes);
   if (request_->request.plan != nullptr)
     rollout.usage =
         CountUsage(*request_->request.plan, rollout, ended_by_token_, request_->tokenizer);

@@ -50,8 +50,9 @@ class ActiveSample {
   // Takes the drawn token, or what thinking control puts in its place, streams it, and says
   // whether it ended the sample. `token.finite` must hold.
   std::optional<FinishReason> Accept(const SampledToken& token, int64_t version);
-  // Streams what is left of the text and hands the rollout to the request's callback.
-  void Finish(FinishReason reason, double generate_seconds);
+  // Streams what is left of the text and hands the rollout to the request's callback, with `routes`
+  // of all its tokens but the last.
+  void Finish(FinishReason reason, double generate_seconds, std::vector<uint8_t> routes);
 
  private:
   void TakeUp(const Rollout& begun);

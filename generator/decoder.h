@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -36,6 +37,9 @@ class Decoder {
   // Engine thread. Runs the plan's copies, then computes its tokens. One row of logits for each
   // item that samples, in the plan's order, valid until the next call.
   virtual absl::StatusOr<LogitRows> Forward(const StepPlan& plan) = 0;
+  // Engine thread: through which experts the last plan's tokens went, in its order. uint8 [tokens,
+  // expert layers, experts per token]; empty without experts; valid until the next Forward.
+  virtual std::span<const uint8_t> routes() const = 0;
 
   // Any thread, while steps are computed: whatever of a swap can be done ahead of it, the probe's
   // scores included. `weights` has been verified and is of this model.

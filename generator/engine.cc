@@ -81,6 +81,8 @@ absl::Status CheckRequest(const SampleRequest& request, const ModelConfig& confi
     return absl::InvalidArgumentError("n is " + std::to_string(request.n) +
                                       ", and the queue holds " + std::to_string(max_waiting) +
                                       " samples");
+  if (request.wants_routes && config.expert_layers() == 0)
+    return absl::InvalidArgumentError("wants_routes: this model has no experts");
   if (!request.on_finished) return absl::InvalidArgumentError("on_finished must be set");
   if (request.prompt_tokens.empty()) return absl::InvalidArgumentError("prompt_tokens is empty");
   if (static_cast<int64_t>(request.prompt_tokens.size()) >= size_limit)

@@ -85,6 +85,7 @@ struct SampleRequest {
   PauseRule pause = {};
   DrawRules rules = {};
   int32_t top_logprobs = 0;  // alternatives reported beside each token
+  bool wants_routes = false;  // Rollout::routes; for models with experts
   // The end of the prompt's text that belongs to the answer (what a chat template begins it with,
   // or a message to be continued): thinking is open where this leaves it open. Absent: what follows
   // the prompt's last end token.

@@ -36,6 +36,7 @@ EngineLoop::EngineLoop(const EngineOptions& options, const ModelConfig& config, 
       metrics_(metrics, options.kv_blocks),
       scheduler_(ForScheduler(options)),
       size_limit_(std::min(config_.max_position_embeddings, scheduler_.capacity_tokens())),
+      routes_(config_.route_size(), options.kv_blocks, options.kv_block_tokens),
       next_deadline_(std::chrono::steady_clock::time_point::max()),
       born_(std::chrono::steady_clock::now()) {
   stats_.version = options.initial_version;
@@ -127,7 +128,7 @@ void EngineLoop::EndLate() {
 absl::StatusOr<CommitResult> EngineLoop::Commit(StagedWeights& weights) {
   const auto before = std::chrono::steady_clock::now();
   const WeightManifest& manifest = weights.manifest;
-  const absl::StatusOr<double> gap = ApplyWeights(decoder_, weights);
+  const absl::StatusOr<double> gap = ApplyWeights(decoder_, weights, config_.expert_layers() > 0);
   if (!gap.ok()) {
     BecomeUnhealthy("weight version " + std::to_string(manifest.version) + ": " +
                     std::string(gap.status().message()));
@@ -166,6 +167,7 @@ void EngineLoop::Step() {
     AbortAll(FinishReason::kError);
     return;
   }
+  routes_.Record(plan, decoder_.routes());
   scheduler_.Complete();
   ++stats_.steps;
   stats_.preemptions = scheduler_.preemptions();
@@ -307,6 +309,9 @@ absl::StatusOr<std::optional<FinishReason>> EngineLoop::Take(LiveSample& live,
 void EngineLoop::Finish(uint64_t sequence_id, FinishReason reason) {
   auto node = samples_.extract(sequence_id);
   LiveSample& live = node.mapped();
+  std::vector<uint8_t> routes;
+  if (live.sample.request().request.wants_routes)
+    routes = routes_.Read(live.sample.sequence(), live.sample.sequence().size() - 1);
   scheduler_.Remove(live.sample.sequence());
   metrics_.Finished(reason);
   if (reason != FinishReason::kUnspecified) metrics_.Thought(live.sample);
@@ -319,7 +324,7 @@ void EngineLoop::Finish(uint64_t sequence_id, FinishReason reason) {
     requests_.erase(request);
   }
   RefreshStats();
-  live.sample.Finish(reason, SecondsSince(live.started));
+  live.sample.Finish(reason, SecondsSince(live.started), std::move(routes));
 }
 
 void EngineLoop::AbortAll(FinishReason reason) {

@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "generator/active_sample.h"
+#include "generator/core/route_cache.h"
 #include "generator/core/sampler.h"
 #include "generator/core/scheduler.h"
 #include "generator/decoder.h"
@@ -89,6 +90,7 @@ class EngineLoop {
   EngineMetrics metrics_;
   Scheduler scheduler_;
   const int64_t size_limit_;
+  RouteCache routes_;
   Sampler sampler_;
   std::unordered_map<uint64_t, LiveSample> samples_;  // by sequence id
   std::unordered_map<std::string, LiveRequest> requests_;

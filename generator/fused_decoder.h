@@ -25,6 +25,7 @@ class FusedDecoder final : public Decoder {
                                                               const Transformer& model);
 
   absl::StatusOr<LogitRows> Forward(const StepPlan& plan) override;
+  std::span<const uint8_t> routes() const override { return model_.routes(); }
   absl::Status Prepare(StagedWeights& weights) override;
   absl::Status Apply(StagedWeights& weights) override;
   absl::StatusOr<std::vector<float>> Score(const std::vector<int32_t>& tokens) override;

@@ -41,12 +41,19 @@ absl::StatusOr<LogitRows> TorchDecoder::Forward(const StepPlan& plan) {
   RETURN_IF_ERROR(GuardTorch([&] {
     cache_.Copy(plan.copies);
     batch_.Build(plan);
-    const at::Tensor hidden_TD = model_->Forward(batch_.tokens_T(), batch_.positions_T(), batch_);
+    const at::Tensor hidden_TD =
+        model_->Forward(batch_.tokens_T(), batch_.positions_T(), batch_, &routing_);
     if (plan.logit_rows == 0) return;
     logits_RV_ = model_->Logits(batch_.SampledRows(hidden_TD)).contiguous();
     rows = {logits_RV_.const_data_ptr<float>(), logits_RV_.size(1), logits_RV_.size(1)};
   }));
   return rows;
+}
+
+std::span<const uint8_t> TorchDecoder::routes() const {
+  const at::Tensor& taken = routing_.taken_TLK;
+  if (!taken.defined()) return {};
+  return {taken.const_data_ptr<uint8_t>(), static_cast<size_t>(taken.numel())};
 }
 
 // The copy into the model's tensors is all there is to a swap, and must wait for the step's end.

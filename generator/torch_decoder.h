@@ -18,6 +18,7 @@ class TorchDecoder final : public Decoder {
   TorchDecoder(const EngineOptions& options, std::shared_ptr<Transformer> model);
 
   absl::StatusOr<LogitRows> Forward(const StepPlan& plan) override;
+  std::span<const uint8_t> routes() const override;
   absl::Status Prepare(StagedWeights& weights) override;
   absl::Status Apply(StagedWeights& weights) override;  // in place: addresses stay
   absl::StatusOr<std::vector<float>> Score(const std::vector<int32_t>& tokens) override;
@@ -31,6 +32,7 @@ class TorchDecoder final : public Decoder {
   KvCache cache_;
   StepBatch batch_;
   at::Tensor logits_RV_;
+  Routing routing_;  // of the last step
 };
 
 }  // namespace tramontane

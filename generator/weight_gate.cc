@@ -92,20 +92,21 @@ bool WeightGate::IsCurrent(int64_t version, int64_t trainer_epoch) const {
   return current_version_ == version && current_epoch_ == trainer_epoch;
 }
 
-absl::StatusOr<double> ApplyWeights(Decoder& decoder, StagedWeights& weights) {
+absl::StatusOr<double> ApplyWeights(Decoder& decoder, StagedWeights& weights, bool routed) {
   const WeightManifest& manifest = weights.manifest;
   RETURN_IF_ERROR(decoder.Apply(weights));
   if (!weights.probe_scores) {
     ASSIGN_OR_RETURN(weights.probe_scores, decoder.Score(manifest.probe_tokens));
   }
   const std::vector<float>& scores = *weights.probe_scores;
-  double gap = 0;
+  std::vector<double> gaps;
   for (size_t i = 0; i < scores.size(); ++i) {
-    const double difference = std::abs(double{scores[i]} - double{manifest.probe_logprobs[i]});
-    if (!std::isfinite(difference)) return std::numeric_limits<double>::infinity();
-    gap = std::max(gap, difference);
+    gaps.push_back(std::abs(double{scores[i]} - double{manifest.probe_logprobs[i]}));
+    if (!std::isfinite(gaps.back())) return std::numeric_limits<double>::infinity();
   }
-  return gap;
+  if (gaps.empty()) return 0;
+  std::ranges::sort(gaps);
+  return routed ? gaps[gaps.size() / 2] : gaps.back();
 }
 
 }  // namespace tramontane

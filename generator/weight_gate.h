@@ -46,7 +46,9 @@ class WeightGate {
 
 // Puts a staged version in use, scores its probe tokens unless that was done ahead, and returns the
 // largest difference from the manifest's log-probabilities (0 without a probe, infinity when not a
-// number). Engine thread, between steps.
-absl::StatusOr<double> ApplyWeights(Decoder& decoder, StagedWeights& weights);
+// number). With `routed` it is the median: where two experts are all but equally likely, rounding
+// decides, and a token differs under the right weights too; under wrong ones most do. Engine
+// thread, between steps.
+absl::StatusOr<double> ApplyWeights(Decoder& decoder, StagedWeights& weights, bool routed);
 
 }  // namespace tramontane

@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
+
 #include "model/decoder_layer_cpu.h"
 #include "model/ops/dispatch.h"
 #include "model/ops/rms_norm.h"
@@ -46,9 +48,9 @@ at::Tensor AfterAttentionAten(const DecoderLayer& layer, const at::Tensor& atten
 
 at::Tensor MlpAten(const DecoderLayer& layer, const at::Tensor& x_TE) {
   const at::Tensor normed = RmsNormAten(x_TE, layer.post_norm(), layer.eps());
-  const at::Tensor gate = ProjectAten(layer.gate_up(), normed, 0);
-  return x_TE +
-         ProjectAten(layer.down(), at::silu(gate) * ProjectAten(layer.gate_up(), normed, 1), 0);
+  const auto& [gate_up, down] = layer.mlps()[0];
+  const at::Tensor gate = ProjectAten(gate_up, normed, 0);
+  return x_TE + ProjectAten(down, at::silu(gate) * ProjectAten(gate_up, normed, 1), 0);
 }
 
 }  // namespace
@@ -58,6 +60,8 @@ DecoderLayer::DecoderLayer(const ModelConfig& config, int64_t layer, at::Device 
     : heads_(config.num_heads),
       kv_heads_(config.layers[layer].kv_heads),
       head_dim_(config.head_dim),
+      experts_per_token_(config.experts_per_token),
+      normalise_experts_(config.normalise_experts),
       eps_(config.rms_norm_eps) {
   const auto options = at::TensorOptions().device(device).dtype(dtype);
   const int64_t hidden = config.hidden_size, width = config.layers[layer].mlp_width;
@@ -73,10 +77,18 @@ DecoderLayer::DecoderLayer(const ModelConfig& config, int64_t layer, at::Device 
       k_norm_ = AddLeaf("self_attn.k_norm.weight", at::empty({head_dim_}, options));
     }
   }
-  if (width > 0) {
-    gate_up_ = MakeLinear({{"mlp.gate_proj", width}, {"mlp.up_proj", width}}, hidden,
-                          config.mlp_bias, options);
-    down_ = MakeLinear({{"mlp.down_proj", hidden}}, width, config.mlp_bias, options);
+  const int64_t experts = config.layers[layer].experts;
+  if (experts > 0) {
+    router_ = AddLeaf(NameOfRouter(config) + ".weight", at::empty({experts, hidden}, options));
+  }
+  const int64_t mlps = width == 0 ? 0 : std::max<int64_t>(experts, 1);
+  for (int64_t e = 0; e < mlps; ++e) {
+    const MlpNames names = NamesOfMlp(config, layer, e);
+    MlpWeights mlp;
+    mlp.gate_up =
+        MakeLinear({{names.gate, width}, {names.up, width}}, hidden, config.mlp_bias, options);
+    mlp.down = MakeLinear({{names.down, hidden}}, width, config.mlp_bias, options);
+    mlps_.push_back(std::move(mlp));
   }
   if (has_attention()) {
     input_norm_ = AddLeaf("input_layernorm.weight", at::empty({hidden}, options));

@@ -1,5 +1,6 @@
 // One decoder layer: its weights, and what it computes before and after attention and in its MLP,
-// each one autograd node with a hand-written backward. Attention or MLP may be absent.
+// each one autograd node with a hand-written backward. Attention or MLP may be absent; in the MLP's
+// place there may be a router and experts (model/experts.h).
 //
 // Projections that read the same input (q, k, v; gate, up) lie in one buffer, of which the
 // parameters that checkpoints name are slices: one matrix product serves all, and an in-place
@@ -34,7 +35,7 @@ class DecoderLayer {
   AttentionInput BeforeAttention(const at::Tensor& x_TE, const RopeRows& rope) const;
   // output projection + residual. attended [tokens, heads, head_dim].
   at::Tensor AfterAttention(const at::Tensor& attended_THD, const at::Tensor& residual_TE) const;
-  // norm -> SwiGLU + residual; x itself where the layer has no MLP.
+  // norm -> SwiGLU + residual; x itself where the layer has no MLP. Not for layers with experts.
   at::Tensor Mlp(const at::Tensor& x_TE) const;
 
   // Suffixes of Hugging Face keys ("self_attn.q_proj.weight", …) with the leaf tensors, in the
@@ -53,11 +54,16 @@ class DecoderLayer {
     at::Tensor weight, bias;  // [out, in], [out] or undefined
     std::vector<at::Tensor> leaf_weights, leaf_biases;
   };
+  struct MlpWeights {
+    Linear gate_up, down;
+  };
   // Undefined where the layer lacks the part.
   const Linear& qkv() const { return qkv_; }
   const Linear& o() const { return o_; }
-  const Linear& gate_up() const { return gate_up_; }
-  const Linear& down() const { return down_; }
+  const std::vector<MlpWeights>& mlps() const { return mlps_; }  // one, or the experts, or none
+  const at::Tensor& router() const { return router_; }           // [experts, hidden]
+  int64_t experts_per_token() const { return experts_per_token_; }
+  bool normalise_experts() const { return normalise_experts_; }
   const at::Tensor& input_norm() const { return input_norm_; }
   const at::Tensor& post_norm() const { return post_norm_; }
   const at::Tensor& q_norm() const { return q_norm_; }  // undefined without qk_norm
@@ -76,10 +82,12 @@ class DecoderLayer {
                     const at::TensorOptions& options);
   at::Tensor AddLeaf(const std::string& name, at::Tensor storage);
 
-  int64_t heads_, kv_heads_, head_dim_;
+  int64_t heads_, kv_heads_, head_dim_, experts_per_token_;
+  bool normalise_experts_;
   double eps_;
-  Linear qkv_, o_, gate_up_, down_;
-  at::Tensor input_norm_, post_norm_, q_norm_, k_norm_;
+  Linear qkv_, o_;
+  std::vector<MlpWeights> mlps_;
+  at::Tensor input_norm_, post_norm_, q_norm_, k_norm_, router_;
   std::vector<std::pair<std::string, at::Tensor>> parameters_;
 };
 

@@ -239,14 +239,14 @@ struct MlpResult {
 MlpResult RunMlp(const DecoderLayer& layer, const at::Tensor& x_TE, bool keep) {
   MlpResult r;
   const at::Tensor normed = Norm(x_TE, layer.post_norm(), layer.eps(), keep ? &r.rstd : nullptr);
-  r.gate_up = Project(normed, layer.gate_up());
+  r.gate_up = Project(normed, layer.mlps()[0].gate_up);
   const int64_t rows = x_TE.size(0), width = r.gate_up.size(1) / 2;
   at::Tensor h = at::empty({rows, width}, x_TE.options());
   DispatchElement(h, [&]<typename T>() {
     kernels::Kernels<T>().silu_mul(rows, width, r.gate_up.const_data_ptr<T>(),
                                    h.mutable_data_ptr<T>());
   });
-  r.y = ProjectOnto(x_TE, h, layer.down());
+  r.y = ProjectOnto(x_TE, h, layer.mlps()[0].down);
   return r;
 }
 
@@ -259,8 +259,8 @@ struct MlpFunction : torch::autograd::Function<MlpFunction> {
     at::AutoDispatchBelowADInplaceOrView guard;
     MlpResult r = RunMlp(layer, x, /*keep=*/true);
     ctx->save_for_backward(
-        {norm, x, r.rstd, r.gate_up, layer.gate_up().weight, layer.down().weight});
-    ctx->saved_data["bias"] = layer.down().bias.defined();
+        {norm, x, r.rstd, r.gate_up, layer.mlps()[0].gate_up.weight, layer.mlps()[0].down.weight});
+    ctx->saved_data["bias"] = layer.mlps()[0].down.bias.defined();
     return r.y;
   }
 
@@ -339,10 +339,10 @@ at::Tensor Mlp(const DecoderLayer& layer, const at::Tensor& x_TE) {
     at::AutoDispatchBelowADInplaceOrView guard;
     return RunMlp(layer, x, /*keep=*/false).y;
   }
-  const auto& mlp = layer.gate_up();
+  const auto& [mlp, down] = layer.mlps()[0];
   return MlpFunction::apply(x, layer.post_norm(), mlp.leaf_weights[0], mlp.leaf_weights[1],
                             Leaf(mlp.leaf_biases, 0), Leaf(mlp.leaf_biases, 1),
-                            layer.down().leaf_weights[0], Leaf(layer.down().leaf_biases, 0), layer);
+                            down.leaf_weights[0], Leaf(down.leaf_biases, 0), layer);
 }
 
 }  // namespace tramontane::cpu

@@ -1,5 +1,5 @@
-// The parts of a decoder layer on the CPU (fused kernels, hand-written backward), and the same parts
-// in ATen operators: the path of other devices, and the reference for tests.
+// The parts of a decoder layer on the CPU (fused kernels, hand-written backward), and the same
+// parts in ATen operators: the path of other devices, and the reference for tests.
 #pragma once
 
 #include "model/decoder_layer.h"

@@ -40,6 +40,8 @@ const char* ArchitectureOf(const std::string& family) {
   if (family == "mistral") return "MistralForCausalLM";
   if (family == "qwen2") return "Qwen2ForCausalLM";
   if (family == "nemotron-nas") return "DeciLMForCausalLM";
+  if (family == "qwen3_moe") return "Qwen3MoeForCausalLM";
+  if (family == "mixtral") return "MixtralForCausalLM";
   return "Qwen3ForCausalLM";
 }
 

@@ -19,7 +19,8 @@ inline absl::Status BadConfig(const std::string& field, const std::string& what)
 // Keys that are absent or null fall back; of a wrong type, they are remembered as the error.
 class JsonFields {
  public:
-  JsonFields(const nlohmann::json& object, std::string prefix) : object_(object), prefix_(std::move(prefix)) {}
+  JsonFields(const nlohmann::json& object, std::string prefix)
+      : object_(object), prefix_(std::move(prefix)) {}
 
   bool Has(const char* key) const { return object_.contains(key) && !object_[key].is_null(); }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "common/status.h"
 
@@ -32,14 +33,16 @@ absl::Status ParseUniform(JsonFields& fields, const FamilyDefaults& defaults, co
 absl::Status ParseWindows(JsonFields& fields, const FamilyDefaults& defaults, const Json& json,
                           ModelConfig& c) {
   if (c.family == "llama") return absl::OkStatus();
+  const bool everywhere = c.family == "mistral" || c.family == "mixtral" || c.family == "qwen3_moe";
+  const bool switched = c.family != "mistral" && c.family != "mixtral";
   const bool absent = !json.contains("sliding_window");
   int64_t window =
       fields.Int("sliding_window", absent ? defaults.sliding_window : 0, 1, int64_t{1} << 32);
-  if (c.family == "mistral") {
+  if (switched && !fields.Bool("use_sliding_window", false)) window = 0;
+  if (everywhere) {
     for (LayerShape& layer : c.layers) layer.window = window;
     return fields.status();
   }
-  if (!fields.Bool("use_sliding_window", false)) window = 0;
   const int64_t first_windowed = fields.Int("max_window_layers", 28, 0, int64_t{1} << 32);
   RETURN_IF_ERROR(fields.status());
   if (!fields.Has("layer_types")) {
@@ -58,6 +61,45 @@ absl::Status ParseWindows(JsonFields& fields, const FamilyDefaults& defaults, co
       return BadConfig("layer_types",
                        "sliding_attention needs sliding_window and use_sliding_window");
     c.layers[l].window = window;
+  }
+  return absl::OkStatus();
+}
+
+// Marks the layers that have one MLP for all tokens.
+absl::Status MarkDense(const Json& json, std::vector<uint8_t>& dense) {
+  if (!json.contains("mlp_only_layers") || json["mlp_only_layers"].is_null())
+    return absl::OkStatus();
+  const Json& list = json["mlp_only_layers"];
+  const absl::Status bad = BadConfig("mlp_only_layers", "must be a list of layer numbers");
+  if (!list.is_array()) return bad;
+  for (const Json& l : list) {
+    if (!l.is_number_integer() || l.get<int64_t>() < 0) return bad;
+    if (l.get<int64_t>() < static_cast<int64_t>(dense.size())) dense[l.get<int64_t>()] = 1;
+  }
+  return absl::OkStatus();
+}
+
+// transformers 5 writes num_local_experts for both families; 4 wrote num_experts for Qwen3-MoE.
+absl::Status ParseExperts(JsonFields& fields, const Json& json, ModelConfig& c) {
+  const bool mixtral = c.family == "mixtral";
+  const char* count = fields.Has("num_local_experts") ? "num_local_experts" : "num_experts";
+  const int64_t experts = fields.Int(count, mixtral ? 8 : 128, 1, kMostExperts);
+  c.experts_per_token = fields.Int("num_experts_per_tok", mixtral ? 2 : 8, 1, kMostExperts);
+  c.normalise_experts = mixtral || fields.Bool("norm_topk_prob", false);
+  const int64_t width =
+      mixtral ? c.layers[0].mlp_width : fields.Int("moe_intermediate_size", 768, 1, kMostWidth);
+  const int64_t every = mixtral ? 1 : fields.Int("decoder_sparse_step", 1, 1, int64_t{1} << 32);
+  const double jitter = fields.Number("router_jitter_noise", 0);
+  std::vector<uint8_t> dense(c.num_layers, 0);
+  RETURN_IF_ERROR(fields.status());
+  if (!mixtral) RETURN_IF_ERROR(MarkDense(json, dense));
+  if (c.experts_per_token > experts)
+    return BadConfig("num_experts_per_tok", "must be at most " + std::string(count));
+  if (jitter != 0) return BadConfig("router_jitter_noise", "must be 0: routing draws nothing");
+  for (int64_t l = 0; l < c.num_layers; ++l) {
+    if (dense[l] || (l + 1) % every != 0) continue;
+    c.layers[l].experts = experts;
+    c.layers[l].mlp_width = width;
   }
   return absl::OkStatus();
 }
@@ -92,6 +134,7 @@ absl::Status ParseOwnForm(const Json& json, ModelConfig& c) {
     if (layer.kv_heads > 0 && c.num_heads % layer.kv_heads != 0)
       return BadConfig(prefix + "num_key_value_heads", "must divide num_attention_heads");
     if (layer.kv_heads == 0) layer.window = 0;
+    if (layer.mlp_width == 0) layer.experts = 0;
   }
   return absl::OkStatus();
 }
@@ -164,6 +207,8 @@ absl::Status ParseLayers(JsonFields& fields, const FamilyDefaults& defaults, con
     return BadConfig("block_configs", "only nemotron-nas has them; see layers");
   RETURN_IF_ERROR(ParseUniform(fields, defaults, json, c));
   RETURN_IF_ERROR(ParseWindows(fields, defaults, json, c));
+  if (c.family == "qwen3_moe" || c.family == "mixtral")
+    RETURN_IF_ERROR(ParseExperts(fields, json, c));
   return fields.Has("layers") ? ParseOwnForm(json, c) : absl::OkStatus();
 }
 

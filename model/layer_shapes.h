@@ -1,4 +1,4 @@
-// From config.json to what each layer has: heads, widths, windows. Torch-free.
+// From config.json to what each layer has: heads, widths, experts, windows. Torch-free.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,7 @@ struct FamilyDefaults {
   int64_t num_kv_heads;  // 0: as many as query heads
   int64_t head_dim;      // 0: hidden / heads
   int64_t sliding_window;
+  double rms_norm_eps = 1e-6, rope_theta = 10000;
 };
 
 // Fills c.layers; the sizes above them are parsed already. Layers differ where the file says so, in

@@ -21,6 +21,8 @@ const std::map<std::string, FamilyDefaults>& Families() {
       {"qwen2", {32768, 32, 0, 4096}},
       {"qwen3", {32768, 32, 128, 4096}},
       {"nemotron-nas", {2048, 0, 0, 0}},
+      {"qwen3_moe", {32768, 4, 0, 4096}},
+      {"mixtral", {4096 * 32, 8, 0, 0, 1e-5, 1e6}},
   };
   return families;
 }
@@ -42,14 +44,14 @@ absl::Status ParseSizes(JsonFields& fields, const FamilyDefaults& defaults, cons
   return absl::OkStatus();
 }
 
-absl::Status ParseSwitches(JsonFields& fields, ModelConfig& c) {
-  c.rms_norm_eps = fields.Number("rms_norm_eps", 1e-6);
+absl::Status ParseSwitches(JsonFields& fields, const FamilyDefaults& defaults, ModelConfig& c) {
+  c.rms_norm_eps = fields.Number("rms_norm_eps", defaults.rms_norm_eps);
   c.initializer_range = fields.Number("initializer_range", 0.02);
   c.tie_word_embeddings = fields.Bool("tie_word_embeddings", false);
-  c.qk_norm = c.family == "qwen3";
+  c.qk_norm = c.family == "qwen3" || c.family == "qwen3_moe";
   const bool attention_bias = fields.Bool("attention_bias", false);
   const bool like_llama = c.family == "llama" || c.family == "nemotron-nas";
-  const bool has_switch = like_llama || c.family == "qwen3";
+  const bool has_switch = like_llama || c.qk_norm;
   c.attention_qkv_bias = c.family == "qwen2" || (has_switch && attention_bias);
   c.attention_out_bias = has_switch && attention_bias;
   c.mlp_bias = like_llama && fields.Bool("mlp_bias", false);
@@ -65,7 +67,8 @@ absl::Status ParseSwitches(JsonFields& fields, ModelConfig& c) {
   return absl::OkStatus();
 }
 
-absl::Status ParseScaling(JsonFields& fields, JsonFields& top, ModelConfig& c) {
+absl::Status ParseScaling(JsonFields& fields, JsonFields& top, const FamilyDefaults& defaults,
+                          ModelConfig& c) {
   RopeScaling& s = c.rope_scaling;
   s.kind = fields.String("rope_type", fields.String("type", "default"));
   static constexpr const char* kKinds[] = {"default", "linear", "dynamic", "llama3", "yarn"};
@@ -76,7 +79,7 @@ absl::Status ParseScaling(JsonFields& fields, JsonFields& top, ModelConfig& c) {
   if (fields.Number("partial_rotary_factor", top.Number("partial_rotary_factor", 1)) != 1) {
     return BadConfig("partial_rotary_factor", "only whole heads can be rotated");
   }
-  c.rope_theta = fields.Number("rope_theta", top.Number("rope_theta", 10000.0));
+  c.rope_theta = fields.Number("rope_theta", top.Number("rope_theta", defaults.rope_theta));
   const int64_t inner = fields.Int("original_max_position_embeddings", c.max_position_embeddings, 1,
                                    int64_t{1} << 32);
   s.original_max_position_embeddings =
@@ -115,7 +118,8 @@ absl::Status ParseScaling(JsonFields& fields, JsonFields& top, ModelConfig& c) {
 
 // transformers 5 writes rope_parameters, 4 wrote rope_theta and rope_scaling; where both stand, the
 // older key wins, as it does there.
-absl::Status ParseRope(JsonFields& top, const Json& json, ModelConfig& c) {
+absl::Status ParseRope(JsonFields& top, const FamilyDefaults& defaults, const Json& json,
+                       ModelConfig& c) {
   const bool old_form = top.Has("rope_scaling") && !json["rope_scaling"].empty();
   const char* key = old_form ? "rope_scaling" : "rope_parameters";
   const Json parameters = top.Has(key) ? json[key] : Json::object();
@@ -125,7 +129,7 @@ absl::Status ParseRope(JsonFields& top, const Json& json, ModelConfig& c) {
       return BadConfig(key, "a rope of its own for each kind of layer is not supported");
   }
   JsonFields fields(parameters, std::string(key) + ".");
-  return ParseScaling(fields, top, c);
+  return ParseScaling(fields, top, defaults, c);
 }
 
 absl::Status AddEosIds(const Json& json, const std::string& file, std::vector<int32_t>& ids) {
@@ -168,13 +172,33 @@ int64_t ModelConfig::attention_layers() const {
                        [](const LayerShape& layer) { return layer.kv_heads > 0; });
 }
 
+int64_t ModelConfig::expert_layers() const {
+  return std::count_if(layers.begin(), layers.end(),
+                       [](const LayerShape& layer) { return layer.experts > 0; });
+}
+
 int64_t ModelConfig::matrix_weights() const {
   int64_t outputs = 0;
   for (const LayerShape& layer : layers) {
     if (layer.kv_heads > 0) outputs += 2 * (q_size() + layer.kv_heads * head_dim);
-    outputs += 3 * layer.mlp_width;
+    outputs += 3 * layer.mlp_width * (layer.experts > 0 ? experts_per_token : 1) + layer.experts;
   }
   return outputs * hidden_size;
+}
+
+MlpNames NamesOfMlp(const ModelConfig& config, int64_t layer, int64_t expert) {
+  if (config.layers[layer].experts == 0) return {"mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"};
+  const std::string number = std::to_string(expert);
+  if (config.family == "mixtral") {
+    const std::string prefix = "block_sparse_moe.experts." + number + ".";
+    return {prefix + "w1", prefix + "w3", prefix + "w2"};
+  }
+  const std::string prefix = "mlp.experts." + number + ".";
+  return {prefix + "gate_proj", prefix + "up_proj", prefix + "down_proj"};
+}
+
+std::string NameOfRouter(const ModelConfig& config) {
+  return config.family == "mixtral" ? "block_sparse_moe.gate" : "mlp.gate";
 }
 
 absl::StatusOr<ModelConfig> ParseModelConfig(const Json& config) {
@@ -187,14 +211,14 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const Json& config) {
   if (c.family.empty()) return BadConfig("model_type", "missing");
   const auto family = Families().find(c.family);
   if (family == Families().end()) {
-    return BadConfig("model_type",
-               "unsupported family '" + c.family + "' (llama, mistral, qwen2, qwen3, " +
-                         "nemotron-nas)");
+    return BadConfig("model_type", "unsupported family '" + c.family +
+                                       "' (llama, mistral, qwen2, qwen3, " +
+                                       "nemotron-nas, qwen3_moe, mixtral)");
   }
   RETURN_IF_ERROR(ParseSizes(fields, family->second, config, c));
-  RETURN_IF_ERROR(ParseSwitches(fields, c));
+  RETURN_IF_ERROR(ParseSwitches(fields, family->second, c));
   RETURN_IF_ERROR(ParseLayers(fields, family->second, config, c));
-  RETURN_IF_ERROR(ParseRope(fields, config, c));
+  RETURN_IF_ERROR(ParseRope(fields, family->second, config, c));
   RETURN_IF_ERROR(AddEosIds(config, "config.json", c.eos_token_ids));
   return c;
 }

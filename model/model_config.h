@@ -1,5 +1,5 @@
-// A Hugging Face config.json as one struct, for the Llama, Mistral, Qwen2, Qwen3 and Llama-Nemotron
-// families. Torch-free. Reads the forms that transformers 4 and 5 write.
+// A Hugging Face config.json as one struct, for the Llama, Mistral, Qwen2, Qwen3, Llama-Nemotron,
+// Qwen3-MoE and Mixtral families. Torch-free. Reads the forms that transformers 4 and 5 write.
 #pragma once
 
 #include <cstdint>
@@ -25,14 +25,15 @@ struct RopeScaling {
 // What one layer has of its own: the layers of a model may differ.
 struct LayerShape {
   int64_t kv_heads = 0;   // 0: no attention, and no norm before it
-  int64_t mlp_width = 0;  // 0: no MLP, and no norm before it
+  int64_t mlp_width = 0;  // of each expert, if there are; 0: no MLP, and no norm before it
+  int64_t experts = 0;    // MLPs among which a router chooses for each token; 0: one for all
   int64_t window = 0;     // of its attention, in tokens; 0: full
 
   bool operator==(const LayerShape&) const = default;
 };
 
 struct ModelConfig {
-  std::string family;  // llama | mistral | qwen2 | qwen3 | nemotron-nas
+  std::string family;  // llama | mistral | qwen2 | qwen3 | nemotron-nas | qwen3_moe | mixtral
   int64_t vocab_size = 0, hidden_size = 0;
   int64_t num_layers = 0, num_heads = 0, head_dim = 0;
   std::vector<LayerShape> layers;  // num_layers
@@ -44,6 +45,8 @@ struct ModelConfig {
   bool attention_qkv_bias = false;  // Qwen2; Llama's attention_bias
   bool attention_out_bias = false;
   bool mlp_bias = false;
+  int64_t experts_per_token = 0;       // in the layers that have experts
+  bool normalise_experts = false;      // the chosen experts' probabilities are scaled to sum to 1
   std::vector<int32_t> eos_token_ids;  // config.json and generation_config.json together
   std::string dtype = "float32";
   double initializer_range = 0.02;
@@ -54,9 +57,23 @@ struct ModelConfig {
   int64_t most_kv_heads() const;   // of any layer
   int64_t most_mlp_width() const;  // of any layer
   int64_t attention_layers() const;
+  int64_t expert_layers() const;
+  // Bytes that say through which experts one token went: [expert layers, experts per token].
+  int64_t route_size() const { return expert_layers() * experts_per_token; }
   // Weights of the layers' matrices that one token is multiplied with.
   int64_t matrix_weights() const;
 };
+
+// Experts are told apart by a byte.
+inline constexpr int64_t kMostExperts = 255;
+
+// Hugging Face's names of an MLP's tensors, without what stands before ("model.layers.3.") and
+// behind (".weight"). `expert` counts where the layer has experts.
+struct MlpNames {
+  std::string gate, up, down;
+};
+MlpNames NamesOfMlp(const ModelConfig& config, int64_t layer, int64_t expert);
+std::string NameOfRouter(const ModelConfig& config);
 
 // InvalidArgument names the field; unknown families and rope kinds are refused.
 absl::StatusOr<ModelConfig> ParseModelConfig(const nlohmann::json& config);

@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include "model/decoder_layer.h"
+#include "model/experts.h"
 #include "model/ops/rms_norm.h"
 #include "model/recompute.h"
 #include "model/rope.h"
@@ -79,22 +80,40 @@ void Transformer::InitRandom(uint64_t seed) {
 }
 
 at::Tensor Transformer::Forward(const at::Tensor& tokens_T, const at::Tensor& positions_T,
-                                Attention& attention) {
+                                Attention& attention, Routing* routing) {
   TORCH_CHECK(tokens_T.dim() == 1 && tokens_T.sizes() == positions_T.sizes(),
               "forward: tokens and positions must be vectors of one length");
   const double scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
   const RopeRows rope = layers_->rope.For(positions_T, attention);
+  if (routing != nullptr) {
+    const std::vector<int64_t> shape = {tokens_T.numel(), config_.expert_layers(),
+                                        config_.experts_per_token};
+    TORCH_CHECK(
+        !routing->asked_TLK.defined() || routing->asked_TLK.sizes() == at::IntArrayRef(shape),
+        "forward: routing has another shape than tokens, layers and experts");
+    routing->taken_TLK = at::empty(shape, at::kByte);
+  }
+  int64_t with_experts = 0;
   at::Tensor x_TE = at::embedding(layers_->embedding_VE, tokens_T);
   for (int64_t l = 0; l < config_.num_layers; ++l) {
     const DecoderLayer& layer = layers_->layers[l];
-    const auto run = [&layer, &attention, rope, scale, l,
+    const auto mlp = [&layer, routing, nth = with_experts,
+                      taken_TLK = routing != nullptr ? routing->taken_TLK : at::Tensor(),
+                      experts = config_.layers[l].experts > 0](const at::Tensor& in_TE) {
+      if (!experts) return layer.Mlp(in_TE);
+      if (routing == nullptr || !IsRecomputing()) return ExpertsMlp(layer, in_TE, routing, nth);
+      Routing again{.asked_TLK = taken_TLK, .taken_TLK = at::empty_like(taken_TLK)};
+      return ExpertsMlp(layer, in_TE, &again, nth);  // the caller's may be gone by now
+    };
+    const auto run = [&layer, &attention, mlp, rope, scale, l,
                       window = config_.layers[l].window](const at::Tensor& in_TE) {
-      if (!layer.has_attention()) return layer.Mlp(in_TE);
+      if (!layer.has_attention()) return mlp(in_TE);
       const AttentionInput in = layer.BeforeAttention(in_TE, rope);
       const at::Tensor attended_THD =
           attention.Run(l, in.q_THD, in.k_TKD, in.v_TKD, scale, window);
-      return layer.Mlp(layer.AfterAttention(attended_THD, in.residual_TE));
+      return mlp(layer.AfterAttention(attended_THD, in.residual_TE));
     };
+    with_experts += config_.layers[l].experts > 0;
     const std::vector<at::Tensor> leaves = layer.leaves();
     x_TE = recompute_layers_ && at::GradMode::is_enabled() && !leaves.empty()
                ? Recomputed(run, x_TE, leaves)

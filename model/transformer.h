@@ -13,6 +13,7 @@
 
 #include "model/attention.h"
 #include "model/model_config.h"
+#include "model/routing.h"
 
 namespace tramontane {
 
@@ -25,9 +26,10 @@ class Transformer : public torch::nn::Module {
   void InitRandom(uint64_t seed);  // normal(0, initializer_range); norms 1, biases 0
 
   // tokens_T, positions_T: int64 [tokens]. Returns final-normed hidden states [tokens, hidden].
-  // Differentiable unless a NoGrad or Inference guard is active.
+  // Differentiable unless a NoGrad or Inference guard is active. `routing`: for models with
+  // experts, may be null.
   at::Tensor Forward(const at::Tensor& tokens_T, const at::Tensor& positions_T,
-                     Attention& attention);
+                     Attention& attention, Routing* routing = nullptr);
 
   // Each layer keeps its input alone for the backward pass (model/recompute.h); `attention` must
   // then live until that is over. Off at first.

@@ -35,6 +35,38 @@ void Share(ThreadTeam& team, int64_t count, int64_t work, F&& f) {
   });
 }
 
+int64_t DropBehind(const ModelConfig& config) {
+  if (config.expert_layers() > 0) return config.num_layers;
+  int64_t l = config.num_layers - 1;
+  while (l >= 0 && config.layers[l].kv_heads == 0) --l;
+  return l;
+}
+
+int64_t MostExperts(const ModelConfig& config) {
+  int64_t most = 0;
+  for (const LayerShape& layer : config.layers) most = std::max(most, layer.experts);
+  return most;
+}
+
+kernels::GemmCall CallOf(const PackedMatrix& matrix, kernels::Epilogue epilogue, int64_t rows,
+                         const float* x, int64_t x_stride, float* y, int64_t y_stride,
+                         int64_t panels) {
+  return {.type = matrix.type,
+          .epilogue = epilogue,
+          .rows = rows,
+          .inputs = matrix.inputs,
+          .outputs = matrix.outputs,
+          .x = x,
+          .x_stride = x_stride,
+          .weights = matrix.weights,
+          .scales = matrix.scales,
+          .bias = matrix.bias,
+          .y = y,
+          .y_stride = y_stride,
+          .first_panel = 0,
+          .end_panel = panels};
+}
+
 }  // namespace
 
 PagedKv::PagedKv(const ModelConfig& config, int32_t blocks, int32_t block_tokens)
@@ -62,16 +94,6 @@ void FusedStep::Clear() {
   paged.Clear();
 }
 
-namespace {
-
-int64_t LastAttention(const ModelConfig& config) {
-  int64_t l = config.num_layers - 1;
-  while (l >= 0 && config.layers[l].kv_heads == 0) --l;
-  return l;
-}
-
-}  // namespace
-
 FusedModel::FusedModel(const ModelConfig& config, RopeAngles angles, int64_t max_rows,
                        int64_t max_wanted, ThreadTeam& team)
     : config_(config),
@@ -80,11 +102,11 @@ FusedModel::FusedModel(const ModelConfig& config, RopeAngles angles, int64_t max
       ops_(kernels::Kernels<float>()),
       gemm_(kernels::Gemm()),
       x_stride_(WholeVectors(config.hidden_size)),
-      qkv_stride_(WholeVectors(config.q_size() +
-                              2 * config.most_kv_heads() * config.head_dim)),
+      qkv_stride_(WholeVectors(config.q_size() + 2 * config.most_kv_heads() * config.head_dim)),
       h_stride_(WholeVectors(config.most_mlp_width())),
       logit_stride_(WholeVectors(config.vocab_size)),
-      last_attention_(LastAttention(config)) {
+      drop_behind_(DropBehind(config)),
+      router_stride_(WholeVectors(MostExperts(config))) {
   Reserve(max_rows, max_wanted, angles_.positions, 16);
 }
 
@@ -95,7 +117,13 @@ void FusedModel::Reserve(int64_t rows, int64_t wanted, int64_t positions, int32_
     normed_ = FloatBuffer(rows * config_.hidden_size);
     qkv_ = FloatBuffer(rows * qkv_stride_);
     attended_ = FloatBuffer(rows * config_.q_size());
-    h_ = FloatBuffer(rows * h_stride_);
+    const int64_t slots = rows * config_.experts_per_token;
+    h_ = FloatBuffer(std::max(rows, slots) * h_stride_);
+    if (config_.expert_layers() > 0) {
+      router_logits_ = FloatBuffer(rows * router_stride_);
+      slot_inputs_ = FloatBuffer(slots * config_.hidden_size);
+      slot_outputs_ = FloatBuffer(slots * x_stride_);
+    }
   }
   if (wanted > wanted_) {
     wanted_ = wanted;
@@ -115,27 +143,31 @@ LogitRows FusedModel::Forward(const PackedWeights& weights, const FusedStep& ste
   const int64_t wanted = static_cast<int64_t>(step.wanted_rows.size());
   Reserve(rows, wanted, angles_.positions, kv.block_tokens());
   Embed(weights, step);
-  // Behind the last attention a row meets no other: the rows that nobody wants are dropped there.
+  routes_.resize(rows * config_.route_size());
   const auto drop_unwanted = [&] {
     if (wanted < rows) KeepWanted(step);
     rows = wanted;
   };
-  if (last_attention_ < 0) {
-    if (wanted == 0) return {};
-    drop_unwanted();
-  }
+  if (drop_behind_ < 0) drop_unwanted();
+  int64_t with_experts = 0;
   for (int64_t l = 0; l < config_.num_layers; ++l) {
     const PackedLayer& layer = weights.layer(l);
     if (config_.layers[l].kv_heads > 0) {
       ProjectQkv(l, layer, step, kv);
-      if (l == last_attention_ && wanted == 0) return {};
+      if (l == drop_behind_ && wanted == 0) return {};
       Attend(l, step, kv);
-      if (l == last_attention_) drop_unwanted();
+      if (l == drop_behind_) drop_unwanted();
       Multiply(layer.o, kernels::Epilogue::kAdd, rows, attended_.get(), config_.q_size(), x_.get(),
                x_stride_);
     }
-    if (config_.layers[l].mlp_width > 0) Mlp(layer, rows);
+    if (config_.layers[l].experts > 0) {
+      Experts(l, with_experts++, layer, rows);
+    } else if (config_.layers[l].mlp_width > 0) {
+      Mlp(layer.mlps[0], layer, rows);
+    }
   }
+  if (drop_behind_ == config_.num_layers) drop_unwanted();
+  if (wanted == 0) return {};
   Norm(weights.final_norm(), rows);
   Multiply(weights.head(), kernels::Epilogue::kStore, rows, normed_.get(), config_.hidden_size,
            logits_.get(), logit_stride_);
@@ -152,11 +184,83 @@ void FusedModel::ProjectQkv(int64_t l, const PackedLayer& layer, const FusedStep
   WriteCache(l, step, kv);
 }
 
-void FusedModel::Mlp(const PackedLayer& layer, int64_t rows) {
+void FusedModel::Mlp(const PackedMlp& mlp, const PackedLayer& layer, int64_t rows) {
   Norm(layer.post_norm, rows);
-  Multiply(layer.gate_up, kernels::Epilogue::kSwiGlu, rows, normed_.get(), config_.hidden_size,
+  Multiply(mlp.gate_up, kernels::Epilogue::kSwiGlu, rows, normed_.get(), config_.hidden_size,
            h_.get(), h_stride_);
-  Multiply(layer.down, kernels::Epilogue::kAdd, rows, h_.get(), h_stride_, x_.get(), x_stride_);
+  Multiply(mlp.down, kernels::Epilogue::kAdd, rows, h_.get(), h_stride_, x_.get(), x_stride_);
+}
+
+void FusedModel::Experts(int64_t l, int64_t nth, const PackedLayer& layer, int64_t rows) {
+  const int64_t hidden = config_.hidden_size, k = config_.experts_per_token;
+  Norm(layer.post_norm, rows);
+  Multiply(layer.router, kernels::Epilogue::kStore, rows, normed_.get(), hidden,
+           router_logits_.get(), router_stride_);
+  ChooseRoutes(nth, config_.layers[l].experts, rows);
+  groups_.Sort(chosen_, config_.layers[l].experts);
+  Share(team_, rows * k, rows * k * hidden, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      std::memcpy(slot_inputs_.get() + i * hidden, normed_.get() + groups_.slots[i] / k * hidden,
+                  static_cast<size_t>(hidden) * sizeof(float));
+    }
+  });
+  MultiplyByExperts(layer, &PackedMlp::gate_up, kernels::Epilogue::kSwiGlu, slot_inputs_.get(),
+                    hidden, h_.get(), h_stride_);
+  MultiplyByExperts(layer, &PackedMlp::down, kernels::Epilogue::kStore, h_.get(), h_stride_,
+                    slot_outputs_.get(), x_stride_);
+  AddByShares(rows);
+}
+
+void FusedModel::ChooseRoutes(int64_t nth, int64_t experts, int64_t rows) {
+  const auto k = static_cast<size_t>(config_.experts_per_token);
+  chosen_.resize(rows * k);
+  shares_.resize(rows * k);
+  const std::span<uint8_t> chosen(chosen_);
+  const std::span<float> shares(shares_);
+  for (int64_t r = 0; r < rows; ++r) {
+    ChooseExperts({router_logits_.get() + r * router_stride_, static_cast<size_t>(experts)},
+                  config_.normalise_experts, chosen.subspan(r * k, k), shares.subspan(r * k, k));
+    std::memcpy(routes_.data() + r * config_.route_size() + nth * k, chosen_.data() + r * k, k);
+  }
+}
+
+void FusedModel::MultiplyByExperts(const PackedLayer& layer, PackedMatrix PackedMlp::*matrix,
+                                   kernels::Epilogue epilogue, const float* x, int64_t x_stride,
+                                   float* y, int64_t y_stride) {
+  calls_.clear();
+  int64_t panels = 0, work = 0;
+  for (size_t e = 0; e < layer.mlps.size(); ++e) {
+    const int64_t first = groups_.begin[e], count = groups_.begin[e + 1] - first;
+    if (count == 0) continue;
+    const PackedMatrix& weights = layer.mlps[e].*matrix;
+    panels = CeilDiv(weights.outputs, gemm_.panel);
+    work += count * weights.inputs * weights.outputs;
+    calls_.push_back(CallOf(weights, epilogue, count, x + first * x_stride, x_stride,
+                            y + first * y_stride, y_stride, panels));
+  }
+  const auto calls = static_cast<int64_t>(calls_.size());
+  const int64_t parts = std::min(panels, CeilDiv(Pieces(work, team_.members()), calls));
+  Share(team_, calls * parts, work, [&](int64_t begin, int64_t end, int) {
+    for (int64_t piece = begin; piece < end; ++piece) {
+      kernels::GemmCall call = calls_[piece / parts];
+      call.first_panel = panels * (piece % parts) / parts;
+      call.end_panel = panels * (piece % parts + 1) / parts;
+      gemm_.multiply(call);
+    }
+  });
+}
+
+// x += each row's experts' outputs by their shares, the likeliest first.
+void FusedModel::AddByShares(int64_t rows) {
+  const int64_t hidden = config_.hidden_size, k = config_.experts_per_token;
+  Share(team_, rows, rows * k * hidden, [&](int64_t begin, int64_t end, int) {
+    for (int64_t slot = begin * k; slot < end * k; ++slot) {
+      float* x = x_.get() + slot / k * x_stride_;
+      const float* y = slot_outputs_.get() + groups_.place[slot] * x_stride_;
+      const float share = shares_[slot];
+      for (int64_t i = 0; i < hidden; ++i) x[i] += share * y[i];
+    }
+  });
 }
 
 void FusedModel::Embed(const PackedWeights& weights, const FusedStep& step) {
@@ -181,20 +285,7 @@ void FusedModel::Norm(const float* weight, int64_t rows) {
 void FusedModel::Multiply(const PackedMatrix& matrix, kernels::Epilogue epilogue, int64_t rows,
                           const float* x, int64_t x_stride, float* y, int64_t y_stride) {
   const int64_t panels = CeilDiv(matrix.outputs, gemm_.panel);
-  kernels::GemmCall call{.type = matrix.type,
-                         .epilogue = epilogue,
-                         .rows = rows,
-                         .inputs = matrix.inputs,
-                         .outputs = matrix.outputs,
-                         .x = x,
-                         .x_stride = x_stride,
-                         .weights = matrix.weights,
-                         .scales = matrix.scales,
-                         .bias = matrix.bias,
-                         .y = y,
-                         .y_stride = y_stride,
-                         .first_panel = 0,
-                         .end_panel = panels};
+  const kernels::GemmCall call = CallOf(matrix, epilogue, rows, x, x_stride, y, y_stride, panels);
   const int64_t pieces = Pieces(rows * matrix.inputs * matrix.outputs, team_.members());
   if (pieces == 1) return gemm_.multiply(call);
   // By panels first, so that each weight is read by one thread; by rows where panels are few.

@@ -2,14 +2,18 @@
 // Torch-free; what it computes is what Transformer computes, to rounding.
 //
 // A layer is eight stages (norm; q, k, v; rotation and cache write; attention; output projection
-// onto the residual; norm; gate and up with SwiGLU; down projection onto the residual) but for those
-// of an absent attention or MLP, each shared out over the team when it is large enough. A token's result depends on its own sequence alone:
+// onto the residual; norm; gate and up with SwiGLU; down projection onto the residual) but for
+// those of an absent attention or MLP, each shared out over the team when it is large enough. Where
+// a layer has experts, rows are sorted by the expert they go to, so that each expert's weights are
+// read once in a step. A token's result depends on its own sequence alone:
 // neither on the batch it is computed in, nor on the number of threads.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
+#include "model/fused/expert_choice.h"
 #include "model/fused/float_buffer.h"
 #include "model/fused/packed_weights.h"
 #include "model/fused/thread_team.h"
@@ -69,6 +73,9 @@ class FusedModel {
   // Writes the step's keys and values into `kv` and returns float32 logits [wanted rows, vocab],
   // valid until the next call. One thread at a time.
   LogitRows Forward(const PackedWeights& weights, const FusedStep& step, const PagedKv& kv);
+  // Through which experts the last step's rows went: [rows, expert layers, experts per token], the
+  // likeliest first; empty for models without experts. Valid until the next call.
+  std::span<const uint8_t> routes() const { return routes_; }
 
  private:
   void Reserve(int64_t rows, int64_t wanted, int64_t positions, int32_t block_tokens);
@@ -78,7 +85,15 @@ class FusedModel {
                 const float* x, int64_t x_stride, float* y, int64_t y_stride);
   // q, k and v of the step's rows, rotated, keys and values in the cache.
   void ProjectQkv(int64_t l, const PackedLayer& layer, const FusedStep& step, const PagedKv& kv);
-  void Mlp(const PackedLayer& layer, int64_t rows);
+  void Mlp(const PackedMlp& mlp, const PackedLayer& layer, int64_t rows);
+  // The nth layer of those with experts.
+  void Experts(int64_t l, int64_t nth, const PackedLayer& layer, int64_t rows);
+  void ChooseRoutes(int64_t nth, int64_t experts, int64_t rows);
+  // One product of each expert that has rows, over its part of the sorted ones.
+  void MultiplyByExperts(const PackedLayer& layer, PackedMatrix PackedMlp::*matrix,
+                         kernels::Epilogue epilogue, const float* x, int64_t x_stride, float* y,
+                         int64_t y_stride);
+  void AddByShares(int64_t rows);
   void Rotate(int64_t l, const PackedLayer& layer, const FusedStep& step);
   void WriteCache(int64_t l, const FusedStep& step, const PagedKv& kv);
   void Attend(int64_t l, const FusedStep& step, const PagedKv& kv);
@@ -93,9 +108,18 @@ class FusedModel {
   const kernels::GemmTable& gemm_;
   // Row strides, in floats: whole vectors.
   const int64_t x_stride_, qkv_stride_, h_stride_, logit_stride_;
-  const int64_t last_attention_;  // no row meets another behind this layer; −1: nowhere
+  // Behind this layer's attention only the wanted rows go on: no row meets another there. −1: from
+  // the start; num_layers: never, because routes are wanted of all.
+  const int64_t drop_behind_;
   int64_t rows_ = 0, wanted_ = 0, scratch_floats_ = 0;  // what there is room for
   FloatBuffer x_, normed_, qkv_, attended_, h_, logits_, scratch_;
+  // Of layers with experts. Slots are a row's experts; sorted ones lie side by side by expert.
+  const int64_t router_stride_;
+  FloatBuffer router_logits_, slot_inputs_, slot_outputs_;
+  std::vector<uint8_t> routes_, chosen_;
+  std::vector<float> shares_;  // [rows, experts per token], like chosen_
+  ExpertGroups groups_;
+  std::vector<kernels::GemmCall> calls_;
 };
 
 }  // namespace tramontane

@@ -73,10 +73,16 @@ uint64_t PackedWeights::LayOut(char* base) {
     }
     if (const int64_t width = c.layers[l].mlp_width; width > 0) {
       layer.post_norm = carver.Take<float>(c.hidden_size);
-      // Both halves padded to whole vectors, so that each panel splits in the middle.
-      layer.gate_up = MakeMatrix(carver, type_, c.hidden_size, 2 * RoundUp(width, gemm_.lanes),
-                                 c.mlp_bias);
-      layer.down = MakeMatrix(carver, type_, width, c.hidden_size, c.mlp_bias);
+      const int64_t experts = c.layers[l].experts;
+      if (experts > 0)
+        layer.router = MakeMatrix(carver, WeightType::kFloat32, c.hidden_size, experts, false);
+      layer.mlps.resize(std::max<int64_t>(experts, 1));
+      for (PackedMlp& mlp : layer.mlps) {
+        // Both halves padded to whole vectors, so that each panel splits in the middle.
+        mlp.gate_up =
+            MakeMatrix(carver, type_, c.hidden_size, 2 * RoundUp(width, gemm_.lanes), c.mlp_bias);
+        mlp.down = MakeMatrix(carver, type_, width, c.hidden_size, c.mlp_bias);
+      }
     }
   }
   final_norm_ = carver.Take<float>(c.hidden_size);
@@ -108,7 +114,7 @@ absl::Status PackedWeights::FillLayer(int64_t l, const TensorLookup& tensor) {
   const ModelConfig& c = config_;
   const PackedLayer& layer = layers_[l];
   const std::string prefix = "model.layers." + std::to_string(l) + ".";
-  const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";
+  const std::string attention = prefix + "self_attn.";
   RETURN_IF_ERROR(
       CopyVector(tensor, prefix + "input_layernorm.weight", c.hidden_size, layer.input_norm));
   RETURN_IF_ERROR(CopyVector(tensor, prefix + "post_attention_layernorm.weight", c.hidden_size,
@@ -123,9 +129,20 @@ absl::Status PackedWeights::FillLayer(int64_t l, const TensorLookup& tensor) {
                                tensor));
     RETURN_IF_ERROR(FillMatrix(layer.o, {{attention + "o_proj", c.hidden_size}}, tensor));
   }
-  if (layer.post_norm == nullptr) return absl::OkStatus();
-  RETURN_IF_ERROR(FillGateUp(layer.gate_up, mlp, c.layers[l].mlp_width, tensor));
-  return FillMatrix(layer.down, {{mlp + "down_proj", c.hidden_size}}, tensor);
+  if (const int64_t experts = c.layers[l].experts; experts > 0)
+    RETURN_IF_ERROR(FillMatrix(layer.router, {{prefix + NameOfRouter(c), experts}}, tensor));
+  for (size_t e = 0; e < layer.mlps.size(); ++e)
+    RETURN_IF_ERROR(FillMlp(l, static_cast<int64_t>(e), prefix, tensor));
+  return absl::OkStatus();
+}
+
+absl::Status PackedWeights::FillMlp(int64_t l, int64_t expert, const std::string& prefix,
+                                    const TensorLookup& tensor) {
+  const PackedMlp& mlp = layers_[l].mlps[expert];
+  const MlpNames names = NamesOfMlp(config_, l, expert);
+  RETURN_IF_ERROR(FillGateUp(mlp.gate_up, prefix + names.gate, prefix + names.up,
+                             config_.layers[l].mlp_width, tensor));
+  return FillMatrix(mlp.down, {{prefix + names.down, config_.hidden_size}}, tensor);
 }
 
 absl::Status PackedWeights::FillMatrix(const PackedMatrix& matrix, const std::vector<Part>& parts,
@@ -146,13 +163,14 @@ absl::Status PackedWeights::FillMatrix(const PackedMatrix& matrix, const std::ve
   return absl::OkStatus();
 }
 
-absl::Status PackedWeights::FillGateUp(const PackedMatrix& matrix, const std::string& prefix,
-                                       int64_t width, const TensorLookup& tensor) {
+absl::Status PackedWeights::FillGateUp(const PackedMatrix& matrix, const std::string& gate_name,
+                                       const std::string& up_name, int64_t width,
+                                       const TensorLookup& tensor) {
   std::vector<const float*> rows(matrix.outputs, nullptr);
   const int64_t half = gemm_.panel / 2;
   if (matrix.bias != nullptr) std::fill(matrix.bias, matrix.bias + matrix.outputs, 0.0f);
   for (const bool up : {false, true}) {
-    const std::string name = prefix + (up ? "up_proj" : "gate_proj");
+    const std::string& name = up ? up_name : gate_name;
     ASSIGN_OR_RETURN(const float* weight, Find(tensor, name + ".weight", width * matrix.inputs));
     const float* bias = nullptr;
     if (matrix.bias != nullptr) {

@@ -1,9 +1,9 @@
 // A model's weights in the order in which decoding reads them. Torch-free.
 //
 // Projections of one input lie in one matrix: q, k and v; gate and up, interleaved by half panels
-// so that their product leaves the registers as SwiGLU's output. Embedding, norms, biases and the
-// LM head stay float32 whatever the type of the matrices: they are a small part of what is read, or
-// (the head) decide the log-probabilities directly.
+// so that their product leaves the registers as SwiGLU's output. Embedding, norms, biases, routers
+// and the LM head stay float32 whatever the type of the matrices: they are a small part of what is
+// read, or decide (experts, log-probabilities) directly.
 #pragma once
 
 #include <cstdint>
@@ -27,9 +27,15 @@ struct PackedMatrix {
   float* bias = nullptr;    // [outputs] or null
 };
 
+struct PackedMlp {
+  PackedMatrix gate_up, down;
+};
+
 // Of what a layer lacks, norms are null and matrices are not set.
 struct PackedLayer {
-  PackedMatrix qkv, o, gate_up, down;
+  PackedMatrix qkv, o;
+  PackedMatrix router;          // float32, whatever the others are: it decides
+  std::vector<PackedMlp> mlps;  // one, or the experts, or none
   float *input_norm = nullptr, *post_norm = nullptr;  // [hidden]
   float *q_norm = nullptr, *k_norm = nullptr;         // [head_dim] or null
 };
@@ -75,8 +81,10 @@ class PackedWeights {
   absl::Status FillLayer(int64_t l, const TensorLookup& tensor);
   absl::Status FillMatrix(const PackedMatrix& matrix, const std::vector<Part>& parts,
                           const TensorLookup& tensor);
-  absl::Status FillGateUp(const PackedMatrix& matrix, const std::string& prefix, int64_t width,
-                          const TensorLookup& tensor);
+  absl::Status FillMlp(int64_t l, int64_t expert, const std::string& prefix,
+                       const TensorLookup& tensor);
+  absl::Status FillGateUp(const PackedMatrix& matrix, const std::string& gate_name,
+                          const std::string& up_name, int64_t width, const TensorLookup& tensor);
 
   const ModelConfig config_;
   const kernels::WeightType type_;

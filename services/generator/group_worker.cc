@@ -182,6 +182,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
     request.prompt_tokens = group->task.row.prompt_tokens;
     request.sampling = group->task.sampling;
     request.n = group->task.samples;
+    request.wants_routes = group->task.wants_routes;
     if (options_.rollout_timeout_s > 0) {
       request.deadline = std::chrono::steady_clock::now() +
                          std::chrono::duration_cast<std::chrono::steady_clock::duration>(

@@ -72,6 +72,29 @@ class WholeRun(Runs):
         self.assertEqual(status, 0)
         self.assertFalse(json.loads(out)["supervised"])
 
+    def test_a_mixture_of_experts_replays_its_routes(self):
+        config = self.write_config({
+            "run": {"max_steps": 4}, "trainer": {"router_replay": True},
+            "model": {"init": {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe",
+                               "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+                               "norm_topk_prob": True, "mlp_only_layers": [0]}}})
+        with Run(config) as run:
+            self.assert_finished(run, 4)
+            summary = run.wait_for(lambda e: e.get("event") == "summary", 1)
+        self.assertLessEqual(summary["logprob_gap_max"], 1e-4)
+        shares = [step["policy"]["router_disagreement"] for step in self.steps_of(run)]
+        self.assertEqual(len(shares), 4)  # routes went all the way
+        self.assertTrue(all(0 <= share < 0.5 for share in shares), shares)
+
+    def test_replaying_the_routes_of_a_dense_model_is_refused(self):
+        with Run(self.write_config({"trainer": {"router_replay": True}})) as run:
+            self.assertNotEqual(run.finish(60), 0)
+            self.assertIn("trainer.router_replay", run.story())
+            self.assertIn("has no experts", run.story())
+
+    def steps_of(self, run):
+        return [json.loads(line) for line in (run.run_dir / "metrics.jsonl").read_text().splitlines()]
+
     def test_two_generators_share_the_work(self):
         config = self.write_config({"run": {"max_steps": 100000}, "generator": {"count": 2, "claim_groups": 1}})
         workers, seen, deadline = set(), set(), time.monotonic() + 150

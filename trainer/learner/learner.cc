@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "common/algorithm_rules.h"
@@ -62,6 +63,17 @@ Learner::Impl::Impl(const RunConfig& config, std::shared_ptr<Transformer> model,
   metrics_.SetRanks(size);
 }
 
+RowLimits Learner::Impl::Limits() const {
+  const ModelConfig& model = model_->config();
+  RowLimits limits{.vocab_size = model.vocab_size};
+  if (!config_.trainer.router_replay) return limits;
+  limits.route_size = model.route_size();
+  limits.experts_per_token = model.experts_per_token;
+  for (const LayerShape& layer : model.layers)
+    limits.experts = std::max(limits.experts, layer.experts);
+  return limits;
+}
+
 absl::Status Learner::Impl::SaveState(const std::string& dir) const {
   RETURN_IF_ERROR(optimiser_.Save(dir));
   if (critic_ != nullptr) RETURN_IF_ERROR(critic_->Save(dir));
@@ -109,6 +121,9 @@ absl::StatusOr<std::unique_ptr<Learner>> Learner::Create(const RunConfig& config
                                                          RankGroup* ranks) {
   RETURN_IF_ERROR(ValidateAlgorithm(config.algorithm));
   RETURN_IF_ERROR(CheckRunnable(config.algorithm));
+  if (config.trainer.router_replay && model->config().expert_layers() == 0)
+    return absl::InvalidArgumentError("trainer.router_replay: the model (" +
+                                      model->config().family + ") has no experts");
   RETURN_IF_ERROR(CheckRanks(config.trainer.ranks, ranks));
   RETURN_IF_ERROR(Tell(ranks, [&] {
     return RankCommand{.op = RankOp::kCreate,
@@ -133,6 +148,7 @@ absl::StatusOr<std::unique_ptr<Learner>> Learner::CreateForSft(const RunConfig& 
                                                                RankGroup* ranks) {
   RunConfig sft = config;
   sft.algorithm = SftAlgorithm();
+  sft.trainer.router_replay = false;  // its texts were not generated here
   sft.schedules.clear();
   return Create(sft, std::move(model), metrics, ranks);
 }
@@ -147,9 +163,7 @@ absl::StatusOr<StepReport> Learner::Step(const std::vector<Group>& groups, int64
   return report;
 }
 
-absl::Status Learner::Check(const Group& group) const {
-  return CheckGroup(group, std::as_const(*this).model().config().vocab_size);
-}
+absl::Status Learner::Check(const Group& group) const { return impl_->Check(group); }
 
 absl::StatusOr<StepReport> Learner::SftStep(const std::vector<SftExample>& examples, int64_t step) {
   RETURN_IF_ERROR(Tell(impl_->ranks(), [&] { return SftStepCommand(examples, step); }));

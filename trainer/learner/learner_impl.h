@@ -18,6 +18,7 @@
 #include "trainer/learner/policy_update.h"
 #include "trainer/learner/policy_weights.h"
 #include "trainer/learner/reference_model.h"
+#include "trainer/learner/train_rows.h"
 
 namespace tramontane {
 
@@ -32,6 +33,7 @@ class Learner::Impl {
 
   absl::StatusOr<StepReport> Step(const std::vector<Group>& groups, int64_t step);
   absl::StatusOr<StepReport> SftStep(const std::vector<SftExample>& examples, int64_t step);
+  absl::Status Check(const Group& group) const { return CheckGroup(group, Limits()); }
   absl::Status SaveState(const std::string& dir) const;
   absl::Status LoadState(const std::string& dir);
 
@@ -47,6 +49,7 @@ class Learner::Impl {
     SampledValues values;  // the critic's; empty without one
   };
 
+  RowLimits Limits() const;
   absl::Status StartAnew(const RunConfig& now, int64_t step);
   StepMath MathAt(const RunConfig& now, int64_t step) const;
   absl::StatusOr<Inputs> MakeInputs(const CollectedRows& collected, const RunConfig& now,

@@ -27,6 +27,10 @@ void ReportSums(const MicrobatchOutput& total, const AlgorithmConfig& algorithm,
     metrics["corrected"] = sums.corrected / tokens;
     metrics["correction_mean"] = sums.correction / tokens;
   }
+  if (total.routes.replayed > 0) {
+    metrics["router_disagreement"] =
+        static_cast<double>(total.routes.differing) / static_cast<double>(total.routes.replayed);
+  }
   metrics["forward_core_seconds"] = total.forward_seconds;
   metrics["backward_core_seconds"] = total.backward_seconds;
 
@@ -130,6 +134,7 @@ LearnerMetrics::LearnerMetrics(MetricsRegistry& registry)
       rank_bytes_(registry.MakeCounter("tramontane_trainer_rank_bytes_total")),
       gap_mean_(registry.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "mean"}})),
       gap_max_(registry.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "max"}})),
+      router_disagreement_(registry.MakeGauge("tramontane_trainer_router_disagreement")),
       gap_alarms_(registry.MakeCounter("tramontane_trainer_logprob_gap_alarms_total")),
       nonfinite_steps_(registry.MakeCounter("tramontane_trainer_nonfinite_steps_total")),
       response_tokens_(
@@ -187,6 +192,7 @@ void LearnerMetrics::Record(const StepReport& report) {
   Set(reference_version_, report, "reference_version");
   Set(model_flop_share_, report, "model_flop_share");
   model_flop_.Add(report.metrics.at("model_flop"));
+  Set(router_disagreement_, report, "router_disagreement");
   // A batch without tokens of the current version says nothing of the gap.
   if (report.logprob_gap_tokens > 0) {
     gap_mean_.Set(report.logprob_gap_mean);

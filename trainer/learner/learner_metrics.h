@@ -18,8 +18,8 @@ namespace tramontane {
 // neg_logprob (−mean log π of the sampled tokens: a sampled estimate of the entropy), entropy (only
 // if computed), kl, corrected, correction_mean, forward_core_seconds, backward_core_seconds,
 // logprob_gap_stale_kv_{mean,max,tokens}; mismatch_kl, importance_ess_ratio, importance_chi2
-// (trainer/learner/mismatch.h; only when a generator sampled tokens of the batch); and the gap
-// fields.
+// (trainer/learner/mismatch.h; only when a generator sampled tokens of the batch);
+// router_disagreement (only with router replay); and the gap fields.
 void ReportSums(const MicrobatchOutput& total, const AlgorithmConfig& algorithm,
                 StepReport& report);
 
@@ -61,7 +61,7 @@ class LearnerMetrics {
   Gauge moment_bytes_, gradient_bytes_, ranks_;
   Gauge model_flop_share_;
   Counter model_flop_, rank_seconds_, rank_bytes_;
-  Gauge gap_mean_, gap_max_;
+  Gauge gap_mean_, gap_max_, router_disagreement_;
   Counter gap_alarms_, nonfinite_steps_, response_tokens_, packed_tokens_, sequences_;
 };
 

@@ -56,6 +56,7 @@ absl::StatusOr<Learner::Impl::Inputs> Learner::Impl::MakeInputs(const CollectedR
                                                                 StepReport& report) {
   Inputs inputs;
   inputs.rows.rows = collected.rows;
+  inputs.rows.replay_routes = config_.trainer.router_replay;
   inputs.advantage = MakeAdvantageInput(collected.rows, now.trainer.updates_per_step);
   if (critic_ != nullptr) {
     timer.Next("pack");
@@ -128,7 +129,7 @@ absl::StatusOr<StepReport> Learner::Impl::Step(const std::vector<Group>& groups,
   PhaseTimer timer(report);
   const RankTraffic traffic = Traffic();
   const RunConfig now = ConfigAtStep(config_, step);
-  for (const Group& group : groups) RETURN_IF_ERROR(CheckGroup(group, model_->config().vocab_size));
+  for (const Group& group : groups) RETURN_IF_ERROR(Check(group));
   ASSIGN_OR_RETURN(const CollectedRows collected, CollectRows(groups));
   RETURN_IF_ERROR(StartAnew(now, step));
   const StepMath math = MathAt(now, step);

@@ -57,11 +57,21 @@ void MeasureGaps(const StepRows& step, const std::vector<int32_t>& members,
 
 // The last hidden states that predict the response tokens, [R, width]; prompt positions never reach
 // the LM head. Rows sampled at different temperatures are divided by their own here, which is the
-// same as dividing their logits; the return value is what is left to divide by.
+// same as dividing their logits; the return value is what is left to divide by. `routes` is null
+// for models whose routers choose for themselves.
 // `attention` is the microbatch's, and lives until its backward pass is over.
 double Responses(Transformer& model, const StepRows& step, const std::vector<int32_t>& members,
-                 const PackedRows& packed, PackedAttention& attention, HeadInput& head) {
-  const at::Tensor hidden_TD = model.Forward(packed.tokens_T, packed.positions_T, attention);
+                 const PackedRows& packed, PackedAttention& attention, HeadInput& head,
+                 RouteSums* routes) {
+  const bool replays = routes != nullptr && step.replay_routes;
+  Routing routing;
+  if (replays) {
+    routing.asked_TLK = PackRoutes(step.rows, members, model.config().expert_layers(),
+                                   model.config().experts_per_token);
+  }
+  const at::Tensor hidden_TD =
+      model.Forward(packed.tokens_T, packed.positions_T, attention, replays ? &routing : nullptr);
+  if (replays) *routes = {routing.replayed, routing.differing};
   head = {hidden_TD.index_select(0, packed.hidden_rows_R), model.lm_head_weight()};
   const double first = step.rows[members[0]].temperature;
   const auto same = [&](int32_t i) { return step.rows[i].temperature == first; };
@@ -84,7 +94,7 @@ void AddReference(const StepRows& step, const std::vector<int32_t>& members, con
   {
     const at::NoGradGuard no_grad;
     PackedAttention attention(packed.offsets);
-    Responses(*math.reference, step, members, packed, attention, reference);
+    Responses(*math.reference, step, members, packed, attention, reference, nullptr);
     if (kl.kind != "full") {
       batch.reference_T = ChunkedLogprob(reference.hidden_RD, reference.weight_VD, packed.targets_R,
                                          temperature, false)
@@ -144,6 +154,8 @@ void MicrobatchOutput::Add(const MicrobatchOutput& other) {
   gap.Add(other.gap);
   gap_stale_kv.Add(other.gap_stale_kv);
   mismatch.Add(other.mismatch);
+  routes.replayed += other.routes.replayed;
+  routes.differing += other.routes.differing;
   forward_seconds += other.forward_seconds;
   backward_seconds += other.backward_seconds;
 }
@@ -157,7 +169,8 @@ absl::Status ComputeMicrobatch(Transformer& model, const StepRows& step,
     const PackedRows packed = PackRows(step.rows, members);
     PackedAttention attention(packed.offsets);
     HeadInput head;
-    const double temperature = Responses(model, step, members, packed, attention, head);
+    const double temperature =
+        Responses(model, step, members, packed, attention, head, &output.routes);
     const LogprobResult result = ChunkedLogprob(head.hidden_RD, head.weight_VD, packed.targets_R,
                                                 temperature, math.algorithm.entropy.kind != "none");
     TokenBatch batch = MakeBatch(step, members, math, packed, result);
@@ -190,7 +203,8 @@ absl::Status ComputeTokenKl(Transformer& model, const StepRows& step,
     const PackedRows packed = PackRows(step.rows, members);
     PackedAttention attention(packed.offsets);
     HeadInput head;
-    const double temperature = Responses(model, step, members, packed, attention, head);
+    RouteSums routes;
+    const double temperature = Responses(model, step, members, packed, attention, head, &routes);
     const LogprobResult result = ChunkedLogprob(head.hidden_RD, head.weight_VD, packed.targets_R,
                                                 temperature, /*want_entropy=*/false);
     TokenBatch batch;  // without advantages: they follow from what is computed here
@@ -212,7 +226,8 @@ absl::Status ComputeLogprobs(Transformer& model, const StepRows& step,
     const PackedRows packed = PackRows(step.rows, members);
     PackedAttention attention(packed.offsets);
     HeadInput head;
-    const double temperature = Responses(model, step, members, packed, attention, head);
+    RouteSums routes;
+    const double temperature = Responses(model, step, members, packed, attention, head, &routes);
     const LogprobResult result = ChunkedLogprob(head.hidden_RD, head.weight_VD, packed.targets_R,
                                                 temperature, /*want_entropy=*/false);
     GatherSampled(step.rows, members, result.logprob, logprobs);

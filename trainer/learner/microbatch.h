@@ -29,6 +29,7 @@ struct StepRows {
   // log π before the first update of the step, where the step takes several and its anchor is
   // recomputed; empty: the policy before the update is what each forward pass computes.
   SampledValues proximal;
+  bool replay_routes = false;  // the policy's experts are those of the rows' routes
 };
 
 struct StepMath {
@@ -47,11 +48,18 @@ struct GapSums {
   void Add(const GapSums& other);
 };
 
+// (token, layer) pairs that went through the experts of their route, and those of them where the
+// router would have chosen others.
+struct RouteSums {
+  int64_t replayed = 0, differing = 0;
+};
+
 struct MicrobatchOutput {
   double loss = 0;  // this microbatch's share of the step's loss
   LossSums sums;
   GapSums gap;           // rollouts sampled by `version` from first to last token
   GapSums gap_stale_kv;  // tokens of `version` that came after older ones (their KV cache was kept)
+  RouteSums routes;
   MismatchSums mismatch;  // all sampled tokens, whatever their version
   double forward_seconds = 0, backward_seconds = 0;
 

@@ -57,6 +57,18 @@ PackedRows PackRows(std::span<const TrainRow> rows, const std::vector<int32_t>& 
   return packed;
 }
 
+at::Tensor PackRoutes(std::span<const TrainRow> rows, const std::vector<int32_t>& members,
+                      int64_t expert_layers, int64_t experts_per_token) {
+  int64_t tokens = 0;
+  for (int32_t i : members) tokens += rows[i].input_tokens();
+  at::Tensor routes_TLK = at::empty({tokens, expert_layers, experts_per_token}, at::kByte);
+  uint8_t* out = routes_TLK.data_ptr<uint8_t>();
+  for (int32_t i : members) out = std::copy(rows[i].routes.begin(), rows[i].routes.end(), out);
+  TORCH_CHECK(out == routes_TLK.data_ptr<uint8_t>() + routes_TLK.numel(),
+              "routes of another size than the inputs");
+  return routes_TLK;
+}
+
 at::Tensor InjectedMask(std::span<const TrainRow> rows, const std::vector<int32_t>& members,
                         int64_t responses) {
   const auto has = [&](int32_t i) { return !rows[i].injected.empty(); };

@@ -26,6 +26,10 @@ struct PackedRows {
 // `members` index `rows`; each must have a response.
 PackedRows PackRows(std::span<const TrainRow> rows, const std::vector<int32_t>& members);
 
+// What was noted of the members' inputs. uint8 [T, expert layers, experts per token]
+at::Tensor PackRoutes(std::span<const TrainRow> rows, const std::vector<int32_t>& members,
+                      int64_t expert_layers, int64_t experts_per_token);
+
 // True where the policy did not sample; undefined when it sampled every token. bool [R]
 at::Tensor InjectedMask(std::span<const TrainRow> rows, const std::vector<int32_t>& members,
                         int64_t responses);

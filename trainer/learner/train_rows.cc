@@ -33,9 +33,35 @@ absl::Status CheckRollout(const Group& group, const Rollout& rollout) {
       " version stamps");
 }
 
+std::string NameOf(const Group& group, const Rollout& rollout) {
+  return "group " + group.task.gid + ", sample " + std::to_string(rollout.sample_index) + ": ";
+}
+
+absl::Status CheckRoutes(const Group& group, const Rollout& rollout, const RowLimits& limits) {
+  if (rollout.tokens.empty()) return absl::OkStatus();
+  const size_t expected = (group.task.row.prompt_tokens.size() + rollout.tokens.size() - 1) *
+                          static_cast<size_t>(limits.route_size);
+  if (rollout.routes.size() != expected)
+    return absl::InvalidArgumentError(NameOf(group, rollout) +
+                                      "trainer.router_replay needs the experts of every token, " +
+                                      std::to_string(expected) + " bytes, and there are " +
+                                      std::to_string(rollout.routes.size()));
+  const auto k = static_cast<size_t>(limits.experts_per_token);
+  for (size_t begin = 0; begin < expected; begin += k) {
+    const std::span chosen = std::span(rollout.routes).subspan(begin, k);
+    const bool none = std::ranges::all_of(chosen, [](uint8_t e) { return e == kNoRoute; });
+    const bool known = std::ranges::all_of(chosen, [&](uint8_t e) { return e < limits.experts; });
+    if (!none && !known)
+      return absl::InvalidArgumentError(NameOf(group, rollout) +
+                                        "routes: names an expert that the model does not have");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-absl::Status CheckGroup(const Group& group, int64_t vocab_size) {
+absl::Status CheckGroup(const Group& group, const RowLimits& limits) {
+  const int64_t vocab_size = limits.vocab_size;
   const auto known = [&](const std::vector<int32_t>& tokens) {
     return std::all_of(tokens.begin(), tokens.end(),
                        [&](int32_t t) { return 0 <= t && t < vocab_size; });
@@ -49,10 +75,12 @@ absl::Status CheckGroup(const Group& group, int64_t vocab_size) {
   for (const Rollout& rollout : group.rollouts) {
     if (!HasScore(rollout.verdict)) continue;
     RETURN_IF_ERROR(CheckRollout(group, rollout));
-    if (known(rollout.tokens)) continue;
-    return absl::InvalidArgumentError(
-        "group " + group.task.gid + ", sample " + std::to_string(rollout.sample_index) +
-        ": a token is outside the vocabulary of " + std::to_string(vocab_size));
+    if (!known(rollout.tokens)) {
+      return absl::InvalidArgumentError(NameOf(group, rollout) +
+                                        "a token is outside the vocabulary of " +
+                                        std::to_string(vocab_size));
+    }
+    if (limits.route_size > 0) RETURN_IF_ERROR(CheckRoutes(group, rollout, limits));
   }
   return absl::OkStatus();
 }
@@ -87,6 +115,7 @@ absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups) {
       row.behaviour = rollout.logprobs;
       row.versions = rollout.spans;
       row.injected = rollout.injected;
+      row.routes = rollout.routes;
       row.group = static_cast<int64_t>(g);
       row.reward = *rollout.verdict.score;
       row.correct = rollout.verdict.correct;

@@ -17,6 +17,7 @@ struct TrainRow {
   std::span<const int32_t> response;  // may be empty: such a row is in statistics only
   std::span<const float> behaviour;   // the generator's log-probabilities; empty for SFT
   std::span<const VersionSpan> versions;
+  std::span<const uint8_t> routes;      // Rollout::routes: through which experts its inputs went
   std::span<const TokenSpan> injected;  // response tokens that the policy did not sample: mask 0
   int64_t group = 0;
   double reward = 0;
@@ -41,9 +42,17 @@ struct CollectedRows {
 // The valid members of complete groups: scored, or failed by the policy's own fault.
 // InvalidArgument when a rollout's tokens, log-probabilities and versions disagree in length.
 absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups);
-// Whether CollectRows takes the group and a model of so many tokens knows the tokens of its
-// valid members. InvalidArgument names the sample.
-absl::Status CheckGroup(const Group& group, int64_t vocab_size);
+
+// What a model can be fed.
+struct RowLimits {
+  int64_t vocab_size = 0;
+  // With router replay: bytes of routes that each input token must have, experts_per_token for each
+  // layer of so many experts. 0: routes are not looked at.
+  int64_t route_size = 0, experts_per_token = 1, experts = 0;
+};
+// Whether CollectRows takes the group, and a model with these limits its valid members.
+// InvalidArgument names the sample.
+absl::Status CheckGroup(const Group& group, const RowLimits& limits);
 absl::StatusOr<CollectedRows> CollectRows(const std::vector<SftExample>& examples);
 
 }  // namespace tramontane

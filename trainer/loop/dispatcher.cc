@@ -222,6 +222,7 @@ GroupTask Dispatcher::MakeTrainTask(uint64_t cursor) {
   task.sampling = TrainSampling(rollout_);
   task.sampling.seed = SamplingSeed(options_.seed, cursor);
   task.trainer_epoch = options_.epoch;
+  task.wants_routes = options_.wants_routes;
   return task;
 }
 

@@ -36,7 +36,8 @@ class Dispatcher {
     int64_t epoch = 0;
     // As it is in an optimiser step: lengths and temperatures may have a schedule.
     std::function<RolloutSection(int64_t step)> rollout;
-    int64_t high_water = 0;  // groups of one purpose that may wait in Redis
+    bool wants_routes = false;  // train groups say which experts their tokens went through
+    int64_t high_water = 0;     // groups of one purpose that may wait in Redis
   };
   // Collaborators outlive it.
   Dispatcher(Options options, const std::vector<PromptRow>& rows, PromptSource& source,

@@ -9,8 +9,9 @@ import json
 import pathlib
 
 import torch
-from transformers import (LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config,
-                          Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+from transformers import (LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM,
+                          MixtralConfig, MixtralForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+                          Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
 HERE = pathlib.Path(__file__).parent
 SIZES = dict(vocab_size=61, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
@@ -41,9 +42,17 @@ CASES = {
                      dict(use_sliding_window=True, sliding_window=5, max_window_layers=1)),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, dict(head_dim=16, tie_word_embeddings=True)),
     "qwen3_bias_untied": (Qwen3Config, Qwen3ForCausalLM, dict(head_dim=8, attention_bias=True)),
+    "qwen3_moe": (Qwen3MoeConfig, Qwen3MoeForCausalLM,
+                  dict(head_dim=16, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=20,
+                       norm_topk_prob=True, num_hidden_layers=3, mlp_only_layers=[1])),
+    "qwen3_moe_plain": (Qwen3MoeConfig, Qwen3MoeForCausalLM,
+                        dict(num_experts=4, num_experts_per_tok=3, moe_intermediate_size=12,
+                             decoder_sparse_step=2, num_hidden_layers=4, use_sliding_window=True,
+                             sliding_window=7)),
+    "mixtral": (MixtralConfig, MixtralForCausalLM, dict(num_local_experts=4, intermediate_size=24)),
 }
 # The same model with its config as transformers 4 wrote it.
-OLD_FORM = {"llama_linear", "llama_llama3", "qwen2", "qwen2_window"}
+OLD_FORM = {"llama_linear", "llama_llama3", "qwen2", "qwen2_window", "qwen3_moe_plain"}
 LENGTHS = [1, 2, 9, 33, 50]
 LONG = {"llama_dynamic": [20, 64, 65, 90]}  # past the trained length the base grows
 
@@ -55,6 +64,8 @@ def to_old_form(config):
     config["rope_scaling"] = None if kind == "default" else dict(parameters, rope_type=kind)
     config["torch_dtype"] = config.pop("dtype")
     config.pop("layer_types", None)
+    if config["model_type"] == "qwen3_moe":
+        config["num_experts"] = config.pop("num_local_experts")
     config["transformers_version"] = "4.51.0"
     return config
 

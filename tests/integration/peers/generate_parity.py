@@ -3,7 +3,7 @@
     python tests/integration/peers/generate_parity.py --tool build/release/bin/tramontane-generator
         [--also DIR …] [--prompts 8] [--new-tokens 48]
 
-Run it with a Python that has torch and transformers 5. Makes small random checkpoints of the four
+Run it with a Python that has torch and transformers 5. Makes small random checkpoints of the
 families, each with a byte-level tokenizer, in a temporary folder; --also adds existing model folders.
 Where the two part ways, the difference must be a tie: the two tokens' log-probabilities within 1e-4.
 Exits 1 otherwise.
@@ -21,7 +21,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch  # noqa: E402
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: E402
 from transformers import (  # noqa: E402
-    AutoModelForCausalLM, LlamaConfig, MistralConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config)
+    AutoModelForCausalLM, LlamaConfig, MistralConfig, MixtralConfig, PreTrainedTokenizerFast, Qwen2Config,
+    Qwen3Config, Qwen3MoeConfig)
 
 TOLERANCE = 1e-4
 VOCABULARY = 264
@@ -36,6 +37,9 @@ def write_checkpoint(kind, folder):
         "mistral": lambda: MistralConfig(sliding_window=20, tie_word_embeddings=True, **common),
         "qwen2": lambda: Qwen2Config(**common),
         "qwen3": lambda: Qwen3Config(head_dim=32, tie_word_embeddings=True, **common),
+        "qwen3_moe": lambda: Qwen3MoeConfig(num_experts=8, num_experts_per_tok=3, norm_topk_prob=True,
+                                            moe_intermediate_size=56, mlp_only_layers=[1], **common),
+        "mixtral": lambda: MixtralConfig(num_local_experts=4, **common),
     }[kind]()
     torch.manual_seed(sum(map(ord, kind)))
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
@@ -102,7 +106,7 @@ def main():
     torch.set_num_threads(1)
     failures = 0
     with tempfile.TemporaryDirectory() as root:
-        for kind in ["llama", "mistral", "qwen2", "qwen3"]:
+        for kind in ["llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "mixtral"]:
             folder = os.path.join(root, kind)
             write_checkpoint(kind, folder)
             failures += compare(arguments.tool, folder, arguments)

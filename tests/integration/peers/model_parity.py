@@ -1,4 +1,4 @@
-"""Compares log-probabilities with transformers over random checkpoints of the four families.
+"""Compares log-probabilities with transformers over random checkpoints of every family.
 
 Usage: model_parity.py SCORE…   where SCORE is the command that answers `--model DIR --json` with
 scores, e.g.  model_parity.py build/release/bin/tramontane-generator score
@@ -34,6 +34,12 @@ CASES = {
     "qwen3": dict(head_dim=32),
     "qwen3 yarn": dict(head_dim=32, rope_parameters=dict(
         rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=64)),
+    "qwen3_moe": dict(head_dim=32, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=48,
+                      norm_topk_prob=True),
+    "qwen3_moe mixed": dict(num_experts=6, num_experts_per_tok=3, moe_intermediate_size=40,
+                            mlp_only_layers=[0]),
+    "mixtral": dict(num_local_experts=4, intermediate_size=96),
+    "mixtral window": dict(num_local_experts=5, num_experts_per_tok=1, sliding_window=16),
 }
 
 
@@ -46,6 +52,8 @@ def to_old_form(folder):
     kind = parameters.pop("rope_type")
     config["rope_scaling"] = None if kind == "default" else dict(parameters, rope_type=kind)
     config["torch_dtype"] = config.pop("dtype")
+    if config["model_type"] == "qwen3_moe":
+        config["num_experts"] = config.pop("num_local_experts")
     path.write_text(json.dumps(config))
 
 
@@ -70,10 +78,13 @@ def our_logprobs(command, folder, rows):
 def made_by_us(command, init, rows):
     """Largest difference over fresh models of ours, loaded by transformers."""
     worst = 0.0
-    for family in ("llama", "mistral", "qwen2", "qwen3"):
+    for family in ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "mixtral"):
         with tempfile.TemporaryDirectory() as folder:
             out = pathlib.Path(folder) / "model"
             fields = {**SIZES, "model_type": family, "tie_word_embeddings": family == "qwen3"}
+            if family in ("qwen3_moe", "mixtral"):
+                fields |= {"num_local_experts": 4, "num_experts_per_tok": 2,
+                           "moe_intermediate_size": 64}
             subprocess.run([init, "init", "--out", str(out), "--tokenizer", folder, "--seed", "3"],
                            input=json.dumps(fields), check=True, timeout=300, capture_output=True,
                            text=True)

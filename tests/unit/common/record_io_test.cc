@@ -20,6 +20,7 @@ Group SampleGroup() {
   group.task.sampling.max_new_tokens = 8;
   group.task.sampling.seed = 1ull << 63;
   group.task.sampling.thinking = ThinkingParams{.budget = 4, .on_exhaust = "cwm"};
+  group.task.wants_routes = true;
   group.generator_id = "generator-0";
   Rollout rollout;
   rollout.tokens = {5, 6, 7};
@@ -27,6 +28,7 @@ Group SampleGroup() {
   rollout.spans = {{3, 1}, {4, 2}};
   rollout.injected = {{1, 1}};
   rollout.usage = {1, 1, 1};
+  rollout.routes = {0, 254, kNoRoute, kNoRoute, 3, 7, 1, 1};
   rollout.text = "a\xff";  // not UTF-8: text is derived and may be cut inside a character
   rollout.finish_reason = FinishReason::kStop;
   rollout.verdict.status = VerdictStatus::kScored;
@@ -49,8 +51,30 @@ TEST(RecordIo, AGroupSurvivesTheRoundTrip) {
   EXPECT_EQ(rollout.spans, group.rollouts[0].spans);
   EXPECT_EQ(rollout.injected, group.rollouts[0].injected);
   EXPECT_EQ(rollout.usage, group.rollouts[0].usage);
+  EXPECT_EQ(rollout.routes, group.rollouts[0].routes);
+  EXPECT_TRUE(read->task.wants_routes);
   EXPECT_EQ(rollout.text, group.rollouts[0].text);
   EXPECT_EQ(rollout.verdict.score, 0.1);
+}
+
+TEST(RecordIo, RecordsFromBeforeRoutesHaveNone) {
+  const std::string bytes = EncodeGroup(SampleGroup());
+  Json record = Json::from_msgpack(bytes);
+  const auto drop = [](auto& self, Json& json) -> void {
+    if (json.is_object()) {
+      json.erase("routes");
+      json.erase("wants_routes");
+    }
+    if (json.is_structured())
+      for (Json& part : json) self(self, part);
+  };
+  drop(drop, record);
+  const std::vector<uint8_t> old = Json::to_msgpack(record);
+  ASSERT_LT(old.size(), bytes.size());
+  const auto read = DecodeGroup(std::string(old.begin(), old.end()));
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_TRUE(read->rollouts[0].routes.empty());
+  EXPECT_FALSE(read->task.wants_routes);
 }
 
 TEST(RecordIo, AnAbsentScoreStaysAbsent) {

@@ -139,6 +139,9 @@ double Compare(const std::shared_ptr<Transformer>& model, const Fleet& fleet) {
   drill.Run([&](const StepPlan& plan) {
     const auto a = fused->Forward(plan), b = torch.Forward(plan);
     ASSERT_TRUE(a.ok() && b.ok());
+    const auto routes = fused->routes(), expected = torch.routes();
+    ASSERT_EQ(routes.size(), static_cast<size_t>(plan.tokens * model->config().route_size()));
+    ASSERT_TRUE(std::equal(routes.begin(), routes.end(), expected.begin(), expected.end()));
     for (int32_t row = 0; row < plan.logit_rows; ++row, ++compared)
       worst = std::max(worst, WorstGap((*a)[row], (*b)[row]));
   });
@@ -194,14 +197,37 @@ TEST(DecoderParity, HoldsForEveryFamilyAndRotation) {
        with(llama, {{"layers", Json::parse(R"([{"num_key_value_heads": 0}, {"intermediate_size": 0},
                         {"num_key_value_heads": 0, "intermediate_size": 51}])")}})},
       {"no attention",
-       with(llama, {{"num_hidden_layers", 2},
-                    {"layers", Json::parse(R"([{"num_key_value_heads": 0},
+       with(llama, {{"num_hidden_layers", 2}, {"layers", Json::parse(R"([{"num_key_value_heads": 0},
                         {"num_key_value_heads": 0}])")}})},
       {"nemotron-nas",
        {{"model_type", "nemotron-nas"},
         {"num_hidden_layers", 2},
         {"block_configs", Json::parse(R"([{"attention": {"no_op": true}, "ffn": {"ffn_mult": 2}},
             {"attention": {"n_heads_in_group": 4}, "ffn": {"no_op": true}}])")}}},
+      {"qwen3 mixture",
+       {{"model_type", "qwen3_moe"},
+        {"num_experts", 7},
+        {"num_experts_per_tok", 3},
+        {"moe_intermediate_size", 40},
+        {"norm_topk_prob", true},
+        {"mlp_only_layers", {1}}}},
+      {"qwen3 mixture, plain shares, many experts",
+       {{"model_type", "qwen3_moe"},
+        {"num_experts", 40},
+        {"num_experts_per_tok", 8},
+        {"moe_intermediate_size", 17},
+        {"use_sliding_window", true},
+        {"sliding_window", 11}}},
+      {"mixtral", {{"model_type", "mixtral"}, {"num_local_experts", 4}}},
+      {"mixtral, one expert a token",
+       {{"model_type", "mixtral"},
+        {"num_local_experts", 5},
+        {"num_experts_per_tok", 1},
+        {"tie_word_embeddings", true}}},
+      {"mixtral without attention in the end",
+       {{"model_type", "mixtral"},
+        {"num_local_experts", 3},
+        {"layers", Json::parse(R"([{}, {"intermediate_size": 0}, {"num_key_value_heads": 0}])")}}},
       {"one layer", with(llama, {{"num_hidden_layers", 1}, {"intermediate_size", 7}})},
   };
   uint64_t seed = 40;
@@ -221,6 +247,13 @@ TEST(DecoderParity, HoldsAtLargerWidthsAndWithTwoThreads) {
   fleet.options.threads = 2;
   fleet.options.kv_block_tokens = 16;
   EXPECT_LT(Compare(model, fleet), 2e-5);
+  const auto mixture = RandomModel({{"model_type", "mixtral"},
+                                    {"hidden_size", 192},
+                                    {"intermediate_size", 320},
+                                    {"num_local_experts", 6},
+                                    {"initializer_range", 0.06}},
+                                   9);
+  EXPECT_LT(Compare(mixture, fleet), 2e-5);
 }
 
 // The layers' matrices as `dtype` holds them, in float32.
@@ -253,7 +286,8 @@ TEST(DecoderParity, RoundedWeightsComputeWhatAnOracleWithTheSameRoundingDoes) {
 TEST(FusedDecoder, ResultsDoNotDependOnTheBatchChunksOrThreads) {
   for (const Json& fields :
        {Json{{"model_type", "qwen3"}, {"head_dim", 32}},
-        Json{{"model_type", "mistral"}, {"sliding_window", 24}, {"hidden_size", 160}}}) {
+        Json{{"model_type", "mistral"}, {"sliding_window", 24}, {"hidden_size", 160}},
+        Json{{"model_type", "mixtral"}, {"hidden_size", 160}, {"num_local_experts", 4}}}) {
     const auto model = RandomModel(fields, 3);
     Fleet together = Mixed();
     together.options.threads = 2;

@@ -92,5 +92,31 @@ TEST(TrainRowsTest, SftExamplesNeedPromptAndCompletion) {
   EXPECT_FALSE(CollectRows(std::vector<SftExample>{{{}, {3}}}).ok());
 }
 
+TEST(TrainRowsTest, RoutesMustFitInputsAndModelWhereTheyAreReplayed) {
+  const RowLimits dense{.vocab_size = 10};
+  const RowLimits routed{.vocab_size = 10, .route_size = 4, .experts_per_token = 2, .experts = 5};
+  Rollout rollout = MakeRollout(VerdictStatus::kScored, 1.0);  // 2 + 3 − 1 inputs
+  const auto check = [&](const RowLimits& limits) {
+    return CheckGroup(MakeGroup({rollout}), limits);
+  };
+  EXPECT_TRUE(check(dense).ok());
+  const absl::Status absent = check(routed);
+  EXPECT_EQ(absent.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(absent.message()), HasSubstr("router_replay"));
+  EXPECT_THAT(std::string(absent.message()), HasSubstr("g7"));
+  rollout.routes.assign(16, 4);
+  EXPECT_TRUE(check(routed).ok());
+  rollout.routes[3] = 5;
+  EXPECT_THAT(std::string(check(routed).message()), HasSubstr("does not have"));
+  rollout.routes[3] = kNoRoute;  // beside an expert
+  EXPECT_FALSE(check(routed).ok());
+  rollout.routes[2] = kNoRoute;
+  EXPECT_TRUE(check(routed).ok());
+  rollout.routes.pop_back();
+  EXPECT_FALSE(check(routed).ok());
+  rollout.verdict.status = VerdictStatus::kInfraFailure;  // not learnt from
+  EXPECT_TRUE(check(routed).ok());
+}
+
 }  // namespace
 }  // namespace tramontane

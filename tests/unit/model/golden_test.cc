@@ -46,6 +46,8 @@ TEST_P(Golden, ScoresAsTransformersDoes) {
     ASSERT_TRUE(out.ok()) << out.status();
     EXPECT_LT(WorstGap((*out)["logprobs"], golden["logprobs"]), 2e-5) << dtype;
   }
+  // In bfloat16 other experts may be the likeliest.
+  if (LoadModelConfig(dir())->expert_layers() > 0) return;
   const auto rough = ScoreTool(dir(), {{"tokens", golden["tokens"]}}, 0, "bfloat16");
   ASSERT_TRUE(rough.ok()) << rough.status();
   EXPECT_LT(WorstGap((*rough)["logprobs"], golden["logprobs"]), 0.6);
@@ -82,7 +84,8 @@ INSTANTIATE_TEST_SUITE_P(Families, Golden,
                          ::testing::Values("llama", "llama_biases_tied", "llama_linear",
                                            "llama_dynamic", "llama_llama3", "qwen3_yarn",
                                            "mistral_window", "mistral_head_dim", "qwen2",
-                                           "qwen2_window", "qwen3", "qwen3_bias_untied"),
+                                           "qwen2_window", "qwen3", "qwen3_bias_untied",
+                                           "qwen3_moe", "qwen3_moe_plain", "mixtral"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(Score, ListsTheMostLikelyTokens) {

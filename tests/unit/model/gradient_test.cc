@@ -6,6 +6,7 @@
 
 #include <thread>
 
+#include "common/rollout.h"
 #include "model/decoder_layer_cpu.h"
 #include "model/ops/logprob.h"
 #include "model/ops/rms_norm.h"
@@ -31,6 +32,17 @@ nlohmann::json Config(const std::string& family) {
   if (family == "llama" || family == "qwen3") json["attention_bias"] = true;
   if (family == "llama") json["mlp_bias"] = true;
   if (family == "qwen2") json["tie_word_embeddings"] = true;
+  if (family == "qwen3_moe") {  // the first layer is dense
+    json.update({{"num_experts", 3},
+                 {"num_experts_per_tok", 2},
+                 {"moe_intermediate_size", 14},
+                 {"norm_topk_prob", true},
+                 {"mlp_only_layers", {0}}});
+  }
+  if (family == "mixtral") {
+    json["num_local_experts"] = 4;
+    json["num_experts_per_tok"] = 3;
+  }
   if (family == "layers") {  // a llama whose layers differ
     json["model_type"] = "llama";
     json["num_hidden_layers"] = 4;
@@ -149,8 +161,21 @@ TEST_P(Gradients, OfTheWholeModelMatchReferenceAutograd) {
     }
     if (c.layers[l].mlp_width == 0) continue;
     const at::Tensor z = norm(x, p + "post_attention_layernorm");
-    x = x + linear(at::silu(linear(z, p + "mlp.gate_proj")) * linear(z, p + "mlp.up_proj"),
-                   p + "mlp.down_proj");
+    const auto mlp = [&](int64_t expert) {
+      const MlpNames names = NamesOfMlp(c, l, expert);
+      return linear(at::silu(linear(z, p + names.gate)) * linear(z, p + names.up), p + names.down);
+    };
+    if (c.layers[l].experts == 0) {
+      x = x + mlp(0);
+      continue;
+    }
+    // Every expert for every token, with share 0 where it was not chosen.
+    const at::Tensor probability = linear(z, p + NameOfRouter(c)).softmax(1);
+    const auto [value, chosen] = probability.topk(c.experts_per_token, 1);
+    at::Tensor share = torch::zeros_like(probability).scatter(1, chosen, 1.0) * probability;
+    if (c.normalise_experts) share = share / share.sum(1, true);
+    for (int64_t e = 0; e < c.layers[l].experts; ++e)
+      x = x + share.select(1, e).unsqueeze(1) * mlp(e);
   }
   const at::Tensor logp =
       (linear(norm(x, "model.norm"), c.tie_word_embeddings ? "model.embed_tokens" : "lm_head") /
@@ -200,7 +225,9 @@ TEST_P(Gradients, DoNotDependOnPacking) {
   }
 }
 
-TEST_P(Gradients, OfALayerMatchTheOperatorPathInFloat32) {
+class LayerGradients : public Gradients {};
+
+TEST_P(LayerGradients, MatchTheOperatorPathInFloat32) {
   const ModelConfig config = *ParseModelConfig(Config(GetParam()));
   DecoderLayer layer(config, /*layer=*/0, at::kCPU, at::kFloat);
   {
@@ -246,7 +273,48 @@ TEST_P(Gradients, WithoutGradTheForwardIsTheSame) {
   EXPECT_TRUE(torch::equal(with, model.Forward(batch.tokens, batch.positions, attention)));
 }
 
+// What is asked for is taken, whatever the router thinks; what is left to it is its own choice.
+TEST_P(Gradients, FollowTheRoutesThatAreAskedFor) {
+  const Batch batch;
+  Transformer model(*ParseModelConfig(Config(GetParam())), at::kCPU, at::kDouble);
+  model.InitRandom(3);
+  const at::NoGradGuard no_grad;
+  PackedAttention attention(batch.offsets);
+  const auto run = [&](Routing& routing) {
+    return model.Forward(batch.tokens, batch.positions, attention, &routing);
+  };
+  Routing own;
+  const at::Tensor plain = run(own);
+  EXPECT_TRUE(torch::equal(plain, model.Forward(batch.tokens, batch.positions, attention)));
+  ASSERT_EQ(own.taken_TLK.numel(), 40 * model.config().route_size());
+  if (model.config().expert_layers() == 0) return;
+  // The same, in another order: the same sum.
+  Routing again;
+  again.asked_TLK = own.taken_TLK.flip(2);
+  EXPECT_TRUE(torch::allclose(run(again), plain, 0, 1e-12));
+  EXPECT_EQ(again.replayed, 40 * model.config().expert_layers());
+  EXPECT_EQ(again.differing, 0);
+  Routing forced;
+  forced.asked_TLK = torch::arange(model.config().experts_per_token)
+                         .to(at::kByte)
+                         .expand_as(own.taken_TLK)
+                         .clone();
+  forced.asked_TLK.narrow(0, 0, 10).fill_(int64_t{kNoRoute});
+  const at::Tensor other = run(forced);
+  EXPECT_TRUE(torch::equal(forced.taken_TLK.narrow(0, 10, 30), forced.asked_TLK.narrow(0, 10, 30)));
+  EXPECT_TRUE(torch::equal(forced.taken_TLK.narrow(0, 0, 6), own.taken_TLK.narrow(0, 0, 6)));
+  EXPECT_TRUE(torch::allclose(other.narrow(0, 0, 6), plain.narrow(0, 0, 6), 0, 1e-12));
+  EXPECT_FALSE(torch::allclose(other, plain, 0, 1e-3));
+  EXPECT_EQ(forced.replayed, 30 * model.config().expert_layers());
+  EXPECT_GT(forced.differing, 5);
+  EXPECT_LT(forced.differing, forced.replayed);
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, Gradients,
+                         ::testing::Values("llama", "mistral", "qwen2", "qwen3", "layers",
+                                           "qwen3_moe", "mixtral"),
+                         [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(Families, LayerGradients,
                          ::testing::Values("llama", "mistral", "qwen2", "qwen3", "layers"),
                          [](const auto& info) { return std::string(info.param); });
 

@@ -128,6 +128,49 @@ TEST(ModelConfig, ReadsOurOwnFormOfDifferingLayers) {
   EXPECT_EQ(config->layers, expected);
 }
 
+Json Mixture() {
+  Json json = Base("qwen3_moe");
+  json.update({{"num_experts", 6},
+               {"num_experts_per_tok", 2},
+               {"moe_intermediate_size", 24},
+               {"decoder_sparse_step", 2},
+               {"mlp_only_layers", {3}}});
+  return json;
+}
+
+TEST(ModelConfig, ReadsMixturesOfExperts) {
+  const auto qwen3 = ParseModelConfig(Mixture());
+  ASSERT_TRUE(qwen3.ok()) << qwen3.status();
+  const std::vector<LayerShape> expected = {{.kv_heads = 2, .mlp_width = 96},
+                                            {.kv_heads = 2, .mlp_width = 24, .experts = 6},
+                                            {.kv_heads = 2, .mlp_width = 96},
+                                            {.kv_heads = 2, .mlp_width = 96}};
+  EXPECT_EQ(qwen3->layers, expected);
+  EXPECT_EQ(qwen3->route_size(), 2);
+  EXPECT_FALSE(qwen3->normalise_experts);
+  EXPECT_TRUE(qwen3->qk_norm);
+  EXPECT_EQ(NamesOfMlp(*qwen3, 1, 4).down, "mlp.experts.4.down_proj");
+  EXPECT_EQ(NamesOfMlp(*qwen3, 0, 0).gate, "mlp.gate_proj");
+  // head_dim is 16: q and o are 64 wide, k and v 32.
+  EXPECT_EQ(qwen3->matrix_weights(), 64 * (4 * 2 * (64 + 32) + 3 * (3 * 96 + 2 * 24) + 6));
+  Json json = Base("mixtral");
+  json["num_local_experts"] = 5;
+  const auto mixtral = ParseModelConfig(json);
+  ASSERT_TRUE(mixtral.ok()) << mixtral.status();
+  EXPECT_EQ(mixtral->layers[3], (LayerShape{.kv_heads = 2, .mlp_width = 96, .experts = 5}));
+  EXPECT_EQ(mixtral->experts_per_token, 2);
+  EXPECT_TRUE(mixtral->normalise_experts);
+  EXPECT_EQ(mixtral->rms_norm_eps, 1e-5);
+  EXPECT_EQ(mixtral->rope_theta, 1e6);
+  EXPECT_EQ(mixtral->route_size(), 8);
+  EXPECT_EQ(NamesOfMlp(*mixtral, 0, 3).up, "block_sparse_moe.experts.3.w3");
+  EXPECT_EQ(NameOfRouter(*mixtral), "block_sparse_moe.gate");
+  json["layers"] = Json::parse(R"([{}, {"intermediate_size": 0}, {"num_key_value_heads": 0}, {}])");
+  const auto fewer = ParseModelConfig(json);
+  ASSERT_TRUE(fewer.ok()) << fewer.status();
+  EXPECT_EQ(fewer->expert_layers(), 3);
+}
+
 TEST(ModelConfig, NamesTheLayerThatIsWrong) {
   const struct {
     std::string word;
@@ -154,6 +197,26 @@ TEST(ModelConfig, NamesTheLayerThatIsWrong) {
       {"block_configs[0].ffn.ffn_mult",
        [](Json& j) { j["block_configs"][0]["ffn"]["ffn_mult"] = 1e12; }},
       {"block_configs", [](Json& j) { j["model_type"] = "llama"; }},
+      {"num_experts",
+       [](Json& j) {
+         j = Mixture();
+         j["num_experts"] = 256;
+       }},
+      {"num_experts_per_tok",
+       [](Json& j) {
+         j = Mixture();
+         j["num_experts_per_tok"] = 7;
+       }},
+      {"mlp_only_layers",
+       [](Json& j) {
+         j = Mixture();
+         j["mlp_only_layers"] = {"first"};
+       }},
+      {"router_jitter_noise",
+       [](Json& j) {
+         j = Base("mixtral");
+         j["router_jitter_noise"] = 0.01;
+       }},
       {"layers",
        [](Json& j) {
          j = Base();
