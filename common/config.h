@@ -184,6 +184,7 @@ struct TrainerSection {
   double rank_join_timeout_s = 60;
   double rank_timeout_s = 600;
   int32_t zero = 0;  // what ranks share of the optimiser: 0 nothing | 1 moments | 2 gradients too
+  double mtp_weight = 0;            // of the multi-token-prediction head's loss
   bool router_replay = false;       // experts of each token as the generator chose them
   double logprob_gap_alarm = 1e-3;  // warn when |generator − trainer| exceeds it at one version
 };
@@ -217,6 +218,7 @@ struct GeneratorSection {
   int32_t prefill_chunk_tokens = 512;  // prompt tokens in one step, over all sequences
   bool prefix_cache = true;            // blocks of finished sequences serve those that begin alike
   bool recompute_kv_on_swap = false;   // running sequences compute all their keys by new weights
+  bool mtp_draft = false;              // one token guessed by the model's own head
   int32_t ngram_draft_tokens = 0;      // guessed ahead in one step of a sequence; 0: off
   int32_t max_running_searches = 8;    // of serving requests, side by side
   int32_t max_waiting_searches = 256;  // beyond it: RESOURCE_EXHAUSTED

@@ -257,6 +257,9 @@ void Visit(V& v, TrainerSection& s) {
   v("zero", s.zero,
     "ZeRO: what each rank keeps its share of alone. 0: nothing; 1: AdamW's moments; 2: gradients, "
     "too.");
+  v("mtp_weight", s.mtp_weight,
+    "Weight of the multi-token-prediction head's likelihood of the trained tokens, in SFT and RL; "
+    "the policy itself does not learn from it. Refused for models without the head.");
   v("router_replay", s.router_replay,
     "Policies with experts: each token goes through those that it went through when it was "
     "generated, so that both sides score it alike; refused for models without experts.");
@@ -314,6 +317,9 @@ void Visit(V& v, GeneratorSection& s) {
     "waits.");
   v("max_waiting_searches", s.max_waiting_searches,
     "Searches that may wait for their turn; beyond it RESOURCE_EXHAUSTED, 429 over HTTP.");
+  v("mtp_draft", s.mtp_draft,
+    "Guess one token a step by the model's multi-token-prediction head, where there is no other "
+    "guess. Samples stay the same, token for token. Refused for models without one.");
   v("claim_groups", s.claim_groups, "Groups claimed ahead of need.");
   v("lease_s", s.lease_s, "Lease on a claimed group, renewed while it is alive.");
   v("device", s.device, "cpu or cuda.");

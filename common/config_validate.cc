@@ -227,6 +227,7 @@ void CheckTrainer(const RunConfig& c, Rules& r) {
   r.AtLeast("trainer.checkpoint_interval_steps", static_cast<double>(t.checkpoint_interval_steps),
             1);
   r.AtLeast("trainer.checkpoint_keep_last", t.checkpoint_keep_last, 1);
+  r.AtLeast("trainer.mtp_weight", t.mtp_weight, 0);
   r.Require(t.logprob_gap_alarm > 0, "trainer.logprob_gap_alarm", "must be positive");
   r.AtLeast("trainer.eval_interval_steps", static_cast<double>(t.eval_interval_steps), 0);
   r.AtLeast("trainer.publish_interval_steps", t.publish_interval_steps, 1);

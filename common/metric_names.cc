@@ -260,6 +260,11 @@ const std::vector<MetricSpec>& AllMetrics() {
       {"tramontane_trainer_rank_bytes_total",
        kCounter,
        "Bytes that rank 0 has handed to other ranks within steps.",
+        {}},
+      {"tramontane_trainer_mtp_loss",
+       kGauge,
+       "Mean negative log-probability of the last step's tokens under the multi-token-prediction "
+       "head, weighted as the loss weighs them; trainer.mtp_weight.",
        {}},
       {"tramontane_trainer_router_disagreement",
        kGauge,

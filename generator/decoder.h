@@ -41,6 +41,12 @@ class Decoder {
   // expert layers, experts per token]; empty without experts; valid until the next Forward.
   virtual std::span<const uint8_t> routes() const = 0;
 
+  // Engine thread, for models with a multi-token-prediction head, when the step's tokens are drawn:
+  // the head over those rows of the last plan whose next token is known by now. `plan` holds its
+  // items again, cut to these rows (copies are not looked at); for each with a logit row, the token
+  // that is the likeliest behind the newest.
+  virtual absl::StatusOr<std::vector<int32_t>> Foresee(const StepPlan& plan) = 0;
+
   // Any thread, while steps are computed: whatever of a swap can be done ahead of it, the probe's
   // scores included. `weights` has been verified and is of this model.
   virtual absl::Status Prepare(StagedWeights& weights) = 0;

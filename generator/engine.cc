@@ -253,6 +253,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
                                                        std::shared_ptr<const Tokenizer> tokenizer,
                                                        MetricsRegistry& metrics) {
   RETURN_IF_ERROR(CheckOptions(options));
+  if (options.mtp_draft && !model->config().mtp)
+    return absl::InvalidArgumentError(
+        "mtp_draft: this model has no multi-token-prediction head (num_nextn_predict_layers)");
   ASSIGN_OR_RETURN(std::unique_ptr<Decoder> decoder, MakeDecoder(options, model, metrics));
   std::unique_ptr<Impl> impl;
   RETURN_IF_ERROR(GuardTorch([&] {

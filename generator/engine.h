@@ -42,6 +42,9 @@ struct EngineOptions {
   // Most tokens a step guesses for a sequence from what it holds already; right guesses save steps
   // and change nothing. 0: off.
   int32_t ngram_draft_tokens = 0;
+  // Guesses one token a step by the model's multi-token-prediction head, where there is no other
+  // guess. Likewise.
+  bool mtp_draft = false;
   double commit_timeout_s = 60;  // for which CommitWeights waits for the engine's step to end
   int64_t initial_version = 0;
   ThinkingProfile thinking = {};  // what the model publishes about its thinking

@@ -159,7 +159,7 @@ absl::StatusOr<CommitResult> EngineLoop::Commit(StagedWeights& weights) {
 
 void EngineLoop::Step() {
   const auto before = std::chrono::steady_clock::now();
-  if (options_.ngram_draft_tokens > 0) AddDrafts();
+  if (options_.ngram_draft_tokens > 0 || options_.mtp_draft) AddDrafts();
   const StepPlan& plan = scheduler_.Plan();
   const absl::StatusOr<LogitRows> logits = decoder_.Forward(plan);
   if (!logits.ok()) {
@@ -178,6 +178,10 @@ void EngineLoop::Step() {
   const int32_t prompt_tokens = plan.prefill_tokens;
   StepEnd end;
   if (plan.logit_rows > 0) end = Sample(plan, *logits);
+  if (options_.mtp_draft && end.broken.empty()) {
+    if (const absl::Status foreseen = Foresee(plan, end); !foreseen.ok())
+      end.broken = "a step failed: " + std::string(foreseen.message());
+  }
   const double seconds = SecondsSince(before);
   stats_.busy_seconds += seconds;
   RefreshStats();
@@ -223,12 +227,36 @@ EngineLoop::StepEnd EngineLoop::Sample(const StepPlan& plan, const LogitRows& lo
 void EngineLoop::AddDrafts() {
   std::vector<int32_t> draft;
   for (Sequence* sequence : scheduler_.Decoding()) {
-    const int32_t size_limit = samples_.at(sequence->id).sample.request().size_limit;
+    const LiveSample& live = samples_.at(sequence->id);
+    const int32_t room = live.sample.request().size_limit - sequence->size() - 1;
     draft.clear();
-    DraftByNgram(sequence->tokens,
-                 std::min(options_.ngram_draft_tokens, size_limit - sequence->size() - 1), draft);
+    DraftByNgram(sequence->tokens, std::min(options_.ngram_draft_tokens, room), draft);
+    if (draft.empty() && room > 0 && live.foreseen.position == sequence->size())
+      draft.push_back(live.foreseen.token);
     sequence->AddDrafts(draft);
   }
+}
+
+absl::Status EngineLoop::Foresee(const StepPlan& plan, const StepEnd& end) {
+  StepPlan known;
+  for (StepItem item : plan.items) {
+    const Sequence& sequence = *item.sequence;
+    const auto is_this = [&](const auto& ended) { return ended.first == sequence.id; };
+    item.count = std::min(item.count, sequence.size() - 1 - item.start);
+    if (item.count <= 0 || std::ranges::any_of(end.finished, is_this)) continue;
+    item.logit_rows = item.start + item.count == sequence.size() - 1 ? 1 : 0;
+    known.items.push_back(item);
+    known.tokens += item.count;
+    known.logit_rows += item.logit_rows;
+  }
+  if (known.items.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, decoder_.Foresee(known));
+  auto token = tokens.begin();
+  for (const StepItem& item : known.items) {
+    if (item.logit_rows > 0)
+      samples_.at(item.sequence->id).foreseen = {item.sequence->size(), *token++};
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::optional<FinishReason>> EngineLoop::Advance(LiveSample& live,

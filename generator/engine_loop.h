@@ -45,11 +45,16 @@ class EngineLoop {
     std::shared_ptr<const ActiveRequest> shared;
     std::vector<uint64_t> sequences;  // ids of its unfinished samples
   };
+  struct Foreseen {
+    int32_t position = -1, token = 0;
+  };
   struct LiveSample {
     ActiveSample sample;
     std::chrono::steady_clock::time_point started;
     std::optional<RuledDraw> rules = {};        // where the request has any
     std::optional<PromptLogprobs> prompt = {};  // where they are asked for, until they are whole
+    // The token that the multi-token-prediction head expects as the `position`th.
+    Foreseen foreseen = {};
   };
 
   // What a step brought to an end, told to callbacks when the step has been counted.
@@ -65,6 +70,8 @@ class EngineLoop {
   absl::StatusOr<CommitResult> Commit(StagedWeights& weights);
   void Step();
   void AddDrafts();
+  // Has the multi-token-prediction head look at the step's tokens, and notes what it expects.
+  absl::Status Foresee(const StepPlan& plan, const StepEnd& end);
   StepEnd Sample(const StepPlan& plan, const LogitRows& logits);
   // Rows of logits that follow prompt tokens, the first behind position `start`.
   void ScorePrompt(LiveSample& live, int32_t start, const LogitRows& logits, int64_t first_row,

@@ -103,7 +103,7 @@ FusedDecoder::FusedDecoder(const EngineOptions& options, const ModelConfig& conf
   step_.paged.block_tokens = options.kv_block_tokens;
 }
 
-void FusedDecoder::Build(const StepPlan& plan) {
+void FusedDecoder::Build(const StepPlan& plan, int32_t ahead) {
   step_.Clear();
   for (const StepItem& item : plan.items) {
     const Sequence& sequence = *item.sequence;
@@ -116,7 +116,7 @@ void FusedDecoder::Build(const StepPlan& plan) {
     step_.paged.block_tables.insert(step_.paged.block_tables.end(), sequence.blocks.begin(),
                                     sequence.blocks.end());
     for (int32_t i = 0; i < item.count; ++i) {
-      step_.tokens.push_back(sequence.tokens[item.start + i]);
+      step_.tokens.push_back(sequence.tokens[item.start + i + ahead]);
       step_.positions.push_back(item.start + i);
     }
     for (int32_t i = item.count - item.logit_rows; i < item.count; ++i) {
@@ -129,10 +129,27 @@ absl::StatusOr<LogitRows> FusedDecoder::Forward(const StepPlan& plan) {
   LogitRows logits;
   RETURN_IF_ERROR(GuardTorch([&] {  // for want of memory, should a step outgrow its buffers
     for (const BlockCopy& copy : plan.copies) kv_.CopyBlock(copy.from, copy.to);
-    Build(plan);
+    Build(plan, /*ahead=*/0);
     logits = model_.Forward(*weights_, step_, kv_);
   }));
   return logits;
+}
+
+absl::StatusOr<std::vector<int32_t>> FusedDecoder::Foresee(const StepPlan& plan) {
+  std::vector<int32_t> likeliest;
+  RETURN_IF_ERROR(GuardTorch([&] {
+    Build(plan, /*ahead=*/1);
+    from_.clear();
+    for (const StepItem& item : plan.items) {
+      for (int32_t i = 0; i < item.count; ++i) from_.push_back(item.row + i);
+    }
+    const LogitRows logits = model_.Foresee(*weights_, step_, from_, kv_);
+    for (int32_t row = 0; row < plan.logit_rows; ++row) {
+      const auto first = logits[row].begin();
+      likeliest.push_back(static_cast<int32_t>(std::max_element(first, logits[row].end()) - first));
+    }
+  }));
+  return likeliest;
 }
 
 double FusedDecoder::RoundingTolerance() const {

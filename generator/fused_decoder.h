@@ -26,6 +26,7 @@ class FusedDecoder final : public Decoder {
 
   absl::StatusOr<LogitRows> Forward(const StepPlan& plan) override;
   std::span<const uint8_t> routes() const override { return model_.routes(); }
+  absl::StatusOr<std::vector<int32_t>> Foresee(const StepPlan& plan) override;
   absl::Status Prepare(StagedWeights& weights) override;
   absl::Status Apply(StagedWeights& weights) override;
   absl::StatusOr<std::vector<float>> Score(const std::vector<int32_t>& tokens) override;
@@ -34,7 +35,8 @@ class FusedDecoder final : public Decoder {
  private:
   FusedDecoder(const EngineOptions& options, const ModelConfig& config, kernels::WeightType type,
                RopeAngles angles, std::shared_ptr<PackedWeights> weights);
-  void Build(const StepPlan& plan);
+  // Row i of an item is the token `ahead` behind the item's ith.
+  void Build(const StepPlan& plan, int32_t ahead);
   // Any thread: log p(tokens[t + 1] | tokens[0..t]) under `weights`, on the caller's thread alone.
   absl::StatusOr<std::vector<float>> ScoreBeside(const PackedWeights& weights,
                                                  const std::vector<int32_t>& tokens) const;
@@ -46,6 +48,7 @@ class FusedDecoder final : public Decoder {
   FusedModel model_;
   const PagedKv kv_;
   FusedStep step_;
+  std::vector<int32_t> from_;               // rows of the last Forward
   std::shared_ptr<PackedWeights> weights_;  // in use
   std::mutex spare_mutex_;
   std::shared_ptr<PackedWeights> spare_;  // guarded by spare_mutex_; for the next version

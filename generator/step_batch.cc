@@ -20,7 +20,7 @@ StepBatch::StepBatch(const ModelConfig& config, KvCache& cache, int32_t block_to
   paged_.block_tokens = block_tokens;
 }
 
-void StepBatch::Build(const StepPlan& plan) {
+void StepBatch::Build(const StepPlan& plan, int32_t ahead) {
   paged_.Clear();
   int64_t* tokens = tokens_.mutable_data_ptr<int64_t>();
   int64_t* positions = positions_.mutable_data_ptr<int64_t>();
@@ -35,7 +35,7 @@ void StepBatch::Build(const StepPlan& plan) {
     paged_.block_tables.insert(paged_.block_tables.end(), sequence.blocks.begin(),
                                sequence.blocks.end());
     for (int32_t i = 0; i < item.count; ++i, ++row) {
-      tokens[row] = sequence.tokens[item.start + i];
+      tokens[row] = sequence.tokens[item.start + i + ahead];
       positions[row] = item.start + i;
     }
     for (int32_t i = row - item.logit_rows; i < row; ++i) rows[wanted++] = i;

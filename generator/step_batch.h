@@ -21,8 +21,9 @@ class StepBatch final : public Attention {
   StepBatch(const ModelConfig& config, KvCache& cache, int32_t block_tokens, int32_t max_tokens,
             at::ScalarType dtype, int threads);
 
-  // The views below are valid until the next call.
-  void Build(const StepPlan& plan);
+  // Row i of an item is the token `ahead` behind the item's ith, at the ith's position. The views
+  // below are valid until the next call.
+  void Build(const StepPlan& plan, int32_t ahead);
   const at::Tensor& tokens_T() const { return tokens_T_; }
   const at::Tensor& positions_T() const { return positions_T_; }
   // hidden [tokens, hidden] → [sampled rows, hidden], in the order of the plan's items.

@@ -40,14 +40,34 @@ absl::StatusOr<LogitRows> TorchDecoder::Forward(const StepPlan& plan) {
   LogitRows rows;
   RETURN_IF_ERROR(GuardTorch([&] {
     cache_.Copy(plan.copies);
-    batch_.Build(plan);
-    const at::Tensor hidden_TD =
-        model_->Forward(batch_.tokens_T(), batch_.positions_T(), batch_, &routing_);
+    batch_.Build(plan, /*ahead=*/0);
+    hidden_TD_ = model_->Forward(batch_.tokens_T(), batch_.positions_T(), batch_, &routing_);
     if (plan.logit_rows == 0) return;
-    logits_RV_ = model_->Logits(batch_.SampledRows(hidden_TD)).contiguous();
+    logits_RV_ = model_->Logits(batch_.SampledRows(hidden_TD_)).contiguous();
     rows = {logits_RV_.const_data_ptr<float>(), logits_RV_.size(1), logits_RV_.size(1)};
   }));
   return rows;
+}
+
+absl::StatusOr<std::vector<int32_t>> TorchDecoder::Foresee(const StepPlan& plan) {
+  const c10::InferenceMode inference;
+  std::vector<int32_t> likeliest;
+  RETURN_IF_ERROR(GuardTorch([&] {
+    std::vector<int64_t> from;
+    for (const StepItem& item : plan.items) {
+      for (int32_t i = 0; i < item.count; ++i) from.push_back(item.row + i);
+    }
+    batch_.Build(plan, /*ahead=*/1);
+    const at::Tensor hidden_TD =
+        model_->MtpForward(hidden_TD_.index_select(0, at::tensor(from, at::kLong)),
+                           batch_.tokens_T(), batch_.positions_T(), batch_);
+    if (plan.logit_rows == 0) return;
+    const at::Tensor tokens_R =
+        model_->Logits(batch_.SampledRows(hidden_TD)).argmax(-1).to(at::kInt).contiguous();
+    likeliest.assign(tokens_R.const_data_ptr<int32_t>(),
+                     tokens_R.const_data_ptr<int32_t>() + tokens_R.numel());
+  }));
+  return likeliest;
 }
 
 std::span<const uint8_t> TorchDecoder::routes() const {

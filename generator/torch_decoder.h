@@ -19,6 +19,7 @@ class TorchDecoder final : public Decoder {
 
   absl::StatusOr<LogitRows> Forward(const StepPlan& plan) override;
   std::span<const uint8_t> routes() const override;
+  absl::StatusOr<std::vector<int32_t>> Foresee(const StepPlan& plan) override;
   absl::Status Prepare(StagedWeights& weights) override;
   absl::Status Apply(StagedWeights& weights) override;  // in place: addresses stay
   absl::StatusOr<std::vector<float>> Score(const std::vector<int32_t>& tokens) override;
@@ -31,8 +32,8 @@ class TorchDecoder final : public Decoder {
   bool entered_ = false;
   KvCache cache_;
   StepBatch batch_;
-  at::Tensor logits_RV_;
-  Routing routing_;  // of the last step
+  at::Tensor hidden_TD_, logits_RV_;  // of the last step
+  Routing routing_;
 };
 
 }  // namespace tramontane

@@ -39,6 +39,7 @@ const char* ArchitectureOf(const std::string& family) {
   if (family == "llama") return "LlamaForCausalLM";
   if (family == "mistral") return "MistralForCausalLM";
   if (family == "qwen2") return "Qwen2ForCausalLM";
+  if (family == "mimo") return "MiMoForCausalLM";
   if (family == "nemotron-nas") return "DeciLMForCausalLM";
   if (family == "qwen3_moe") return "Qwen3MoeForCausalLM";
   if (family == "mixtral") return "MixtralForCausalLM";

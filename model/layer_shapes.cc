@@ -107,8 +107,8 @@ absl::Status ParseExperts(JsonFields& fields, const Json& json, ModelConfig& c) 
 absl::Status CheckList(const Json& json, const std::string& key, int64_t layers) {
   if (!json.contains(key) || !json[key].is_array() ||
       static_cast<int64_t>(json[key].size()) != layers) {
-    return BadConfig(key, "must list one object for each of the " + std::to_string(layers) +
-                              " layers");
+    return BadConfig(key,
+                     "must list one object for each of the " + std::to_string(layers) + " layers");
   }
   for (size_t l = 0; l < json[key].size(); ++l) {
     if (!json[key][l].is_object())
@@ -191,10 +191,23 @@ absl::Status ParseBlockConfigs(const Json& json, ModelConfig& c) {
       if (!block.contains(part) || !block[part].is_object())
         return BadConfig(prefix + part, "must be an object");
     }
-    RETURN_IF_ERROR(ParseBlockAttention(block["attention"], prefix + "attention.", c.num_heads,
-                                        c.layers[l]));
+    RETURN_IF_ERROR(
+        ParseBlockAttention(block["attention"], prefix + "attention.", c.num_heads, c.layers[l]));
     RETURN_IF_ERROR(ParseBlockMlp(block["ffn"], prefix + "ffn.", c.hidden_size, c.layers[l]));
   }
+  return absl::OkStatus();
+}
+
+// The head's layer is a plain one of the family.
+absl::Status AddMtpLayer(JsonFields& fields, const LayerShape& plain, ModelConfig& c) {
+  const int64_t heads = fields.Int("num_nextn_predict_layers", 0, 0, int64_t{1} << 32);
+  RETURN_IF_ERROR(fields.status());
+  if (heads == 0) return absl::OkStatus();
+  if (heads > 1) return BadConfig("num_nextn_predict_layers", "at most one is supported");
+  if (c.experts_per_token > 0 || plain.kv_heads == 0)
+    return BadConfig("num_nextn_predict_layers", "is not supported in the " + c.family + " family");
+  c.mtp = true;
+  c.layers.push_back(plain);
   return absl::OkStatus();
 }
 
@@ -202,14 +215,20 @@ absl::Status ParseBlockConfigs(const Json& json, ModelConfig& c) {
 
 absl::Status ParseLayers(JsonFields& fields, const FamilyDefaults& defaults, const Json& json,
                          ModelConfig& c) {
-  if (c.family == "nemotron-nas") return ParseBlockConfigs(json, c);
+  if (c.family == "nemotron-nas") {
+    RETURN_IF_ERROR(ParseBlockConfigs(json, c));
+    return AddMtpLayer(fields, {}, c);
+  }
   if (fields.Has("block_configs"))
     return BadConfig("block_configs", "only nemotron-nas has them; see layers");
   RETURN_IF_ERROR(ParseUniform(fields, defaults, json, c));
   RETURN_IF_ERROR(ParseWindows(fields, defaults, json, c));
   if (c.family == "qwen3_moe" || c.family == "mixtral")
     RETURN_IF_ERROR(ParseExperts(fields, json, c));
-  return fields.Has("layers") ? ParseOwnForm(json, c) : absl::OkStatus();
+  LayerShape plain = c.layers.back();
+  plain.window = 0;
+  if (fields.Has("layers")) RETURN_IF_ERROR(ParseOwnForm(json, c));
+  return AddMtpLayer(fields, plain, c);
 }
 
 }  // namespace tramontane

@@ -21,8 +21,10 @@ struct FamilyDefaults {
 
 // Fills c.layers; the sizes above them are parsed already. Layers differ where the file says so, in
 // Llama-Nemotron's form (block_configs) or in ours, which any other family may have:
-//   "layers": [{}, {"num_key_value_heads": 0}, {"intermediate_size": 640}, {"intermediate_size": 0}]
+//   "layers": [{}, {"num_key_value_heads": 0}, {"intermediate_size": 640}, {"intermediate_size":
+//   0}]
 // names one object for each layer, with what is its own; 0 leaves attention or MLP out.
+// num_nextn_predict_layers: 1 adds the layer of a multi-token-prediction head.
 // InvalidArgument names the field.
 absl::Status ParseLayers(JsonFields& fields, const FamilyDefaults& defaults,
                          const nlohmann::json& json, ModelConfig& c);

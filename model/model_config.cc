@@ -16,13 +16,10 @@ using Json = nlohmann::json;
 
 const std::map<std::string, FamilyDefaults>& Families() {
   static const std::map<std::string, FamilyDefaults> families = {
-      {"llama", {2048, 0, 0, 0}},
-      {"mistral", {4096 * 32, 8, 0, 4096}},
-      {"qwen2", {32768, 32, 0, 4096}},
-      {"qwen3", {32768, 32, 128, 4096}},
-      {"nemotron-nas", {2048, 0, 0, 0}},
-      {"qwen3_moe", {32768, 4, 0, 4096}},
-      {"mixtral", {4096 * 32, 8, 0, 0, 1e-5, 1e6}},
+      {"llama", {2048, 0, 0, 0}},         {"mistral", {4096 * 32, 8, 0, 4096}},
+      {"qwen2", {32768, 32, 0, 4096}},    {"qwen3", {32768, 32, 128, 4096}},
+      {"mimo", {32768, 32, 0, 4096}},     {"nemotron-nas", {2048, 0, 0, 0}},
+      {"qwen3_moe", {32768, 4, 0, 4096}}, {"mixtral", {4096 * 32, 8, 0, 0, 1e-5, 1e6}},
   };
   return families;
 }
@@ -52,7 +49,8 @@ absl::Status ParseSwitches(JsonFields& fields, const FamilyDefaults& defaults, M
   const bool attention_bias = fields.Bool("attention_bias", false);
   const bool like_llama = c.family == "llama" || c.family == "nemotron-nas";
   const bool has_switch = like_llama || c.qk_norm;
-  c.attention_qkv_bias = c.family == "qwen2" || (has_switch && attention_bias);
+  const bool like_qwen2 = c.family == "qwen2" || c.family == "mimo";
+  c.attention_qkv_bias = like_qwen2 || (has_switch && attention_bias);
   c.attention_out_bias = has_switch && attention_bias;
   c.mlp_bias = like_llama && fields.Bool("mlp_bias", false);
   c.dtype = fields.String("dtype", fields.String("torch_dtype", "float32"));
@@ -168,22 +166,28 @@ int64_t ModelConfig::most_mlp_width() const {
 }
 
 int64_t ModelConfig::attention_layers() const {
-  return std::count_if(layers.begin(), layers.end(),
+  return std::count_if(layers.begin(), layers.begin() + num_layers,
                        [](const LayerShape& layer) { return layer.kv_heads > 0; });
 }
 
 int64_t ModelConfig::expert_layers() const {
-  return std::count_if(layers.begin(), layers.end(),
+  return std::count_if(layers.begin(), layers.begin() + num_layers,
                        [](const LayerShape& layer) { return layer.experts > 0; });
 }
 
 int64_t ModelConfig::matrix_weights() const {
   int64_t outputs = 0;
-  for (const LayerShape& layer : layers) {
+  for (int64_t l = 0; l < num_layers; ++l) {
+    const LayerShape& layer = layers[l];
     if (layer.kv_heads > 0) outputs += 2 * (q_size() + layer.kv_heads * head_dim);
     outputs += 3 * layer.mlp_width * (layer.experts > 0 ? experts_per_token : 1) + layer.experts;
   }
   return outputs * hidden_size;
+}
+
+std::string PrefixOfLayer(const ModelConfig& config, int64_t layer) {
+  return layer < config.num_layers ? "model.layers." + std::to_string(layer) + "."
+                                   : "model.mtp_layers.0.";
 }
 
 MlpNames NamesOfMlp(const ModelConfig& config, int64_t layer, int64_t expert) {
@@ -212,7 +216,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(const Json& config) {
   const auto family = Families().find(c.family);
   if (family == Families().end()) {
     return BadConfig("model_type", "unsupported family '" + c.family +
-                                       "' (llama, mistral, qwen2, qwen3, " +
+                                       "' (llama, mistral, qwen2, qwen3, mimo, " +
                                        "nemotron-nas, qwen3_moe, mixtral)");
   }
   RETURN_IF_ERROR(ParseSizes(fields, family->second, config, c));

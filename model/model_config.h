@@ -1,5 +1,6 @@
-// A Hugging Face config.json as one struct, for the Llama, Mistral, Qwen2, Qwen3, Llama-Nemotron,
-// Qwen3-MoE and Mixtral families. Torch-free. Reads the forms that transformers 4 and 5 write.
+// A Hugging Face config.json as one struct, for the Llama, Mistral, Qwen2, Qwen3, MiMo,
+// Llama-Nemotron, Qwen3-MoE and Mixtral families. Torch-free. Reads the forms that transformers 4
+// and 5 write.
 #pragma once
 
 #include <cstdint>
@@ -33,10 +34,13 @@ struct LayerShape {
 };
 
 struct ModelConfig {
-  std::string family;  // llama | mistral | qwen2 | qwen3 | nemotron-nas | qwen3_moe | mixtral
+  // llama | mistral | qwen2 | qwen3 | mimo | nemotron-nas | qwen3_moe | mixtral
+  std::string family;
   int64_t vocab_size = 0, hidden_size = 0;
   int64_t num_layers = 0, num_heads = 0, head_dim = 0;
-  std::vector<LayerShape> layers;  // num_layers
+  // num_layers, and behind them that of the multi-token-prediction head, if the model has one.
+  std::vector<LayerShape> layers;
+  bool mtp = false;  // a head that foresees the token after the next; model/transformer.h
   int64_t max_position_embeddings = 0;
   double rms_norm_eps = 1e-6, rope_theta = 10000.0;
   RopeScaling rope_scaling;
@@ -56,16 +60,21 @@ struct ModelConfig {
   int64_t kv_size(int64_t layer) const { return layers[layer].kv_heads * head_dim; }
   int64_t most_kv_heads() const;   // of any layer
   int64_t most_mlp_width() const;  // of any layer
+  // Of the num_layers.
   int64_t attention_layers() const;
   int64_t expert_layers() const;
   // Bytes that say through which experts one token went: [expert layers, experts per token].
   int64_t route_size() const { return expert_layers() * experts_per_token; }
-  // Weights of the layers' matrices that one token is multiplied with.
+  // Weights of these layers' matrices that one token is multiplied with.
   int64_t matrix_weights() const;
 };
 
 // Experts are told apart by a byte.
 inline constexpr int64_t kMostExperts = 255;
+
+// What stands before the names of a layer's tensors: "model.layers.3.", and MiMo's name for the
+// multi-token-prediction head.
+std::string PrefixOfLayer(const ModelConfig& config, int64_t layer);
 
 // Hugging Face's names of an MLP's tensors, without what stands before ("model.layers.3.") and
 // behind (".weight"). `expert` counts where the layer has experts.

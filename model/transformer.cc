@@ -48,11 +48,18 @@ struct Transformer::Layers {
     embedding_VE = leaf({config.vocab_size, config.hidden_size});
     norm_E = leaf({config.hidden_size});
     if (!config.tie_word_embeddings) head_VE = leaf({config.vocab_size, config.hidden_size});
-    layers.reserve(config.num_layers);
-    for (int64_t l = 0; l < config.num_layers; ++l) layers.emplace_back(config, l, device, dtype);
+    const auto count = static_cast<int64_t>(config.layers.size());
+    layers.reserve(count);
+    for (int64_t l = 0; l < count; ++l) layers.emplace_back(config, l, device, dtype);
+    if (!config.mtp) return;
+    mtp_token_norm_E = leaf({config.hidden_size});
+    mtp_hidden_norm_E = leaf({config.hidden_size});
+    mtp_joint_EJ = leaf({config.hidden_size, 2 * config.hidden_size});
+    mtp_norm_E = leaf({config.hidden_size});
   }
 
   at::Tensor embedding_VE, norm_E, head_VE;  // head undefined when tied
+  at::Tensor mtp_token_norm_E, mtp_hidden_norm_E, mtp_joint_EJ, mtp_norm_E;  // undefined without
   std::vector<DecoderLayer> layers;
   RopeTable rope;
 };
@@ -83,7 +90,6 @@ at::Tensor Transformer::Forward(const at::Tensor& tokens_T, const at::Tensor& po
                                 Attention& attention, Routing* routing) {
   TORCH_CHECK(tokens_T.dim() == 1 && tokens_T.sizes() == positions_T.sizes(),
               "forward: tokens and positions must be vectors of one length");
-  const double scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
   const RopeRows rope = layers_->rope.For(positions_T, attention);
   if (routing != nullptr) {
     const std::vector<int64_t> shape = {tokens_T.numel(), config_.expert_layers(),
@@ -105,13 +111,8 @@ at::Tensor Transformer::Forward(const at::Tensor& tokens_T, const at::Tensor& po
       Routing again{.asked_TLK = taken_TLK, .taken_TLK = at::empty_like(taken_TLK)};
       return ExpertsMlp(layer, in_TE, &again, nth);  // the caller's may be gone by now
     };
-    const auto run = [&layer, &attention, mlp, rope, scale, l,
-                      window = config_.layers[l].window](const at::Tensor& in_TE) {
-      if (!layer.has_attention()) return mlp(in_TE);
-      const AttentionInput in = layer.BeforeAttention(in_TE, rope);
-      const at::Tensor attended_THD =
-          attention.Run(l, in.q_THD, in.k_TKD, in.v_TKD, scale, window);
-      return mlp(layer.AfterAttention(attended_THD, in.residual_TE));
+    const auto run = [this, &layer, &attention, mlp, rope, l](const at::Tensor& in_TE) {
+      return mlp(layer.has_attention() ? RunAttention(l, in_TE, rope, attention) : in_TE);
     };
     with_experts += config_.layers[l].experts > 0;
     const std::vector<at::Tensor> leaves = layer.leaves();
@@ -120,6 +121,31 @@ at::Tensor Transformer::Forward(const at::Tensor& tokens_T, const at::Tensor& po
                : run(x_TE);
   }
   return RmsNorm(x_TE, layers_->norm_E, config_.rms_norm_eps);
+}
+
+at::Tensor Transformer::RunAttention(int64_t l, const at::Tensor& x_TE, const RopeRows& rope,
+                                     Attention& attention) const {
+  const double scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
+  const DecoderLayer& layer = layers_->layers[l];
+  const AttentionInput in = layer.BeforeAttention(x_TE, rope);
+  const at::Tensor attended_THD =
+      attention.Run(l, in.q_THD, in.k_TKD, in.v_TKD, scale, config_.layers[l].window);
+  return layer.AfterAttention(attended_THD, in.residual_TE);
+}
+
+at::Tensor Transformer::MtpForward(const at::Tensor& hidden_TE, const at::Tensor& next_tokens_T,
+                                   const at::Tensor& positions_T, Attention& attention) {
+  TORCH_CHECK(config_.mtp, "this model has no multi-token-prediction head");
+  const at::Tensor next_TE = at::embedding(layers_->embedding_VE.detach(), next_tokens_T);
+  const at::Tensor joint_TJ =
+      at::cat({RmsNorm(hidden_TE.detach(), layers_->mtp_hidden_norm_E, config_.rms_norm_eps),
+               RmsNorm(next_TE, layers_->mtp_token_norm_E, config_.rms_norm_eps)},
+              -1);
+  at::Tensor x_TE = at::linear(joint_TJ, layers_->mtp_joint_EJ);
+  x_TE =
+      RunAttention(config_.num_layers, x_TE, layers_->rope.For(positions_T, attention), attention);
+  x_TE = layers_->layers.back().Mlp(x_TE);
+  return RmsNorm(x_TE, layers_->mtp_norm_E, config_.rms_norm_eps);
 }
 
 at::Tensor Transformer::Logits(const at::Tensor& hidden_RD) {
@@ -138,9 +164,17 @@ std::vector<std::pair<std::string, at::Tensor>> Transformer::NamedWeights() cons
   std::vector<std::pair<std::string, at::Tensor>> weights;
   weights.emplace_back("model.embed_tokens.weight", layers_->embedding_VE);
   for (size_t l = 0; l < layers_->layers.size(); ++l) {
+    const std::string prefix = PrefixOfLayer(config_, static_cast<int64_t>(l));
     for (const auto& [name, tensor] : layers_->layers[l].parameters()) {
-      weights.emplace_back("model.layers." + std::to_string(l) + "." + name, tensor);
+      weights.emplace_back(prefix + name, tensor);
     }
+  }
+  if (config_.mtp) {
+    const std::string prefix = PrefixOfLayer(config_, config_.num_layers);
+    weights.emplace_back(prefix + "token_layernorm.weight", layers_->mtp_token_norm_E);
+    weights.emplace_back(prefix + "hidden_layernorm.weight", layers_->mtp_hidden_norm_E);
+    weights.emplace_back(prefix + "input_proj.weight", layers_->mtp_joint_EJ);
+    weights.emplace_back(prefix + "final_layernorm.weight", layers_->mtp_norm_E);
   }
   weights.emplace_back("model.norm.weight", layers_->norm_E);
   if (layers_->head_VE.defined()) weights.emplace_back("lm_head.weight", layers_->head_VE);

@@ -13,6 +13,7 @@
 
 #include "model/attention.h"
 #include "model/model_config.h"
+#include "model/rope.h"
 #include "model/routing.h"
 
 namespace tramontane {
@@ -35,6 +36,13 @@ class Transformer : public torch::nn::Module {
   // then live until that is over. Off at first.
   void set_recompute_layers(bool recompute) { recompute_layers_ = recompute; }
 
+  // The multi-token-prediction head, where config().mtp: from what Forward returned and the token
+  // behind each, hidden states [tokens, hidden] whose logits foresee the token after that one. It
+  // attends as layer num_layers. Differentiable for its own parameters alone: neither the hidden
+  // states nor the embedding learn from it.
+  at::Tensor MtpForward(const at::Tensor& hidden_TE, const at::Tensor& next_tokens_T,
+                        const at::Tensor& positions_T, Attention& attention);
+
   // hidden [rows, hidden] → float32 logits [rows, vocab].
   at::Tensor Logits(const at::Tensor& hidden_RD);
   // The LM head's weight [vocab, hidden] (the embedding when tied).
@@ -47,6 +55,9 @@ class Transformer : public torch::nn::Module {
 
  private:
   struct Layers;
+  at::Tensor RunAttention(int64_t layer, const at::Tensor& x_TE, const RopeRows& rope,
+                          Attention& attention) const;
+
   ModelConfig config_;
   bool recompute_layers_ = false;
   std::unique_ptr<Layers> layers_;

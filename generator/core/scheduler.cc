@@ -224,7 +224,13 @@ void Scheduler::Append(Sequence& sequence, int32_t count) {
   const bool samples = sequence.cached + count == sequence.size();
   const bool scores = sequence.scores_prompt && sequence.cached < sequence.prompt_size - 1;
   const int32_t logit_rows = scores ? count : samples ? 1 + sequence.drafts : 0;
-  plan_.items.push_back({&sequence, sequence.cached, count, samples, logit_rows, sequence.drafts});
+  plan_.items.push_back({.sequence = &sequence,
+                         .start = sequence.cached,
+                         .count = count,
+                         .samples = samples,
+                         .logit_rows = logit_rows,
+                         .drafts = sequence.drafts,
+                         .row = plan_.tokens});
   plan_.tokens += count;
   plan_.logit_rows += logit_rows;
   if (sequence.drafts > 0) {

@@ -45,6 +45,7 @@ struct StepItem {
   bool samples = false;          // the last of them is the newest token: draw the next one
   int32_t logit_rows = 0;        // so many of the last want logits
   int32_t drafts = 0;            // so many of the last are guesses
+  int32_t row = 0;               // of its first token in the step
 };
 
 struct BlockCopy {

@@ -5,38 +5,16 @@
 #include <cstring>
 #include <utility>
 
+#include "model/fused/stage.h"
+
 namespace tramontane {
 namespace {
 
-// Sharing a stage out costs a few tenths of a microsecond; with less work than this, in
-// multiply-adds, it does not pay.
-constexpr int64_t kWorthSharing = 1 << 15;
-constexpr int64_t kLeastChunk = 1 << 14;
-constexpr int64_t kChunksPerMember = 4;
 // Of the other stages, in the same unit: what touching one element costs.
 constexpr int64_t kNormCost = 3, kRotateCost = 4;
 
-int64_t WholeVectors(int64_t n) { return (n + 15) / 16 * 16; }
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Into how many pieces work is cut; 1: not shared.
-int64_t Pieces(int64_t work, int members) {
-  if (members == 1 || work < kWorthSharing) return 1;
-  return std::clamp<int64_t>(work / kLeastChunk, 1, kChunksPerMember * members);
-}
-
-// f(begin, end, member) over [0, count), in about as many pieces as the work is worth.
-template <class F>
-void Share(ThreadTeam& team, int64_t count, int64_t work, F&& f) {
-  const int64_t pieces = std::min(count, Pieces(work, team.members()));
-  if (pieces <= 1) return f(int64_t{0}, count, 0);
-  team.For(static_cast<int>(pieces), [&](int piece, int member) {
-    f(count * piece / pieces, count * (piece + 1) / pieces, member);
-  });
-}
-
 int64_t DropBehind(const ModelConfig& config) {
-  if (config.expert_layers() > 0) return config.num_layers;
+  if (config.expert_layers() > 0 || config.mtp) return config.num_layers;
   int64_t l = config.num_layers - 1;
   while (l >= 0 && config.layers[l].kv_heads == 0) --l;
   return l;
@@ -48,32 +26,13 @@ int64_t MostExperts(const ModelConfig& config) {
   return most;
 }
 
-kernels::GemmCall CallOf(const PackedMatrix& matrix, kernels::Epilogue epilogue, int64_t rows,
-                         const float* x, int64_t x_stride, float* y, int64_t y_stride,
-                         int64_t panels) {
-  return {.type = matrix.type,
-          .epilogue = epilogue,
-          .rows = rows,
-          .inputs = matrix.inputs,
-          .outputs = matrix.outputs,
-          .x = x,
-          .x_stride = x_stride,
-          .weights = matrix.weights,
-          .scales = matrix.scales,
-          .bias = matrix.bias,
-          .y = y,
-          .y_stride = y_stride,
-          .first_panel = 0,
-          .end_panel = panels};
-}
-
 }  // namespace
 
 PagedKv::PagedKv(const ModelConfig& config, int32_t blocks, int32_t block_tokens)
     : blocks_(blocks), block_tokens_(block_tokens) {
   int64_t floats = 0;
-  for (int64_t l = 0; l < config.num_layers; ++l) {
-    layers_.push_back({floats, config.kv_size(l) * block_tokens});
+  for (size_t l = 0; l < config.layers.size(); ++l) {
+    layers_.push_back({floats, config.kv_size(static_cast<int64_t>(l)) * block_tokens});
     floats += 2 * layers_.back().block_floats * blocks_;
   }
   data_ = FloatBuffer(floats);
@@ -83,7 +42,8 @@ void PagedKv::CopyBlock(int32_t from, int32_t to) const {
   for (size_t l = 0; l < layers_.size(); ++l) {
     const int64_t size = layers_[l].block_floats;
     for (float* cache : {keys(static_cast<int64_t>(l)), values(static_cast<int64_t>(l))})
-      std::memcpy(cache + to * size, cache + from * size, static_cast<size_t>(size) * sizeof(float));
+      std::memcpy(cache + to * size, cache + from * size,
+                  static_cast<size_t>(size) * sizeof(float));
   }
 }
 
@@ -119,6 +79,10 @@ void FusedModel::Reserve(int64_t rows, int64_t wanted, int64_t positions, int32_
     attended_ = FloatBuffer(rows * config_.q_size());
     const int64_t slots = rows * config_.experts_per_token;
     h_ = FloatBuffer(std::max(rows, slots) * h_stride_);
+    if (config_.mtp) {
+      hidden_ = FloatBuffer(rows * config_.hidden_size);
+      joint_ = FloatBuffer(rows * 2 * config_.hidden_size);
+    }
     if (config_.expert_layers() > 0) {
       router_logits_ = FloatBuffer(rows * router_stride_);
       slot_inputs_ = FloatBuffer(slots * config_.hidden_size);
@@ -166,11 +130,48 @@ LogitRows FusedModel::Forward(const PackedWeights& weights, const FusedStep& ste
       Mlp(layer.mlps[0], layer, rows);
     }
   }
+  if (config_.mtp) {
+    Norm(weights.final_norm(), rows);
+    std::memcpy(hidden_.get(), normed_.get(),
+                static_cast<size_t>(rows * config_.hidden_size) * sizeof(float));
+  }
   if (drop_behind_ == config_.num_layers) drop_unwanted();
   if (wanted == 0) return {};
   Norm(weights.final_norm(), rows);
   Multiply(weights.head(), kernels::Epilogue::kStore, rows, normed_.get(), config_.hidden_size,
            logits_.get(), logit_stride_);
+  return {logits_.get(), logit_stride_, config_.vocab_size};
+}
+
+LogitRows FusedModel::Foresee(const PackedWeights& weights, const FusedStep& step,
+                              const std::vector<int32_t>& from, const PagedKv& kv) {
+  const int64_t rows = static_cast<int64_t>(step.tokens.size()), hidden = config_.hidden_size;
+  const int64_t wanted = static_cast<int64_t>(step.wanted_rows.size()), l = config_.num_layers;
+  const PackedMtp& mtp = weights.mtp();
+  const PackedLayer& layer = weights.layer(l);
+  Reserve(rows, wanted, angles_.positions, kv.block_tokens());
+  Embed(weights, step);
+  Share(team_, rows, 2 * kNormCost * rows * hidden, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      float* joint = joint_.get() + r * 2 * hidden;
+      ops_.rms_norm(1, hidden, hidden_.get() + from[r] * hidden, mtp.hidden_norm,
+                    config_.rms_norm_eps, joint, nullptr);
+      ops_.rms_norm(1, hidden, x_.get() + r * x_stride_, mtp.token_norm, config_.rms_norm_eps,
+                    joint + hidden, nullptr);
+    }
+  });
+  Multiply(mtp.joint, kernels::Epilogue::kStore, rows, joint_.get(), 2 * hidden, x_.get(),
+           x_stride_);
+  ProjectQkv(l, layer, step, kv);
+  if (wanted == 0) return {};
+  Attend(l, step, kv);
+  KeepWanted(step);
+  Multiply(layer.o, kernels::Epilogue::kAdd, wanted, attended_.get(), config_.q_size(), x_.get(),
+           x_stride_);
+  Mlp(layer.mlps[0], layer, wanted);
+  Norm(mtp.final_norm, wanted);
+  Multiply(weights.head(), kernels::Epilogue::kStore, wanted, normed_.get(), hidden, logits_.get(),
+           logit_stride_);
   return {logits_.get(), logit_stride_, config_.vocab_size};
 }
 
@@ -189,78 +190,6 @@ void FusedModel::Mlp(const PackedMlp& mlp, const PackedLayer& layer, int64_t row
   Multiply(mlp.gate_up, kernels::Epilogue::kSwiGlu, rows, normed_.get(), config_.hidden_size,
            h_.get(), h_stride_);
   Multiply(mlp.down, kernels::Epilogue::kAdd, rows, h_.get(), h_stride_, x_.get(), x_stride_);
-}
-
-void FusedModel::Experts(int64_t l, int64_t nth, const PackedLayer& layer, int64_t rows) {
-  const int64_t hidden = config_.hidden_size, k = config_.experts_per_token;
-  Norm(layer.post_norm, rows);
-  Multiply(layer.router, kernels::Epilogue::kStore, rows, normed_.get(), hidden,
-           router_logits_.get(), router_stride_);
-  ChooseRoutes(nth, config_.layers[l].experts, rows);
-  groups_.Sort(chosen_, config_.layers[l].experts);
-  Share(team_, rows * k, rows * k * hidden, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) {
-      std::memcpy(slot_inputs_.get() + i * hidden, normed_.get() + groups_.slots[i] / k * hidden,
-                  static_cast<size_t>(hidden) * sizeof(float));
-    }
-  });
-  MultiplyByExperts(layer, &PackedMlp::gate_up, kernels::Epilogue::kSwiGlu, slot_inputs_.get(),
-                    hidden, h_.get(), h_stride_);
-  MultiplyByExperts(layer, &PackedMlp::down, kernels::Epilogue::kStore, h_.get(), h_stride_,
-                    slot_outputs_.get(), x_stride_);
-  AddByShares(rows);
-}
-
-void FusedModel::ChooseRoutes(int64_t nth, int64_t experts, int64_t rows) {
-  const auto k = static_cast<size_t>(config_.experts_per_token);
-  chosen_.resize(rows * k);
-  shares_.resize(rows * k);
-  const std::span<uint8_t> chosen(chosen_);
-  const std::span<float> shares(shares_);
-  for (int64_t r = 0; r < rows; ++r) {
-    ChooseExperts({router_logits_.get() + r * router_stride_, static_cast<size_t>(experts)},
-                  config_.normalise_experts, chosen.subspan(r * k, k), shares.subspan(r * k, k));
-    std::memcpy(routes_.data() + r * config_.route_size() + nth * k, chosen_.data() + r * k, k);
-  }
-}
-
-void FusedModel::MultiplyByExperts(const PackedLayer& layer, PackedMatrix PackedMlp::*matrix,
-                                   kernels::Epilogue epilogue, const float* x, int64_t x_stride,
-                                   float* y, int64_t y_stride) {
-  calls_.clear();
-  int64_t panels = 0, work = 0;
-  for (size_t e = 0; e < layer.mlps.size(); ++e) {
-    const int64_t first = groups_.begin[e], count = groups_.begin[e + 1] - first;
-    if (count == 0) continue;
-    const PackedMatrix& weights = layer.mlps[e].*matrix;
-    panels = CeilDiv(weights.outputs, gemm_.panel);
-    work += count * weights.inputs * weights.outputs;
-    calls_.push_back(CallOf(weights, epilogue, count, x + first * x_stride, x_stride,
-                            y + first * y_stride, y_stride, panels));
-  }
-  const auto calls = static_cast<int64_t>(calls_.size());
-  const int64_t parts = std::min(panels, CeilDiv(Pieces(work, team_.members()), calls));
-  Share(team_, calls * parts, work, [&](int64_t begin, int64_t end, int) {
-    for (int64_t piece = begin; piece < end; ++piece) {
-      kernels::GemmCall call = calls_[piece / parts];
-      call.first_panel = panels * (piece % parts) / parts;
-      call.end_panel = panels * (piece % parts + 1) / parts;
-      gemm_.multiply(call);
-    }
-  });
-}
-
-// x += each row's experts' outputs by their shares, the likeliest first.
-void FusedModel::AddByShares(int64_t rows) {
-  const int64_t hidden = config_.hidden_size, k = config_.experts_per_token;
-  Share(team_, rows, rows * k * hidden, [&](int64_t begin, int64_t end, int) {
-    for (int64_t slot = begin * k; slot < end * k; ++slot) {
-      float* x = x_.get() + slot / k * x_stride_;
-      const float* y = slot_outputs_.get() + groups_.place[slot] * x_stride_;
-      const float share = shares_[slot];
-      for (int64_t i = 0; i < hidden; ++i) x[i] += share * y[i];
-    }
-  });
 }
 
 void FusedModel::Embed(const PackedWeights& weights, const FusedStep& step) {

@@ -36,9 +36,7 @@ class PagedKv {
   PagedKv(const ModelConfig& config, int32_t blocks, int32_t block_tokens);
 
   float* keys(int64_t layer) const { return data_.get() + layers_[layer].begin; }
-  float* values(int64_t layer) const {
-    return keys(layer) + layers_[layer].block_floats * blocks_;
-  }
+  float* values(int64_t layer) const { return keys(layer) + layers_[layer].block_floats * blocks_; }
   int32_t block_tokens() const { return block_tokens_; }
   void CopyBlock(int32_t from, int32_t to) const;
 
@@ -73,6 +71,11 @@ class FusedModel {
   // Writes the step's keys and values into `kv` and returns float32 logits [wanted rows, vocab],
   // valid until the next call. One thread at a time.
   LogitRows Forward(const PackedWeights& weights, const FusedStep& step, const PagedKv& kv);
+  // The multi-token-prediction head, for models with one: logits [wanted rows, vocab] that foresee
+  // the token behind each of `step`'s tokens, which followed rows `from` of the last Forward at
+  // `step`'s positions. Writes the head's keys and values. Valid until the next call.
+  LogitRows Foresee(const PackedWeights& weights, const FusedStep& step,
+                    const std::vector<int32_t>& from, const PagedKv& kv);
   // Through which experts the last step's rows went: [rows, expert layers, experts per token], the
   // likeliest first; empty for models without experts. Valid until the next call.
   std::span<const uint8_t> routes() const { return routes_; }
@@ -109,10 +112,11 @@ class FusedModel {
   // Row strides, in floats: whole vectors.
   const int64_t x_stride_, qkv_stride_, h_stride_, logit_stride_;
   // Behind this layer's attention only the wanted rows go on: no row meets another there. −1: from
-  // the start; num_layers: never, because routes are wanted of all.
+  // the start; num_layers: never, because routes or hidden states are wanted of all.
   const int64_t drop_behind_;
   int64_t rows_ = 0, wanted_ = 0, scratch_floats_ = 0;  // what there is room for
   FloatBuffer x_, normed_, qkv_, attended_, h_, logits_, scratch_;
+  FloatBuffer hidden_, joint_;  // for the multi-token-prediction head
   // Of layers with experts. Slots are a row's experts; sorted ones lie side by side by expert.
   const int64_t router_stride_;
   FloatBuffer router_logits_, slot_inputs_, slot_outputs_;

@@ -49,7 +49,7 @@ T* PackedWeights::Carver::Take(int64_t count) {
 }
 
 PackedWeights::PackedWeights(const ModelConfig& config, WeightType type)
-    : config_(config), type_(type), gemm_(kernels::Gemm()), layers_(config.num_layers) {
+    : config_(config), type_(type), gemm_(kernels::Gemm()), layers_(config.layers.size()) {
   const uint64_t bytes = RoundUp(LayOut(nullptr), kHugePage);
   arena_.reset(static_cast<char*>(::operator new(bytes, std::align_val_t{kHugePage})));
   // Only a hint: fewer address translations while all of it is read in every step.
@@ -61,7 +61,7 @@ uint64_t PackedWeights::LayOut(char* base) {
   const ModelConfig& c = config_;
   Carver carver{reinterpret_cast<uintptr_t>(base)};
   embedding_ = carver.Take<float>(c.vocab_size * c.hidden_size);
-  for (int64_t l = 0; l < c.num_layers; ++l) {
+  for (size_t l = 0; l < layers_.size(); ++l) {
     PackedLayer& layer = layers_[l];
     if (c.layers[l].kv_heads > 0) {
       layer.input_norm = carver.Take<float>(c.hidden_size);
@@ -87,6 +87,11 @@ uint64_t PackedWeights::LayOut(char* base) {
   }
   final_norm_ = carver.Take<float>(c.hidden_size);
   head_ = MakeMatrix(carver, WeightType::kFloat32, c.hidden_size, c.vocab_size, false);
+  if (c.mtp) {
+    for (float** norm : {&mtp_.hidden_norm, &mtp_.token_norm, &mtp_.final_norm})
+      *norm = carver.Take<float>(c.hidden_size);
+    mtp_.joint = MakeMatrix(carver, type_, 2 * c.hidden_size, c.hidden_size, false);
+  }
   return carver.bytes;
 }
 
@@ -104,7 +109,9 @@ absl::Status PackedWeights::Fill(const TensorLookup& tensor) {
   const ModelConfig& c = config_;
   RETURN_IF_ERROR(
       CopyVector(tensor, "model.embed_tokens.weight", c.vocab_size * c.hidden_size, embedding_));
-  for (int64_t l = 0; l < c.num_layers; ++l) RETURN_IF_ERROR(FillLayer(l, tensor));
+  for (size_t l = 0; l < layers_.size(); ++l)
+    RETURN_IF_ERROR(FillLayer(static_cast<int64_t>(l), tensor));
+  if (c.mtp) RETURN_IF_ERROR(FillMtp(tensor));
   RETURN_IF_ERROR(CopyVector(tensor, "model.norm.weight", c.hidden_size, final_norm_));
   const char* head = c.tie_word_embeddings ? "model.embed_tokens" : "lm_head";
   return FillMatrix(head_, {{head, c.vocab_size}}, tensor);
@@ -113,7 +120,7 @@ absl::Status PackedWeights::Fill(const TensorLookup& tensor) {
 absl::Status PackedWeights::FillLayer(int64_t l, const TensorLookup& tensor) {
   const ModelConfig& c = config_;
   const PackedLayer& layer = layers_[l];
-  const std::string prefix = "model.layers." + std::to_string(l) + ".";
+  const std::string prefix = PrefixOfLayer(c, l);
   const std::string attention = prefix + "self_attn.";
   RETURN_IF_ERROR(
       CopyVector(tensor, prefix + "input_layernorm.weight", c.hidden_size, layer.input_norm));
@@ -134,6 +141,15 @@ absl::Status PackedWeights::FillLayer(int64_t l, const TensorLookup& tensor) {
   for (size_t e = 0; e < layer.mlps.size(); ++e)
     RETURN_IF_ERROR(FillMlp(l, static_cast<int64_t>(e), prefix, tensor));
   return absl::OkStatus();
+}
+
+absl::Status PackedWeights::FillMtp(const TensorLookup& tensor) {
+  const std::string prefix = PrefixOfLayer(config_, config_.num_layers);
+  const int64_t hidden = config_.hidden_size;
+  RETURN_IF_ERROR(CopyVector(tensor, prefix + "hidden_layernorm.weight", hidden, mtp_.hidden_norm));
+  RETURN_IF_ERROR(CopyVector(tensor, prefix + "token_layernorm.weight", hidden, mtp_.token_norm));
+  RETURN_IF_ERROR(CopyVector(tensor, prefix + "final_layernorm.weight", hidden, mtp_.final_norm));
+  return FillMatrix(mtp_.joint, {{prefix + "input_proj", hidden}}, tensor);
 }
 
 absl::Status PackedWeights::FillMlp(int64_t l, int64_t expert, const std::string& prefix,

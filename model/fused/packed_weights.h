@@ -40,6 +40,12 @@ struct PackedLayer {
   float *q_norm = nullptr, *k_norm = nullptr;         // [head_dim] or null
 };
 
+// The multi-token-prediction head, but for its layer.
+struct PackedMtp {
+  float *hidden_norm = nullptr, *token_norm = nullptr, *final_norm = nullptr;  // [hidden]
+  PackedMatrix joint;  // of [hidden, embedding]
+};
+
 // The data of a tensor of `floats` elements under its Hugging Face name, float32, contiguous; null
 // when there is no such tensor of that size.
 using TensorLookup = std::function<const float*(const std::string& name, int64_t floats)>;
@@ -58,6 +64,7 @@ class PackedWeights {
   const float* final_norm() const { return final_norm_; }
   const PackedLayer& layer(int64_t l) const { return layers_[l]; }
   const PackedMatrix& head() const { return head_; }
+  const PackedMtp& mtp() const { return mtp_; }  // not set without one
 
  private:
   // Hands out pieces of the arena; run without one first, to learn its size.
@@ -81,6 +88,7 @@ class PackedWeights {
   absl::Status FillLayer(int64_t l, const TensorLookup& tensor);
   absl::Status FillMatrix(const PackedMatrix& matrix, const std::vector<Part>& parts,
                           const TensorLookup& tensor);
+  absl::Status FillMtp(const TensorLookup& tensor);
   absl::Status FillMlp(int64_t l, int64_t expert, const std::string& prefix,
                        const TensorLookup& tensor);
   absl::Status FillGateUp(const PackedMatrix& matrix, const std::string& gate_name,
@@ -91,6 +99,7 @@ class PackedWeights {
   const kernels::GemmTable& gemm_;
   std::vector<PackedLayer> layers_;
   PackedMatrix head_;
+  PackedMtp mtp_;
   float *embedding_ = nullptr, *final_norm_ = nullptr;
   std::unique_ptr<char, Free> arena_;
 };

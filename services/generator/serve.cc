@@ -48,6 +48,7 @@ EngineOptions EngineOptionsOf(const GeneratorSection& section, bool member_of_ru
           .prefix_cache = section.prefix_cache,
           .recompute_kv_on_swap = section.recompute_kv_on_swap,
           .ngram_draft_tokens = section.ngram_draft_tokens,
+          .mtp_draft = section.mtp_draft,
           .initial_version = member_of_run ? kNoVersion : 0};
 }
 

@@ -95,6 +95,17 @@ class WholeRun(Runs):
     def steps_of(self, run):
         return [json.loads(line) for line in (run.run_dir / "metrics.jsonl").read_text().splitlines()]
 
+    def test_a_head_learns_along_and_guesses_ahead(self):
+        config = self.write_config({
+            "run": {"max_steps": 4}, "trainer": {"mtp_weight": 0.2}, "generator": {"mtp_draft": True},
+            "model": {"init": {"architectures": ["MiMoForCausalLM"], "model_type": "mimo",
+                               "num_nextn_predict_layers": 1}}})
+        with Run(config) as run:
+            self.assert_finished(run, 4)
+            summary = run.wait_for(lambda e: e.get("event") == "summary", 1)
+        self.assertLessEqual(summary["logprob_gap_max"], 1e-4)
+        self.assertTrue(all(step["policy"]["mtp_loss"] > 0 for step in self.steps_of(run)))
+
     def test_two_generators_share_the_work(self):
         config = self.write_config({"run": {"max_steps": 100000}, "generator": {"count": 2, "claim_groups": 1}})
         workers, seen, deadline = set(), set(), time.monotonic() + 150

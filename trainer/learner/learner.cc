@@ -124,6 +124,9 @@ absl::StatusOr<std::unique_ptr<Learner>> Learner::Create(const RunConfig& config
   if (config.trainer.router_replay && model->config().expert_layers() == 0)
     return absl::InvalidArgumentError("trainer.router_replay: the model (" +
                                       model->config().family + ") has no experts");
+  if (config.trainer.mtp_weight > 0 && !model->config().mtp)
+    return absl::InvalidArgumentError("trainer.mtp_weight: the model (" + model->config().family +
+                                      ") has no multi-token-prediction head");
   RETURN_IF_ERROR(CheckRanks(config.trainer.ranks, ranks));
   RETURN_IF_ERROR(Tell(ranks, [&] {
     return RankCommand{.op = RankOp::kCreate,

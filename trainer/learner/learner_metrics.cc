@@ -27,6 +27,7 @@ void ReportSums(const MicrobatchOutput& total, const AlgorithmConfig& algorithm,
     metrics["corrected"] = sums.corrected / tokens;
     metrics["correction_mean"] = sums.correction / tokens;
   }
+  metrics["mtp_loss"] = total.mtp_loss;
   if (total.routes.replayed > 0) {
     metrics["router_disagreement"] =
         static_cast<double>(total.routes.differing) / static_cast<double>(total.routes.replayed);
@@ -135,6 +136,7 @@ LearnerMetrics::LearnerMetrics(MetricsRegistry& registry)
       gap_mean_(registry.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "mean"}})),
       gap_max_(registry.MakeGauge("tramontane_trainer_logprob_gap", {{"statistic", "max"}})),
       router_disagreement_(registry.MakeGauge("tramontane_trainer_router_disagreement")),
+      mtp_loss_(registry.MakeGauge("tramontane_trainer_mtp_loss")),
       gap_alarms_(registry.MakeCounter("tramontane_trainer_logprob_gap_alarms_total")),
       nonfinite_steps_(registry.MakeCounter("tramontane_trainer_nonfinite_steps_total")),
       response_tokens_(
@@ -192,6 +194,7 @@ void LearnerMetrics::Record(const StepReport& report) {
   Set(reference_version_, report, "reference_version");
   Set(model_flop_share_, report, "model_flop_share");
   model_flop_.Add(report.metrics.at("model_flop"));
+  Set(mtp_loss_, report, "mtp_loss");
   Set(router_disagreement_, report, "router_disagreement");
   // A batch without tokens of the current version says nothing of the gap.
   if (report.logprob_gap_tokens > 0) {

@@ -19,7 +19,8 @@ namespace tramontane {
 // if computed), kl, corrected, correction_mean, forward_core_seconds, backward_core_seconds,
 // logprob_gap_stale_kv_{mean,max,tokens}; mismatch_kl, importance_ess_ratio, importance_chi2
 // (trainer/learner/mismatch.h; only when a generator sampled tokens of the batch);
-// router_disagreement (only with router replay); and the gap fields.
+// router_disagreement (only with router replay); mtp_loss (0 unless trainer.mtp_weight is above 0);
+// and the gap fields.
 void ReportSums(const MicrobatchOutput& total, const AlgorithmConfig& algorithm,
                 StepReport& report);
 
@@ -61,7 +62,7 @@ class LearnerMetrics {
   Gauge moment_bytes_, gradient_bytes_, ranks_;
   Gauge model_flop_share_;
   Counter model_flop_, rank_seconds_, rank_bytes_;
-  Gauge gap_mean_, gap_max_, router_disagreement_;
+  Gauge gap_mean_, gap_max_, router_disagreement_, mtp_loss_;
   Counter gap_alarms_, nonfinite_steps_, response_tokens_, packed_tokens_, sequences_;
 };
 

@@ -37,7 +37,8 @@ absl::Status Learner::Impl::StartAnew(const RunConfig& now, int64_t step) {
 }
 
 StepMath Learner::Impl::MathAt(const RunConfig& now, int64_t step) const {
-  StepMath math = {now.algorithm, reference_ != nullptr ? &reference_->model() : nullptr, step - 1};
+  StepMath math = {now.algorithm, reference_ != nullptr ? &reference_->model() : nullptr, step - 1,
+                   config_.trainer.mtp_weight};
   AlgorithmConfig& algorithm = math.algorithm;
   algorithm.filter = FilterAtStep(config_, step);
   algorithm.entropy.coefficient = state_.entropy.Applied(now.algorithm.entropy);
@@ -169,8 +170,8 @@ absl::StatusOr<StepReport> Learner::Impl::SftStep(const std::vector<SftExample>&
   const UpdateRule rule = {SftLearningRate(config_.sft, step), config_.sft.weight_decay,
                            config_.sft.max_grad_norm};
   MicrobatchOutput total;
-  RETURN_IF_ERROR(
-      update_.Once(rows, kept, StepMath{algorithm, nullptr, -1}, rule, timer, total, report));
+  const StepMath math{algorithm, nullptr, -1, config_.trainer.mtp_weight};
+  RETURN_IF_ERROR(update_.Once(rows, kept, math, rule, timer, total, report));
   if (total.sums.tokens > 0) ReportSums(total, algorithm, report);
   Finish(timer, traffic, report);
   return report;

@@ -58,11 +58,11 @@ void MeasureGaps(const StepRows& step, const std::vector<int32_t>& members,
 // The last hidden states that predict the response tokens, [R, width]; prompt positions never reach
 // the LM head. Rows sampled at different temperatures are divided by their own here, which is the
 // same as dividing their logits; the return value is what is left to divide by. `routes` is null
-// for models whose routers choose for themselves.
+// for models whose routers choose for themselves; `all_TD` takes the hidden states of all inputs.
 // `attention` is the microbatch's, and lives until its backward pass is over.
 double Responses(Transformer& model, const StepRows& step, const std::vector<int32_t>& members,
                  const PackedRows& packed, PackedAttention& attention, HeadInput& head,
-                 RouteSums* routes) {
+                 RouteSums* routes, at::Tensor* all_TD = nullptr) {
   const bool replays = routes != nullptr && step.replay_routes;
   Routing routing;
   if (replays) {
@@ -72,6 +72,7 @@ double Responses(Transformer& model, const StepRows& step, const std::vector<int
   const at::Tensor hidden_TD =
       model.Forward(packed.tokens_T, packed.positions_T, attention, replays ? &routing : nullptr);
   if (replays) *routes = {routing.replayed, routing.differing};
+  if (all_TD != nullptr) *all_TD = hidden_TD;
   head = {hidden_TD.index_select(0, packed.hidden_rows_R), model.lm_head_weight()};
   const double first = step.rows[members[0]].temperature;
   const auto same = [&](int32_t i) { return step.rows[i].temperature == first; };
@@ -134,6 +135,27 @@ TokenBatch MakeBatch(const StepRows& step, const std::vector<int32_t>& members,
   return batch;
 }
 
+// −log p of the response tokens under the multi-token-prediction head, which sees what comes before
+// the token that each follows, and that token. 0 where nothing comes before it. [R]
+at::Tensor MtpNegativeLogprob(Transformer& model, const StepRows& step,
+                              const std::vector<int32_t>& members, const PackedRows& packed,
+                              const at::Tensor& hidden_TD) {
+  at::Tensor next_T = packed.tokens_T.roll(-1);
+  for (size_t s = 0; s < members.size(); ++s)
+    next_T[packed.offsets[s + 1] - 1] = step.rows[members[s]].response.back();
+  PackedAttention attention(packed.offsets);
+  const at::Tensor foreseen_TD = model.MtpForward(hidden_TD, next_T, packed.positions_T, attention);
+  const at::Tensor first_S = at::tensor(packed.offsets, at::kLong);
+  const at::Tensor row_R = packed.hidden_rows_R - 1;
+  const at::Tensor absent_R = row_R.lt(first_S.index_select(0, packed.sequence_R));
+  const at::Tensor logprob_R =
+      ChunkedLogprob(foreseen_TD.index_select(0, row_R.clamp_min(0)),
+                     model.lm_head_weight().detach(), packed.targets_R, 1.0,
+                     /*want_entropy=*/false)
+          .logprob;
+  return (-logprob_R).masked_fill(absent_R, 0);
+}
+
 }  // namespace
 
 void GapSums::Add(double gap) {
@@ -150,6 +172,7 @@ void GapSums::Add(const GapSums& other) {
 
 void MicrobatchOutput::Add(const MicrobatchOutput& other) {
   loss += other.loss;
+  mtp_loss += other.mtp_loss;
   sums.Add(other.sums);
   gap.Add(other.gap);
   gap_stale_kv.Add(other.gap_stale_kv);
@@ -169,8 +192,9 @@ absl::Status ComputeMicrobatch(Transformer& model, const StepRows& step,
     const PackedRows packed = PackRows(step.rows, members);
     PackedAttention attention(packed.offsets);
     HeadInput head;
+    at::Tensor hidden_TD;
     const double temperature =
-        Responses(model, step, members, packed, attention, head, &output.routes);
+        Responses(model, step, members, packed, attention, head, &output.routes, &hidden_TD);
     const LogprobResult result = ChunkedLogprob(head.hidden_RD, head.weight_VD, packed.targets_R,
                                                 temperature, math.algorithm.entropy.kind != "none");
     TokenBatch batch = MakeBatch(step, members, math, packed, result);
@@ -181,13 +205,20 @@ absl::Status ComputeMicrobatch(Transformer& model, const StepRows& step,
       loss_status = loss.status();
       return;
     }
-    output.loss = loss->loss.item<double>();
+    at::Tensor total = loss->loss;
+    if (math.mtp_weight > 0) {
+      const at::Tensor mtp =
+          (batch.weight_T * MtpNegativeLogprob(model, step, members, packed, hidden_TD)).sum();
+      output.mtp_loss = mtp.item<double>();
+      total = total + math.mtp_weight * mtp;
+    }
+    output.loss = total.item<double>();
     output.sums = loss->sums;
     MeasureGaps(step, members, result.logprob, math.version, output);
     output.forward_seconds = SecondsSince(start);
 
     const auto backward_start = std::chrono::steady_clock::now();
-    backward(loss->loss);
+    backward(total);
     output.backward_seconds = SecondsSince(backward_start);
   });
   RETURN_IF_ERROR(tensor_status);

@@ -37,6 +37,7 @@ struct StepMath {
   Transformer* reference = nullptr;  // read only; where algorithm.kl compares with a copy
   // Weight version that the parameters are at: log-probabilities stamped with it are compared.
   int64_t version = 0;
+  double mtp_weight = 0;  // of the multi-token-prediction head's loss
 };
 
 // |generator − trainer| log-probability over tokens.
@@ -55,7 +56,8 @@ struct RouteSums {
 };
 
 struct MicrobatchOutput {
-  double loss = 0;  // this microbatch's share of the step's loss
+  double loss = 0;      // this microbatch's share of the step's loss
+  double mtp_loss = 0;  // … and of the head's part in it, not weighted
   LossSums sums;
   GapSums gap;           // rollouts sampled by `version` from first to last token
   GapSums gap_stale_kv;  // tokens of `version` that came after older ones (their KV cache was kept)

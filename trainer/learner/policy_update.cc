@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "common/status.h"
@@ -127,6 +128,7 @@ absl::Status PolicyUpdate::InMinibatches(const AdvantageInput& input,
     report.grad_norm = grad_norm / updates;
   }
   report.metrics["updates"] = updates;
+  total.mtp_loss /= std::max(updates, 1.0);
   if (total.sums.tokens > 0) ReportSums(total, a, report);
   return absl::OkStatus();
 }

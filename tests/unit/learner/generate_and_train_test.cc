@@ -32,10 +32,14 @@ class GenerateAndTrain : public ::testing::Test {
 
   // A random model of this configuration, by way of a checkpoint.
   std::shared_ptr<Transformer> Stored(const Json& fields, uint64_t seed) {
-    Json json = {{"vocab_size", 24},           {"hidden_size", 32},
-                 {"intermediate_size", 64},    {"num_attention_heads", 4},
-                 {"num_key_value_heads", 2},   {"head_dim", 8},
-                 {"max_position_embeddings", 64}, {"initializer_range", 0.2}};
+    Json json = {{"vocab_size", 24},
+                 {"hidden_size", 32},
+                 {"intermediate_size", 64},
+                 {"num_attention_heads", 4},
+                 {"num_key_value_heads", 2},
+                 {"head_dim", 8},
+                 {"max_position_embeddings", 64},
+                 {"initializer_range", 0.2}};
     json.update(fields);
     const auto config = ParseModelConfig(json);
     EXPECT_TRUE(config.ok()) << config.status();
@@ -168,9 +172,9 @@ TEST_F(GenerateAndTrain, AnAttentionFreeLayerRoundTrips) {
                             {"intermediate_size": 0},
                             {"num_key_value_heads": 4, "intermediate_size": 40}])")}};
   const auto model = Stored(fields, 1), untrained = Stored(fields, 1);
-  for (const std::string name : {"model.layers.1.input_layernorm.weight",
-                                  "model.layers.1.self_attn.q_proj.weight",
-                                  "model.layers.2.mlp.up_proj.weight"}) {
+  for (const std::string name :
+       {"model.layers.1.input_layernorm.weight", "model.layers.1.self_attn.q_proj.weight",
+        "model.layers.2.mlp.up_proj.weight"}) {
     for (const auto& [held, tensor] : model->NamedWeights()) EXPECT_NE(held, name);
   }
   MetricsRegistry metrics;
@@ -185,7 +189,8 @@ TEST_F(GenerateAndTrain, AnAttentionFreeLayerRoundTrips) {
   EXPECT_GT(report->logprob_gap_tokens, 100);
   EXPECT_LT(report->logprob_gap_max, 1e-4);
   ExpectAllMoved(*model, *untrained);
-  for (const std::string engine : {"fused", "torch"}) ExpectPublishes(*learner, Stored(fields, 1), engine);
+  for (const std::string engine : {"fused", "torch"})
+    ExpectPublishes(*learner, Stored(fields, 1), engine);
 }
 
 Json Mixture(const std::string& family) {
@@ -286,6 +291,101 @@ TEST_F(GenerateAndTrain, ReplayIsRefusedWhereThereIsNothingToReplay) {
   groups[0].rollouts[1].routes.clear();
   EXPECT_EQ(learner->Check(groups[0]).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(learner->Step(groups, 1).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+// Every token follows from the one before.
+std::vector<SftExample> Chains(int count) {
+  std::vector<SftExample> examples(static_cast<size_t>(count));
+  for (int i = 0; i < count; ++i) {
+    int32_t token = i % 24;
+    for (int t = 0; t < 14; ++t, token = (token * 5 + 7) % 24)
+      (t < 1 + i % 3 ? examples[i].prompt_tokens : examples[i].completion_tokens).push_back(token);
+  }
+  return examples;
+}
+
+double AcceptedShare(const std::shared_ptr<Transformer>& model) {
+  EngineOptions options = Options("fused");
+  options.mtp_draft = true;
+  std::vector<Ask> asks;
+  for (int32_t i = 0; i < 16; ++i) {
+    Ask ask{{i}, Sampling(), 2};
+    ask.sampling.seed = static_cast<uint64_t>(i);
+    asks.push_back(ask);
+  }
+  EngineStats stats;
+  RunAll(options, model, asks, &stats);
+  EXPECT_GT(stats.drafted_tokens, 100u);
+  return static_cast<double>(stats.accepted_draft_tokens) /
+         static_cast<double>(stats.drafted_tokens);
+}
+
+TEST_F(GenerateAndTrain, TheHeadLearnsToForeseeAndLeavesThePolicyAlone) {
+  const Json fields = {
+      {"model_type", "mimo"}, {"num_hidden_layers", 2}, {"num_nextn_predict_layers", 1}};
+  const auto model = Stored(fields, 40), alone = Stored(fields, 40);
+  MetricsRegistry metrics;
+  RunConfig config = SmallRun();
+  config.sft.learning_rate = 1e-2;
+  config.sft.max_grad_norm = 1e9;  // the head's share in the norm must not scale the policy's
+  config.sft.warmup_steps = 0;
+  auto without = Learner::CreateForSft(config, alone, metrics).value();
+  config.trainer.mtp_weight = 0.3;
+  auto learner = Learner::CreateForSft(config, model, metrics).value();
+  const double before = AcceptedShare(model);
+  double first = 0, last = 0;
+  for (int64_t step = 1; step <= 80; ++step) {
+    const auto report = learner->SftStep(Chains(48), step);
+    ASSERT_TRUE(report.ok()) << report.status();
+    (step == 1 ? first : last) = report->metrics.at("mtp_loss");
+    ASSERT_TRUE(without->SftStep(Chains(48), step).ok());
+  }
+  EXPECT_GT(first, 2.5);  // log 24 is 3.2
+  EXPECT_LT(last, 0.5);
+  EXPECT_LT(before, 0.3);
+  EXPECT_GT(AcceptedShare(model), 0.7);
+  const auto trained = model->NamedWeights(), other = alone->NamedWeights();
+  for (size_t i = 0; i < trained.size(); ++i) {
+    const bool head = trained[i].first.find("mtp_layers") != std::string::npos;
+    EXPECT_EQ(at::equal(trained[i].second, other[i].second), !head) << trained[i].first;
+  }
+  EXPECT_NE(metrics.Render().find("tramontane_trainer_mtp_loss"), std::string::npos);
+  for (const std::string engine : {"fused", "torch"})
+    ExpectPublishes(*learner, Stored(fields, 40), engine);
+}
+
+TEST_F(GenerateAndTrain, TheHeadsLossDoesNotDependOnMicrobatches) {
+  const Json fields = {
+      {"model_type", "mimo"}, {"num_hidden_layers", 2}, {"num_nextn_predict_layers", 1}};
+  const auto sampler = Stored(fields, 41);
+  const auto groups = Generate(sampler, "fused");
+  std::vector<double> losses, norms;
+  for (const int32_t tokens : {100000, 40, 1}) {
+    RunConfig config = SmallRun();
+    config.trainer.mtp_weight = 0.5;
+    config.trainer.microbatch_tokens = tokens;
+    MetricsRegistry metrics;
+    const auto model = Stored(fields, 41);
+    auto learner = Learner::Create(config, model, metrics).value();
+    const auto report = learner->Step(groups, 1);
+    ASSERT_TRUE(report.ok()) << report.status();
+    losses.push_back(report->metrics.at("mtp_loss"));
+    norms.push_back(report->grad_norm);
+  }
+  EXPECT_GT(losses[0], 1);
+  for (size_t i = 1; i < losses.size(); ++i) {
+    EXPECT_NEAR(losses[i], losses[0], 1e-5);
+    EXPECT_NEAR(norms[i], norms[0], 1e-5 * norms[0]);
+  }
+}
+
+TEST_F(GenerateAndTrain, TheHeadsLossIsRefusedWithoutTheHead) {
+  RunConfig config = SmallRun();
+  config.trainer.mtp_weight = 0.1;
+  MetricsRegistry metrics;
+  const auto learner = Learner::Create(config, testing::TinyModel(1), metrics);
+  EXPECT_EQ(learner.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(learner.status().message().find("trainer.mtp_weight"), std::string::npos);
 }
 
 }  // namespace

@@ -244,9 +244,9 @@ TEST_P(LayerGradients, MatchTheOperatorPathInFloat32) {
   const at::Tensor weights = torch::randn({40, 24});
   const auto run = [&](auto before, auto after, auto mlp) {
     const AttentionInput in = before(layer, x, rope);
-    const at::Tensor y = mlp(
-        layer,
-        after(layer, attention.Run(0, in.q_THD, in.k_TKD, in.v_TKD, 0.4, 0), in.residual_TE));
+    const at::Tensor y =
+        mlp(layer,
+            after(layer, attention.Run(0, in.q_THD, in.k_TKD, in.v_TKD, 0.4, 0), in.residual_TE));
     return std::pair(y, torch::autograd::grad({(y * weights).sum()}, leaves));
   };
   const auto fused = run(cpu::BeforeAttention, cpu::AfterAttention, cpu::Mlp);
@@ -308,6 +308,79 @@ TEST_P(Gradients, FollowTheRoutesThatAreAskedFor) {
   EXPECT_EQ(forced.replayed, 30 * model.config().expert_layers());
   EXPECT_GT(forced.differing, 5);
   EXPECT_LT(forced.differing, forced.replayed);
+}
+
+// The multi-token-prediction head against plain operators; nothing else learns from it.
+TEST(MtpGradients, MatchReferenceAutogradAndReachTheHeadAlone) {
+  const Batch batch;
+  nlohmann::json json = Config("qwen2");
+  json["model_type"] = "mimo";
+  json["num_nextn_predict_layers"] = 1;
+  Transformer model(*ParseModelConfig(json), at::kCPU, at::kDouble);
+  model.InitRandom(3);
+  RandomiseAll(model);
+  const ModelConfig& c = model.config();
+  PackedAttention attention(batch.offsets);
+  const at::Tensor hidden = model.Forward(batch.tokens, batch.positions, attention);
+  const at::Tensor next = batch.tokens.roll(-1), weights = torch::randn({40, 24}, torch::kDouble);
+  const at::Tensor foreseen = model.MtpForward(hidden, next, batch.positions, attention);
+  std::map<std::string, at::Tensor> w;
+  std::vector<at::Tensor> head;
+  for (auto& [name, tensor] : model.NamedWeights()) {
+    w[name] = tensor;
+    if (name.find("mtp_layers") != std::string::npos) head.push_back(tensor);
+  }
+  EXPECT_EQ(head.size(), 12u + 4);
+  const auto grads = torch::autograd::grad({(foreseen * weights).sum()}, Parameters(model), {},
+                                           /*retain_graph=*/true, false, /*allow_unused=*/true);
+
+  const std::string p = "model.mtp_layers.0.";
+  const auto linear = [&](const at::Tensor& x, const std::string& name) {
+    at::Tensor y = torch::matmul(x, w.at(p + name + ".weight").t());
+    return w.contains(p + name + ".bias") ? y + w.at(p + name + ".bias") : y;
+  };
+  const auto norm = [&](const at::Tensor& x, const std::string& name) {
+    return RmsNormAten(x, w.at(p + name + ".weight"), c.rms_norm_eps);
+  };
+  const RopeRows rope = RopeTable(c, at::kCPU, at::kDouble).For(batch.positions, attention);
+  const auto turn = [&](const at::Tensor& x) {
+    const auto cos = rope.cos_PH.index_select(0, rope.index_T).unsqueeze(1);
+    const auto sin = rope.sin_PH.index_select(0, rope.index_T).unsqueeze(1);
+    const auto halves = x.chunk(2, -1);
+    return torch::cat({halves[0] * cos - halves[1] * sin, halves[1] * cos + halves[0] * sin}, -1);
+  };
+  at::Tensor x =
+      linear(torch::cat({norm(hidden.detach(), "hidden_layernorm"),
+                         norm(w.at("model.embed_tokens.weight").detach().index_select(0, next),
+                              "token_layernorm")},
+                        1),
+             "input_proj");
+  const at::Tensor y = norm(x, "input_layernorm");
+  const auto heads = [&](const char* name) {
+    return linear(y, std::string("self_attn.") + name).unflatten(1, {-1, c.head_dim});
+  };
+  MaskedAttention masked(batch.offsets);
+  x = x + linear(masked
+                     .Run(0, turn(heads("q_proj")), turn(heads("k_proj")), heads("v_proj"),
+                          1 / std::sqrt(6.0), 0)
+                     .flatten(1),
+                 "self_attn.o_proj");
+  const at::Tensor z = norm(x, "post_attention_layernorm");
+  x = x + linear(at::silu(linear(z, "mlp.gate_proj")) * linear(z, "mlp.up_proj"), "mlp.down_proj");
+  const at::Tensor reference = norm(x, "final_layernorm");
+  EXPECT_TRUE(torch::allclose(foreseen, reference, 1e-10, 1e-10));
+  const auto expected = torch::autograd::grad({(reference * weights).sum()}, head);
+  size_t of_head = 0;
+  const auto names = model.NamedWeights();
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (names[i].first.find("mtp_layers") == std::string::npos) {
+      EXPECT_FALSE(grads[i].defined()) << names[i].first;
+      continue;
+    }
+    const at::Tensor& want = expected[of_head++];
+    const double size = want.abs().max().item<double>();
+    EXPECT_LT((grads[i] - want).abs().max().item<double>(), 1e-9 * size + 1e-10) << names[i].first;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Gradients,

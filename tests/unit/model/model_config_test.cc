@@ -99,11 +99,10 @@ TEST(ModelConfig, ReadsLlamaNemotronsLayers) {
   const auto config = ParseModelConfig(Nemotron());
   ASSERT_TRUE(config.ok()) << config.status();
   // 2/3 of the multiple of 64, cut to a whole number, then rounded up to a multiple of 256.
-  const std::vector<LayerShape> expected = {
-      {.kv_heads = 2, .mlp_width = 256},
-      {.kv_heads = 0, .mlp_width = 768},
-      {.kv_heads = 1, .mlp_width = 0},
-      {.kv_heads = 4, .mlp_width = 256}};
+  const std::vector<LayerShape> expected = {{.kv_heads = 2, .mlp_width = 256},
+                                            {.kv_heads = 0, .mlp_width = 768},
+                                            {.kv_heads = 1, .mlp_width = 0},
+                                            {.kv_heads = 4, .mlp_width = 256}};
   EXPECT_EQ(config->layers, expected);
   EXPECT_EQ(config->attention_layers(), 3);
   EXPECT_EQ(config->most_kv_heads(), 4);
@@ -120,11 +119,10 @@ TEST(ModelConfig, ReadsOurOwnFormOfDifferingLayers) {
           {"num_key_value_heads": 1, "intermediate_size": 40}])");
   const auto config = ParseModelConfig(json);
   ASSERT_TRUE(config.ok()) << config.status();
-  const std::vector<LayerShape> expected = {
-      {.kv_heads = 2, .mlp_width = 96, .window = 9},
-      {.kv_heads = 0, .mlp_width = 96, .window = 0},
-      {.kv_heads = 2, .mlp_width = 0, .window = 9},
-      {.kv_heads = 1, .mlp_width = 40, .window = 9}};
+  const std::vector<LayerShape> expected = {{.kv_heads = 2, .mlp_width = 96, .window = 9},
+                                            {.kv_heads = 0, .mlp_width = 96, .window = 0},
+                                            {.kv_heads = 2, .mlp_width = 0, .window = 9},
+                                            {.kv_heads = 1, .mlp_width = 40, .window = 9}};
   EXPECT_EQ(config->layers, expected);
 }
 
@@ -171,6 +169,25 @@ TEST(ModelConfig, ReadsMixturesOfExperts) {
   EXPECT_EQ(fewer->expert_layers(), 3);
 }
 
+TEST(ModelConfig, KnowsMultiTokenPredictionHeads) {
+  Json json = Base("mimo");
+  EXPECT_FALSE(ParseModelConfig(json)->mtp);
+  json["num_nextn_predict_layers"] = 1;
+  const auto config = ParseModelConfig(json);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(config->mtp);
+  EXPECT_TRUE(config->attention_qkv_bias);
+  ASSERT_EQ(config->layers.size(), 5u);
+  EXPECT_EQ(config->layers[4], (LayerShape{.kv_heads = 2, .mlp_width = 96}));
+  EXPECT_EQ(config->attention_layers(), 4);
+  EXPECT_EQ(config->matrix_weights(), 64 * 4 * (2 * (64 + 32) + 3 * 96));
+  EXPECT_EQ(PrefixOfLayer(*config, 3), "model.layers.3.");
+  EXPECT_EQ(PrefixOfLayer(*config, 4), "model.mtp_layers.0.");
+  // The head is a plain layer, whatever the others are.
+  json["layers"] = Json::parse(R"([{}, {}, {}, {"num_key_value_heads": 0}])");
+  EXPECT_EQ(ParseModelConfig(json)->layers[4], config->layers[4]);
+}
+
 TEST(ModelConfig, NamesTheLayerThatIsWrong) {
   const struct {
     std::string word;
@@ -197,6 +214,17 @@ TEST(ModelConfig, NamesTheLayerThatIsWrong) {
       {"block_configs[0].ffn.ffn_mult",
        [](Json& j) { j["block_configs"][0]["ffn"]["ffn_mult"] = 1e12; }},
       {"block_configs", [](Json& j) { j["model_type"] = "llama"; }},
+      {"num_nextn_predict_layers",
+       [](Json& j) {
+         j = Base("mimo");
+         j["num_nextn_predict_layers"] = 2;
+       }},
+      {"num_nextn_predict_layers", [](Json& j) { j["num_nextn_predict_layers"] = 1; }},
+      {"num_nextn_predict_layers",
+       [](Json& j) {
+         j = Base("mixtral");
+         j["num_nextn_predict_layers"] = 1;
+       }},
       {"num_experts",
        [](Json& j) {
          j = Mixture();
