@@ -71,6 +71,21 @@ Transformer::Transformer(ModelConfig config, at::Device device, at::ScalarType d
 
 Transformer::~Transformer() = default;
 
+std::shared_ptr<Transformer> Transformer::Clone() const {
+  const at::Tensor& any = layers_->embedding_VE;
+  auto clone = std::make_shared<Transformer>(config_, any.device(), any.scalar_type());
+  clone->CopyFrom(*this);
+  return clone;
+}
+
+void Transformer::CopyFrom(const Transformer& other) {
+  const at::NoGradGuard no_grad;
+  const auto from = other.NamedWeights();
+  auto to = NamedWeights();
+  TORCH_CHECK(from.size() == to.size(), "copying the weights of another kind of model");
+  for (size_t i = 0; i < to.size(); ++i) to[i].second.copy_(from[i].second);
+}
+
 void Transformer::InitRandom(uint64_t seed) {
   at::NoGradGuard no_grad;
   at::Generator generator = at::detail::createCPUGenerator(seed);

@@ -24,6 +24,10 @@ class Transformer : public torch::nn::Module {
   Transformer(ModelConfig config, at::Device device = at::kCPU, at::ScalarType dtype = at::kFloat);
   ~Transformer() override;
 
+  // A model alike, on the same device, with weights of its own.
+  std::shared_ptr<Transformer> Clone() const;
+  void CopyFrom(const Transformer& other);  // the values of a model of the same configuration
+
   void InitRandom(uint64_t seed);  // normal(0, initializer_range); norms 1, biases 0
 
   // tokens_T, positions_T: int64 [tokens]. Returns final-normed hidden states [tokens, hidden].

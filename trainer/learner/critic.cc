@@ -23,16 +23,6 @@ namespace {
 const char* const kFolder = "/critic";
 const char* const kHeadFile = "/value_head.safetensors";
 
-std::shared_ptr<Transformer> CopyBody(const Transformer& policy) {
-  const at::Tensor first = policy.parameters().front();
-  auto body = std::make_shared<Transformer>(policy.config(), first.device(), first.scalar_type());
-  const at::NoGradGuard no_grad;
-  const auto source = policy.NamedWeights();
-  auto target = body->NamedWeights();
-  for (size_t i = 0; i < source.size(); ++i) target[i].second.copy_(source[i].second);
-  return body;
-}
-
 // How well `value` says what `target` is, over the kept rows' tokens.
 void Explain(const CriticLesson& lesson, CriticReport& report) {
   double count = 0, target = 0, target2 = 0, value = 0, error = 0, error2 = 0;
@@ -67,7 +57,7 @@ Critic::Critic(const Transformer& policy, const RunConfig& config, Crew& crew)
       auxiliary_(config.algorithm.auxiliary),
       microbatch_tokens_(config.trainer.microbatch_tokens),
       crew_(crew),
-      body_(CopyBody(policy)) {
+      body_(policy.Clone()) {
   body_->set_recompute_layers(config.trainer.activation_checkpointing);
   const at::Tensor first = policy.parameters().front();
   weight_D = at::zeros({policy.config().hidden_size}, first.options().requires_grad(false));
@@ -227,11 +217,7 @@ absl::Status Critic::LoadWeights(const std::string& folder) {
       tensor.copy_(wide);
     }));
   }
-  return GuardTorch([&] {
-    const at::NoGradGuard no_grad;
-    auto target = body_->NamedWeights();
-    for (size_t i = 0; i < got.size(); ++i) target[i].second.copy_(got[i].second);
-  });
+  return GuardTorch([&] { body_->CopyFrom(*loaded); });
 }
 
 absl::Status Critic::Load(const std::string& dir) {

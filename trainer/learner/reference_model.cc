@@ -15,18 +15,9 @@ bool NeedsReferenceModel(const AlgorithmConfig& algorithm) {
   return algorithm.kl.kind != "none" && algorithm.kl.reference != "iterate";
 }
 
-ReferenceModel::ReferenceModel(const Transformer& policy) {
-  const at::Tensor first = policy.parameters().front();
-  model_ = std::make_shared<Transformer>(policy.config(), first.device(), first.scalar_type());
-  CopyFrom(policy);
-}
+ReferenceModel::ReferenceModel(const Transformer& policy) : model_(policy.Clone()) {}
 
-void ReferenceModel::CopyFrom(const Transformer& policy) {
-  const at::NoGradGuard no_grad;
-  const auto source = policy.NamedWeights();
-  auto target = model_->NamedWeights();
-  for (size_t i = 0; i < source.size(); ++i) target[i].second.copy_(source[i].second);
-}
+void ReferenceModel::CopyFrom(const Transformer& policy) { model_->CopyFrom(policy); }
 
 absl::Status ReferenceModel::Save(const std::string& dir) const {
   const std::string folder = dir + "/reference";
