@@ -63,14 +63,20 @@ absl::StatusOr<GraderTools> ToolsFor(const std::string& builtin, const SandboxSe
   GraderTools tools;
   ASSIGN_OR_RETURN(tools.sandbox, SandboxFor(builtin, section, metrics));
   if (builtin != "math") return tools;
+  if (const absl::StatusOr<AlgebraOptions> found = FindAlgebra(); found.ok()) {
+    tools.algebra = std::make_shared<Algebra>(*found, metrics);
+  }
+  return tools;
+}
+
+void LogAlgebra(const std::string& builtin) {
+  if (builtin != "math") return;
   const absl::StatusOr<AlgebraOptions> found = FindAlgebra();
   if (found.ok()) {
-    tools.algebra = std::make_shared<Algebra>(*found, metrics);
     LogInfo("algebra", {{"sympy", found->version}, {"python", found->python}});
   } else {
     LogInfo("algebra", {{"missing", std::string(found.status().message())}});
   }
-  return tools;
 }
 
 absl::StatusOr<std::unique_ptr<Grader>> MakeGrader(const RunConfig& config, const ServeFlags& flags,
@@ -78,6 +84,7 @@ absl::StatusOr<std::unique_ptr<Grader>> MakeGrader(const RunConfig& config, cons
                                                    ScoringOptions& scoring) {
   ASSIGN_OR_RETURN(const std::string builtin, BuiltinName(config, flags));
   ASSIGN_OR_RETURN(const GraderTools tools, ToolsFor(builtin, config.sandbox, metrics));
+  LogAlgebra(builtin);
   // A worker waits while its program runs.
   if (tools.sandbox) {
     ASSIGN_OR_RETURN(const SandboxDescription description, tools.sandbox->Describe());
@@ -134,6 +141,7 @@ int Main(int argc, char** argv) {
 
   if (const auto exit = ParseArguments(app, argc, argv, std::cout, std::cerr)) return *exit;
   if (serve_command->parsed()) return Serve(std::move(serve));
+  InitLogging("tramontane-verifier");  // standard output is the document's
   return RunJsonTool("grade", std::cin, std::cout, [&](const Json& in) -> absl::StatusOr<Json> {
     const absl::StatusOr<RunConfig> config = ReadConfig(grade_config);
     if (!config.ok()) return config.status();

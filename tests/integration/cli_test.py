@@ -106,6 +106,16 @@ class Interface(TestCase):
         self.assertEqual([file["rows"] for file in files], [50, 8])
         self.assertEqual(files[0]["rows_by_verifier"], {"math": 50})
 
+    def test_the_patch_of_the_documentation_is_graded_and_nothing_else_is_said(self):
+        page = (SOURCE / "docs/sandbox.md").read_text()
+        task = json.loads(page.split("## Patches of repositories")[1].split("```json\n")[1].split("```")[0])
+        wrong = task["patch"].replace("a + b", "b - a")
+        items = [{"gold": json.dumps(task), "answer": patch} for patch in (task["patch"], wrong, "no idea")]
+        status, out, err = tramontane("grade", "--verifier", "patch", stdin=json.dumps({"items": items}))
+        self.assertEqual(status, 0, out + err)
+        verdicts = json.loads(out)["verdicts"]
+        self.assertEqual([verdict["score"] for verdict in verdicts], [1, 0.5, 0], verdicts)
+
     def test_tokenize_and_back(self):
         texts = ["123+45=", "<think>ü</think>"]
         _, out, err = tramontane("tokenize", "--model", TOKENIZER, "--json", stdin=json.dumps({"texts": texts}))
@@ -225,7 +235,7 @@ class BadInput(TestCase):
         row = {"prompt": "1+1=", "answer": json.dumps({"tests": [{"input": "", "output": "2"}]}), "verifier": "code",
                "params": {"time_limit_s": 31}}
         train.write_text(json.dumps(row) + "\n")
-        code = {"verifiers": {"code": {"builtin": "code"}}}
+        code = {"verifiers": {"math": {"builtin": "math"}, "code": {"builtin": "code"}}}
         self.assert_error(["validate", self.write_config(code)], "train.jsonl:1", "params.time_limit_s",
                           "sandbox.max_time_limit_s")
         config = self.write_config({**code, "sandbox": {"max_time_limit_s": 40}})
@@ -309,12 +319,14 @@ class BadModel(TestCase):
 
     def test_eval_gives_graders_their_verifiers_params(self):
         data = self.folder / "data.jsonl"
-        rows = [{"prompt": "1+1=", "answer": ".", "verifier": "match"},
-                {"prompt": "1+1=", "answer": ".", "verifier": "match", "params": {"match": "full"}}]
+        # Found everywhere, and hardly ever all there is.
+        rows = [{"prompt": "1+1=", "answer": "x*", "verifier": "match"},
+                {"prompt": "1+1=", "answer": "x*", "verifier": "match", "params": {"match": "full"}}]
         data.write_text("".join(json.dumps(row) + "\n" for row in rows))
         for params, accuracy in (({}, 0), ({"match": "search"}, 0.5)):
-            config = self.folder / "config.yaml"
-            config.write_text(json.dumps({"verifiers": {"match": {"builtin": "regex", "params": params}}}))
+            config = self.write_config({"reward": {"require_think": False},
+                                        "verifiers": {"math": {"builtin": "math"},
+                                                      "match": {"builtin": "regex", "params": params}}})
             status, out, err = tramontane("eval", "--model", self.model, "--data", data, "--config", config,
                                           "--max-new-tokens", 8, "--json")
             self.assertEqual(status, 0, out + err)

@@ -109,6 +109,10 @@ class Comparison {
   bool SameScalars(const Expr& gold, const Expr& answer) {
     const Expr* a = AtomOf(gold);
     const Expr* b = AtomOf(answer);
+    const auto written_whole = [](const Expr& e) { return IsInteger(e) && !e.decimal; };
+    if (a == &gold && b == &answer && (written_whole(gold) || written_whole(answer))) {
+      return gold.value == answer.value;  // no rounding makes 2.0000001 of 2
+    }
     if ((a != nullptr && a->decimal) || (b != nullptr && b->decimal)) {
       const auto x = RoundedValue(gold, options_.decimals, budget_);
       const auto y = RoundedValue(answer, options_.decimals, budget_);

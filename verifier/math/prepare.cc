@@ -78,12 +78,9 @@ std::string WithPlainBlanks(string_view text) {
       const bool goes_on = IsLetter(one.back()) && !behind.empty() && IsLetter(behind[0]);
       if (!goes_on) space = one.size();
     }
+    if (rest == "\\") space = 1;  // of "\ ", trimmed
     const size_t length = space > 0 ? space : rest.starts_with("\\\\") ? 2 : 1;
-    if (space > 0) {
-      out += ' ';
-    } else {
-      out += rest.substr(0, length);
-    }
+    out += space > 0 ? string_view(" ") : rest.substr(0, length);
     i += length;
   }
   return out;
@@ -304,7 +301,9 @@ std::string Prepared(string_view text) {
     if (before.empty()) break;
     out.resize(before.size() + static_cast<size_t>(before.data() - out.data()));
   }
-  string_view rest = WithoutUnits(WithoutLeadingSign(Trimmed(out)));
+  string_view rest = WithoutLeadingSign(Trimmed(out));
+  // The t of dt is no ton.
+  if (rest.find("\\int") == rest.npos) rest = WithoutUnits(rest);
   while (rest.ends_with('.') || rest.ends_with(',') || rest.ends_with(';')) rest.remove_suffix(1);
   return std::string(Trimmed(rest));
 }

@@ -25,7 +25,7 @@ def hand_written():
     for line in (HERE / "agreement_pairs.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             kind = line[3:].strip()
-        elif " ||| " in line:
+        elif kind is not None and " ||| " in line:
             gold, answer = line.split(" ||| ")
             yield kind, gold.strip(), answer.strip()
 

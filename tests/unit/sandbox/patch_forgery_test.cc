@@ -2,11 +2,15 @@
 // files are where programs look for them, with namespaces and without.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "tests/support/source_file.h"
 #include "tests/unit/sandbox/sandbox_fixture.h"
 #include "verifier/code/patch_rule.h"
 
@@ -90,6 +94,19 @@ TEST_P(PatchForgeryTest, HonestPatchesPass) {
       Creating("primes/table.txt", "10 29\n100 541\n");
   const Judgement judgement = Judge(package, Calls());
   EXPECT_TRUE(judgement.correct) << judgement.feedback;
+}
+
+// docs/sandbox.md
+TEST_P(PatchForgeryTest, TheRowOfTheDocumentationWorks) {
+  std::ifstream file(SourceFile("docs/sandbox.md"));
+  const std::string page(std::istreambuf_iterator<char>(file), {});
+  const size_t start = page.find("```json\n", page.find("## Patches of repositories")) + 8;
+  const Json task = Json::parse(page.substr(start, page.find("```", start) - start));
+  const AnswerRule rule = Rule();
+  EXPECT_TRUE(rule.check_row(task.dump(), {}).ok()) << rule.check_row(task.dump(), {});
+  const Judgement gold = Judge(task["patch"], task);
+  EXPECT_TRUE(gold.correct) << gold.feedback;
+  EXPECT_FALSE(Judge("--- /dev/null\n+++ b/x.py\n@@ -0,0 +1 @@\n+x = 1\n", task).correct);
 }
 
 TEST_P(PatchForgeryTest, NoPatchTalksItsWayToAVerdict) {

@@ -10,7 +10,7 @@
 #include <fstream>
 #include <memory>
 #include <string>
-#include <thread>
+#include <utility>
 #include <vector>
 
 #include "common/clock.h"
@@ -170,6 +170,21 @@ TEST_F(SympyTest, DecidesWhatProbingCannot) {
   EXPECT_TRUE(Same("\\sum_{k=1}^{10^{9}} k", "\\frac{10^9 (10^9+1)}{2}"));
   EXPECT_GE(Count("equal"), 2);
   EXPECT_GE(Count("unequal"), 1);
+}
+
+TEST_F(SympyTest, IntegralsLimitsAndInfiniteSumsHaveValues) {
+  for (const auto& [gold, answer] : std::vector<std::pair<std::string, std::string>>{
+           {"\\frac{1}{3}", "\\int_{0}^{1} x^2 \\, dx"},
+           {"\\int_0^\\pi \\sin t \\,\\mathrm{d}t", "2"},
+           {"\\int x dx", "\\frac{x^2}{2}"},
+           {"\\lim_{x\\to0}\\frac{\\sin x}{x}", "1"},
+           {"e", "\\lim_{n \\rightarrow \\infty}(1+\\frac1n)^n"},
+           {"\\sum_{n=1}^{\\infty} \\frac{1}{n^2}", "\\frac{\\pi^2}{6}"},
+           {"\\sum_{i=0}^{\\infty} \\frac{1}{2^i}", "2"}}) {
+    EXPECT_TRUE(Same(gold, answer)) << gold << " = " << answer;
+    EXPECT_FALSE(Same(gold, answer + "+1")) << gold << " = " << answer << " + 1";
+    EXPECT_FALSE(math::SameMathAnswer(gold, answer)) << "probing has no value for it";
+  }
 }
 
 TEST_F(SympyTest, PathologicalQuestionsEndByTheirDeadline) {
