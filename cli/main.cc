@@ -8,6 +8,7 @@
 
 #include "cli/command.h"
 #include "cli/doctor.h"
+#include "cli/pause.h"
 #include "cli/plot.h"
 #include "cli/presets.h"
 #include "cli/references.h"
@@ -31,7 +32,7 @@ namespace {
 // Arguments of all commands; each command reads its own.
 struct Arguments {
   RunArguments run;
-  std::string run_dir, model, config;
+  std::string run_dir, model, config, reason = "by hand";
   std::vector<std::string> overrides;
   bool watch = false, png = false;
   double interval_s = 2;
@@ -69,6 +70,17 @@ void AddInspection(CLI::App& app, CommandContext& context, Arguments& args, int&
   show->add_flag("--watch", args.watch, "Again and again, until interrupted");
   show->add_option("--interval", args.interval_s, "Seconds between two looks")->check(CLI::Range(0.1, 3600.0));
   show->callback([&] { status = StatusCommand(context, args.run_dir, args.watch, args.interval_s); });
+
+  CLI::App* pause = app.add_subcommand("pause", "No further step, until `unpause`");
+  AddJson(pause, context);
+  pause->add_option("run", args.run_dir, "Run directory")->required();
+  pause->add_option("--reason", args.reason, "Shown by `status`");
+  pause->callback([&] { status = PauseCommand(context, args.run_dir, args.reason); });
+
+  CLI::App* unpause = app.add_subcommand("unpause", "Go on with a paused run");
+  AddJson(unpause, context);
+  unpause->add_option("run", args.run_dir, "Run directory")->required();
+  unpause->callback([&] { status = UnpauseCommand(context, args.run_dir); });
 
   CLI::App* summary = app.add_subcommand("summary", "What came out of a run");
   AddJson(summary, context);

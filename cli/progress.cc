@@ -39,9 +39,18 @@ std::string RenderStep(const Json& event) {
 }
 
 std::string RenderSftStep(const Json& event) {
-  return "sft" + Number(event, "step", " %4.0f") + Number(event, "steps", "/%.0f") +
-         Number(event, "loss", "  loss %.4f") + Number(event, "learning_rate", "  lr %.1e") +
+  return TextAt(event, "kind") + Number(event, "step", " %4.0f") + Number(event, "steps", "/%.0f") +
+         Number(event, "loss", "  loss %.4f") + Number(event, "kl", "  kl %.4f") +
+         Number(event, "dpo_accuracy", "  preferred %.3f") + Number(event, "learning_rate", "  lr %.1e") +
          Number(event, "tokens_per_second", "  %5.0f tok/s") + Number(event, "seconds", "  %.2fs");
+}
+
+std::string RenderStage(const Json& event) {
+  std::string line = "== stage " + TextAt(event, "stage") + " (" + TextAt(event, "kind") + ") ";
+  if (TextAt(event, "state") == "started")
+    return line + Number(event, "number", "%.0f") + Number(event, "count", "/%.0f");
+  return line + "done: " + TextAt(event, "reason") + ", " +
+         TextAt(event, event.contains("model") ? "model" : "rows");
 }
 
 }  // namespace
@@ -50,6 +59,11 @@ std::string RenderEvent(const Json& event) {
   const std::string kind = event.value("event", "");
   if (kind == "step") return RenderStep(event);
   if (kind == "sft_step") return RenderSftStep(event);
+  if (kind == "stage") return RenderStage(event);
+  if (kind == "paused" || kind == "unpaused")
+    return kind + " after step" + Number(event, "step", " %.0f") + ": " + TextAt(event, "reason");
+  if (kind == "incident" && event.contains("incidents"))
+    return "incident in step" + Number(event, "step", " %.0f") + ": " + event["incidents"].dump();
   if (kind == "eval") {
     return "held-out accuracy" + Number(event, "accuracy", " %.3f") +
            Number(event, "rows", " on %.0f rows") + Number(event, "version", " at version %.0f");

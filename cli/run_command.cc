@@ -5,16 +5,19 @@
 #include <iostream>
 #include <utility>
 
+#include "cli/chain.h"
 #include "cli/plot.h"
 #include "cli/progress.h"
 #include "cli/registry.h"
 #include "cli/run_dir.h"
 #include "cli/run_session.h"
+#include "cli/status.h"
 #include "cli/summary.h"
 #include "cli/validate.h"
 #include "common/algorithm_rules.h"
 #include "common/config.h"
 #include "common/files.h"
+#include "common/kind_rules.h"
 #include "common/log.h"
 #include "common/status.h"
 
@@ -26,7 +29,10 @@ constexpr int kInterrupted = 130;  // what a shell expects of a program that Ctr
 absl::StatusOr<RunConfig> LoadRunConfig(const RunArguments& arguments) {
   std::vector<std::string> overrides = arguments.overrides;
   if (!arguments.output.empty()) overrides.push_back("run.output_dir=" + arguments.output);
-  if (arguments.sft_only) overrides.push_back("run.max_steps=0");
+  if (arguments.sft_only) {
+    overrides.push_back("run.kind=sft");
+    overrides.push_back("run.max_steps=0");
+  }
   auto config = LoadConfig(ConfigPathOf(arguments.config), overrides);
   if (config.ok()) MakePathsAbsolute(*config);
   if (config.ok()) RETURN_IF_ERROR(VerifierRegistry(RegistryFolder()).Pin(*config));
@@ -48,7 +54,7 @@ ProgressPrinter::Mode PrintMode(const CommandContext& context) {
   return ::isatty(STDOUT_FILENO) ? ProgressPrinter::Mode::kTerminal : ProgressPrinter::Mode::kPlain;
 }
 
-// summary.json, curves.svg and the closing table. What cannot be summed up or drawn is
+// Of a run with an RL loop: summary.json, curves.svg and the closing table. What cannot be summed up or drawn is
 // said, not fatal.
 absl::Status CloseRun(const CommandContext& context, const RunDir& dir, const RunSession& session) {
   auto summary = Summarise(dir.path());
@@ -72,6 +78,52 @@ absl::Status CloseRun(const CommandContext& context, const RunDir& dir, const Ru
   return absl::OkStatus();
 }
 
+// Everything that can be refused before anything starts.
+absl::Status CheckBeforeStart(const RunConfig& config) {
+  if (!config.stages.empty()) return CheckChain(config);
+  if (RunsAlone(config)) return absl::OkStatus();
+  RETURN_IF_ERROR(CheckRunnable(config.algorithm));
+  return CheckAnswers(config);
+}
+
+absl::Status RunOneStage(const CommandContext& context, const RunConfig& config, RunDir& dir,
+                      bool resume, ProgressPrinter& printer) {
+  const SystemClock clock;
+  RunSession session(config, dir, {.binary_dir = context.binary_dir, .resume = resume}, printer,
+                     clock);
+  RETURN_IF_ERROR(session.Run());
+  if (config.run.kind != "rl" && config.run.kind != "distill") return absl::OkStatus();
+  return RunsAlone(config) ? absl::OkStatus() : CloseRun(context, dir, session);
+}
+
+// What summary.json says of a chain.
+absl::Status CloseChain(const CommandContext& context, const RunConfig& config, const RunDir& dir) {
+  Json summary = {{"run_dir", dir.path()}};
+  ASSIGN_OR_RETURN(summary["stages"], StageStates(config, dir.path()));
+  RETURN_IF_ERROR(WriteFileAtomic(dir.path() + "/summary.json", summary.dump(2) + "\n"));
+  if (context.json) {
+    summary["event"] = "summary";
+    PrintJson(summary);
+  } else {
+    std::cout << "\n" << RenderStages(summary["stages"]) << std::flush;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunAll(const CommandContext& context, const RunConfig& config, RunDir& dir,
+                    bool resume) {
+  ProgressPrinter printer(stdout, PrintMode(context));
+  if (config.stages.empty()) return RunOneStage(context, config, dir, resume, printer);
+  RETURN_IF_ERROR(dir.WriteConfig(config));
+  RETURN_IF_ERROR(RunChain(
+      config, dir.path(),
+      [&](const RunConfig& stage, RunDir& stage_dir, bool begun) {
+        return RunOneStage(context, stage, stage_dir, begun, printer);
+      },
+      [&](const Json& event) { printer.Event(event); }));
+  return CloseChain(context, config, dir);
+}
+
 }  // namespace
 
 int RunCommand(const CommandContext& context, const RunArguments& arguments) {
@@ -83,12 +135,8 @@ int RunCommand(const CommandContext& context, const RunArguments& arguments) {
   auto config = LoadRunConfig(arguments);
   if (!config.ok()) return Fail(context, where, config.status());
   if (arguments.dry_run) return PrintDryRun(context, *config);
-  if (!arguments.sft_only) {
-    const absl::Status runnable = CheckRunnable(config->algorithm);
-    if (!runnable.ok()) return Fail(context, where, runnable);
-    const absl::Status answers = CheckAnswers(*config);
-    if (!answers.ok()) return Fail(context, where, answers);
-  }
+  const absl::Status checked = CheckBeforeStart(*config);
+  if (!checked.ok()) return Fail(context, where, checked);
 
   const RunDirMode mode = arguments.resume  ? RunDirMode::kResume
                           : arguments.clean ? RunDirMode::kClean
@@ -100,25 +148,14 @@ int RunCommand(const CommandContext& context, const RunArguments& arguments) {
   } else {
     std::cout << dir->path() << std::endl;
   }
-
-  ProgressPrinter printer(stdout, PrintMode(context));
-  const SystemClock clock;
-  RunSession session(*config, *dir,
-                     {.binary_dir = context.binary_dir,
-                      .resume = arguments.resume,
-                      .sft_only = arguments.sft_only},
-                     printer, clock);
-  const absl::Status result = session.Run();
+  const absl::Status result = RunAll(context, *config, *dir, arguments.resume);
   if (absl::IsCancelled(result)) {
     if (!context.json) {
       std::cout << "stopped; go on with: tramontane run " << dir->path() << " --resume\n";
     }
     return kInterrupted;
   }
-  if (!result.ok()) return Fail(context, where, result);
-  if (arguments.sft_only) return 0;
-  const absl::Status closed = CloseRun(context, *dir, session);
-  return closed.ok() ? 0 : Fail(context, where, closed);
+  return result.ok() ? 0 : Fail(context, where, result);
 }
 
 }  // namespace tramontane

@@ -11,6 +11,7 @@
 
 #include "common/files.h"
 #include "common/random_hex.h"
+#include "common/stages.h"
 #include "common/status.h"
 
 namespace fs = std::filesystem;
@@ -26,7 +27,9 @@ std::string Stem(const std::string& path) {
 }
 
 std::string AutoName(const RunConfig& config) {
-  const std::string data = config.data.train.empty() ? "sft" : Stem(config.data.train);
+  const std::string data = !config.stages.empty()      ? "stages"
+                           : config.data.train.empty() ? config.run.kind
+                                                       : Stem(config.data.train);
   std::string model = Stem(config.model.path);
   if (model.empty()) {
     const auto type = config.model.init.find("model_type");
@@ -46,6 +49,25 @@ bool LooksLikeAFile(const std::string& argument) {
   std::error_code ignored;
   return argument.find_first_of("/.") != std::string::npos &&
          fs::is_regular_file(argument, ignored);
+}
+
+// A stage's references that are paths, and the paths that it sets.
+void MakeStagePathsAbsolute(RunConfig& config, size_t index) {
+  StageSection& stage = config.stages[index];
+  const auto resolve = [&](std::string& reference, bool wants_model) {
+    if (absl::IsNotFound(FindStage(config, index, reference, wants_model).status()))
+      reference = Absolute(reference);
+  };
+  if (!stage.from.empty()) resolve(stage.from, true);
+  for (std::string& data : stage.data) resolve(data, false);
+  for (std::string& model : stage.models) resolve(model, true);
+  for (const char* field : {"/model/path", "/data/train", "/data/eval", "/sft/data",
+                            "/distill/teacher", "/reward/language_model"}) {
+    const Json::json_pointer pointer(field);
+    if (!stage.set.contains(pointer) || !stage.set[pointer].is_string()) continue;
+    if (const std::string path = stage.set[pointer]; !path.empty())
+      stage.set[pointer] = Absolute(path);
+  }
 }
 
 absl::Status WriteJson(const std::string& path, const Json& json) {
@@ -158,9 +180,12 @@ absl::Status RunDir::WriteEndpoints(const std::string& run_name,
 void MakePathsAbsolute(RunConfig& config) {
   for (std::string* path :
        {&config.run.output_dir, &config.model.path, &config.model.init_tokenizer,
-        &config.data.train, &config.data.eval, &config.sft.data, &config.reward.language_model}) {
+        &config.data.train, &config.data.eval, &config.sft.data, &config.distill.teacher,
+        &config.reward.language_model}) {
     if (!path->empty()) *path = Absolute(*path);
   }
+  for (std::string& model : config.merge.models) model = Absolute(model);
+  for (size_t i = 0; i < config.stages.size(); ++i) MakeStagePathsAbsolute(config, i);
   for (auto& [name, verifier] : config.verifiers) {
     for (std::string& argument : verifier.command) {
       if (LooksLikeAFile(argument)) argument = Absolute(argument);

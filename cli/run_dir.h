@@ -6,6 +6,8 @@
 //   endpoints.json          where each process listens now (`tramontane status`)
 //   prometheus_targets.json the same for Prometheus' file discovery
 //   metrics.jsonl, rollouts/, checkpoints/, journal: the trainer's
+//   output.json             what came out, once it is all there (common/stages.h)
+//   stages/<run>-<stage>/   of a chain: the run directory of each stage
 //   summary.json, curves.svg: written at the end
 #pragma once
 

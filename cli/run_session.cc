@@ -11,6 +11,7 @@
 #include "cli/registry.h"
 #include "cli/status.h"
 #include "cli/verifier_launch.h"
+#include "common/kind_rules.h"
 #include "common/log.h"
 #include "common/status.h"
 
@@ -85,7 +86,7 @@ void RunSession::LookAtGenerators() {
 
 absl::Status RunSession::StartAll() {
   RETURN_IF_ERROR(dir_.WriteConfig(config_));
-  if (options_.sft_only) {
+  if (RunsAlone(config_)) {
     RETURN_IF_ERROR(dir_.WriteResolved(resolved_));
     return StartTrainer();
   }
@@ -151,8 +152,7 @@ absl::Status RunSession::AwaitVerifier(const std::string& process, const Verifie
 }
 
 absl::Status RunSession::StartTrainer() {
-  std::vector<std::string> argv = {Binary("trainer"), options_.sft_only ? "sft" : "run",
-                                   "--config",        dir_.resolved_path(),
+  std::vector<std::string> argv = {Binary("trainer"), "run",       "--config", dir_.resolved_path(),
                                    "--run-dir",       dir_.path()};
   std::vector<std::string> again = argv;
   again.push_back("--resume");

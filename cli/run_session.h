@@ -1,5 +1,6 @@
-// One attempt at a run on this machine: Redis, verifiers, trainer and generators in that order,
-// supervised until the trainer is done, then stopped in the opposite order.
+// One attempt at a run on this machine: Redis, verifiers, trainer and generators in that order (the
+// trainer alone for kinds that need no more), supervised until the trainer is done, then stopped in
+// the opposite order.
 #pragma once
 
 #include <map>
@@ -22,7 +23,6 @@ class RunSession {
   struct Options {
     std::string binary_dir;  // where tramontane-{trainer,generator,verifier} lie
     bool resume = false;
-    bool sft_only = false;  // the trainer alone, for its SFT stage
   };
   // Masks SIGINT and SIGTERM and takes them as requests to stop; a second one ends at once.
   // `dir`, `printer` and `clock` outlive the session.

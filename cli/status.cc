@@ -9,11 +9,13 @@
 #include <iostream>
 #include <thread>
 
+#include "cli/chain.h"
 #include "common/files.h"
 #include "common/status.h"
 #include "queue/redis.h"
 #include "services/convert.h"
 #include "services/rpc.h"
+#include "services/run_files.h"
 #include "services/verifier/health_probe.h"
 #include "tramontane/v1/control.grpc.pb.h"
 #include "tramontane/v1/generator.grpc.pb.h"
@@ -58,6 +60,8 @@ absl::StatusOr<Json> AskTrainer(const std::shared_ptr<grpc::Channel>& channel, d
   RETURN_IF_ERROR(FromGrpc(stub->GetState(&context, v1::GetTrainerStateRequest(), &state)));
   Json json = ToJson(state.process());
   json["step"] = state.step();
+  json["steps"] = state.steps();
+  json["run_kind"] = state.kind();
   json["trainer_epoch"] = state.trainer_epoch();
   json["groups"] = {{"issued", state.groups_issued()},
                     {"running", state.groups_running()},
@@ -218,9 +222,7 @@ Json WhoWaitsOnWhom(const Json& processes) {
   return waits;
 }
 
-}  // namespace
-
-absl::StatusOr<Json> QueryStatus(const std::string& run_dir, double timeout_s) {
+absl::StatusOr<Json> QueryProcesses(const std::string& run_dir, double timeout_s) {
   auto endpoints = ReadJson(run_dir + "/endpoints.json");
   if (!endpoints.ok()) return Annotate(endpoints.status(), "is " + run_dir + " a run directory?");
   const std::string redis_url = RedisUrl(run_dir);
@@ -252,6 +254,37 @@ absl::StatusOr<Json> QueryStatus(const std::string& run_dir, double timeout_s) {
   return status;
 }
 
+absl::StatusOr<Json> QueryChain(const RunConfig& chain, const std::string& run_dir,
+                                double timeout_s) {
+  ASSIGN_OR_RETURN(Json stages, StageStates(chain, run_dir));
+  Json status = {{"attempt", 0},      {"supervised", false},        {"queue", nullptr},
+                 {"stage", nullptr},  {"processes", Json::array()}, {"waits", Json::array()}};
+  for (Json& stage : stages) {
+    if (stage["state"] == "done") continue;
+    // Before its first process there is nobody to ask.
+    absl::StatusOr<Json> asked = QueryProcesses(stage["run_dir"], timeout_s);
+    if (asked.ok()) status.update(*asked);
+    status["stage"] = stage["name"];
+    for (const Json& process : status["processes"]) {
+      if (process.contains("steps"))
+        stage["step"] = process["step"], stage["steps"] = process["steps"];
+    }
+    break;
+  }
+  status["run"] = chain.run.name;
+  status["run_dir"] = run_dir;
+  status["stages"] = std::move(stages);
+  return status;
+}
+
+}  // namespace
+
+absl::StatusOr<Json> QueryStatus(const std::string& run_dir, double timeout_s) {
+  const absl::StatusOr<RunConfig> config = LoadRunConfig(run_dir + "/configs/config.json");
+  if (config.ok() && !config->stages.empty()) return QueryChain(*config, run_dir, timeout_s);
+  return QueryProcesses(run_dir, timeout_s);
+}
+
 std::map<std::string, EngineTime> QueryEngineTimes(const std::vector<ProcessView>& processes,
                                                    double timeout_s) {
   std::map<std::string, EngineTime> times;
@@ -263,9 +296,27 @@ std::map<std::string, EngineTime> QueryEngineTimes(const std::vector<ProcessView
   return times;
 }
 
+std::string RenderStages(const Json& stages) {
+  std::string text;
+  for (const Json& stage : stages) {
+    char line[256];
+    std::snprintf(line, sizeof line, "  %-8s %-20s %-14s", stage.value("state", "").c_str(),
+                  stage.value("name", "").c_str(), stage.value("kind", "").c_str());
+    text += line;
+    if (stage.contains("step")) text += "  step " + stage["step"].dump();
+    if (stage.contains("steps")) text += "/" + stage["steps"].dump();
+    for (const char* key : {"reason", "model", "rows"}) {
+      if (stage.contains(key)) text += "  " + stage.value(key, "");
+    }
+    text += "\n";
+  }
+  return text;
+}
+
 std::string RenderStatus(const Json& status) {
   std::string text =
       status.value("run", "") + (status.value("supervised", false) ? "" : "  (not running)") + "\n";
+  if (status.contains("stages")) text += RenderStages(status["stages"]);
   for (const Json& p : status["processes"]) {
     char line[256];
     const bool answers = p.value("answers", false);
@@ -283,8 +334,10 @@ std::string RenderStatus(const Json& status) {
       text += line;
     }
     if (p.contains("step")) {
-      std::snprintf(line, sizeof line, "  step %lld  reward %.3f  staleness %.2f",
+      std::snprintf(line, sizeof line, "  %s step %lld/%lld  reward %.3f  staleness %.2f",
+                    p.value("run_kind", "").c_str(),
                     static_cast<long long>(p.value("step", int64_t{0})),
+                    static_cast<long long>(p.value("steps", int64_t{0})),
                     p.value("mean_reward", 0.0), p.value("mean_staleness_versions", 0.0));
       text += line;
     }

@@ -75,6 +75,20 @@ const AlgorithmRule kRules[] = {
      "full compares whole distributions, and of the sampling policy only the sampled tokens are "
      "known",
      [](const A& a) { return a.kl.kind != "full" || a.kl.reference != "iterate"; }},
+    {"token_advantages_are_score_functions", "algorithm.kl.where",
+     "token_advantage needs an estimate (k1, k2 or k3), objective ppo_clip, pg or cispo, and a "
+     "baseline other than value",
+     [](const A& a) {
+       return a.kl.where != "token_advantage" ||
+              (a.kl.kind != "full" && a.objective.kind != "nll" && a.objective.kind != "opmd" &&
+               a.advantage.baseline != "value");
+     }},
+    {"something_is_taught", "algorithm.advantage.reward_weight",
+     "0 takes the reward away: a kl.kind has to teach, and zero_variance must be keep",
+     [](const A& a) {
+       return a.advantage.reward_weight > 0 ||
+              (a.kl.kind != "none" && a.kl.coefficient > 0 && a.filter.zero_variance == "keep");
+     }},
     // --- correction
     {"behaviour_is_not_divided_by_twice", "algorithm.correction.kind",
      "with anchor behaviour the ratio already divides by the behaviour policy; use anchor "

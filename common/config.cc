@@ -169,6 +169,13 @@ class Writer {
     for (auto& [key, value] : field) out[key] = ToValue(value);
     return out;
   }
+  template <class S>
+    requires(!std::is_constructible_v<Json, S>)
+  static Json ToValue(std::vector<S>& field) {
+    Json out = Json::array();
+    for (S& value : field) out.push_back(ToValue(value));
+    return out;
+  }
 };
 
 // ---------------------------------------------------------------- reference page
@@ -186,6 +193,12 @@ class MarkdownWriter {
     } else if constexpr (std::is_same_v<T, std::map<std::string, ScheduleSection>>) {
       ScheduleSection section;
       Nest(where + ".<field>", section);
+    } else if constexpr (std::is_same_v<T, std::map<std::string, BandSection>>) {
+      BandSection section;
+      Nest(where + ".<number>", section);
+    } else if constexpr (std::is_same_v<T, std::vector<StageSection>>) {
+      StageSection section;
+      Nest(where + "[]", section);
     } else if constexpr (requires { Visit(*this, field); }) {
       Nest(where, field);
     } else {

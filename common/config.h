@@ -19,11 +19,19 @@ namespace tramontane {
 
 struct RunSection {
   std::string name;                 // empty: made from dataset, model and a short id
+  std::string kind = "rl";          // rl | sft | reject_sample | distill | dpo | merge
   std::string output_dir = "runs";  // the run directory is <output_dir>/<name>
   uint64_t seed = 0;
   int64_t max_steps = 100;
-  double stop_reward = 0;   // > 0: stop when the 10-step mean sampled reward reaches it
-  double stop_seconds = 0;  // > 0: stop after this much wall time in the RL stage
+  // Exit rules besides max_steps; 0: off.
+  double stop_reward = 0;  // the mean sampled reward over the last so many steps reaches it
+  int32_t stop_reward_window_steps = 10;
+  double stop_seconds = 0;             // wall time in the RL stage
+  double stop_accuracy = 0;            // a held-out accuracy reaches it
+  int32_t stop_stale_evaluations = 0;  // so many in a row did not beat the best before them
+  // Where the run stands in its chain (common/stages.h); filled in by `tramontane run`.
+  std::string stage;
+  int32_t stage_number = 0, stage_count = 0;
 };
 
 struct ModelSection {
@@ -78,12 +86,49 @@ struct SftSection {
   double weight_decay = 0.0;
 };
 
+// Besides `sft`, whose schedule and examples_per_step distill (logits) and dpo share.
+struct DistillSection {
+  std::string mode = "logits";   // logits | on_policy
+  std::string teacher;           // Hugging Face folder with the student's vocabulary
+  std::string direction = "forward";  // of logits: forward KL(teacher ‖ student) | reverse
+  int32_t top_k = 0;             // of logits, forward: of the teacher's distribution; 0: all of it
+  double temperature = 1;        // of logits: both models' logits are divided by it
+  double nll_weight = 0;         // of logits: weight of the rows' own tokens beside the KL
+};
+struct DpoSection {
+  double beta = 0.1;
+  double label_smoothing = 0;
+  bool length_normalised = false;  // log-ratios are means over tokens rather than sums
+};
+struct RejectSection {
+  std::string keep = "shortest_correct";  // trainer/selection.h
+  int32_t max_per_prompt = 1;
+  double length_ratio = 1.5;  // of keep pairs_short_long
+  int32_t passes = 1;         // over data.train
+};
+struct MergeSection {
+  std::string method = "linear";     // linear | task_arithmetic | slerp
+  std::vector<std::string> models;   // Hugging Face folders
+  std::vector<double> weights;       // one a model; empty: equal
+};
+
+// One stage of a chain; common/stages.h.
+struct StageSection {
+  std::string name;
+  std::string kind;
+  std::string from;                 // empty: newest model; else "base", a stage, or a folder
+  std::vector<std::string> data;    // files, or stages that give rows
+  std::vector<std::string> models;  // folders, or stages that give models
+  Json set = Json::object();
+};
+
 // The loss as a point in a space of knobs; docs/algorithm.md gives the terms their meaning,
 // common/algorithm_rules.h the combinations that cannot work.
 struct AdvantageConfig {
   std::string baseline = "group_mean";
   std::string scale = "minibatch_std";
   std::string sign = "both";
+  double reward_weight = 1;
   double epsilon = 1e-6;
   int32_t ddof = 1;
   double gamma = 1, lambda_policy = 1, lambda_value = 1;
@@ -186,6 +231,10 @@ struct TrainerSection {
   int32_t zero = 0;  // what ranks share of the optimiser: 0 nothing | 1 moments | 2 gradients too
   double mtp_weight = 0;            // of the multi-token-prediction head's loss
   bool router_replay = false;       // experts of each token as the generator chose them
+  // When filters leave too little for a batch; trainer/loop/starvation.h.
+  std::string starvation = "short";  // short | wait | pause
+  int32_t starvation_steps = 4;      // batches' worth of dropped groups that count as starvation
+  int64_t tokens_per_step = 0;       // > 0: fewer groups are enough when they have so many tokens
   double logprob_gap_alarm = 1e-3;  // warn when |generator − trainer| exceeds it at one version
 };
 
@@ -310,6 +359,13 @@ struct ScheduleSection {
   std::string interpolate = "hold";
 };
 
+// Where a number of a step's line should stay; trainer/loop/bands.h.
+struct BandSection {
+  std::optional<double> low, high;
+  int32_t patience_steps = 1;    // steps in a row outside it
+  std::string action = "pause";  // warn | dump | pause
+};
+
 struct MetricsSection {
   std::string bind = "127.0.0.1:0";  // /metrics of each process; "" switches it off
 };
@@ -322,6 +378,11 @@ struct RunConfig {
   PromptSection prompts;
   RolloutSection rollout;
   SftSection sft;
+  DistillSection distill;
+  DpoSection dpo;
+  RejectSection reject;
+  MergeSection merge;
+  std::vector<StageSection> stages;  // empty: the run is one stage of run.kind
   AlgorithmConfig algorithm;
   TrainerSection trainer;
   LoraSection lora;
@@ -333,6 +394,7 @@ struct RunConfig {
   RedisSection redis;
   WeightsSection weights;
   MetricsSection metrics;
+  std::map<std::string, BandSection> bands;          // by the number's name
   std::map<std::string, ScheduleSection> schedules;  // by the field's path
 };
 
@@ -359,7 +421,8 @@ absl::Status ValidateAlgorithm(const AlgorithmConfig& algorithm);  // its part f
 RunConfig ConfigAtStep(const RunConfig& config, int64_t step);
 // algorithm.filter as it judges a group issued for step `step`: a function of the group's task
 // alone, so that a replayed batch has the samples that were trained on. While the critic is
-// pre-trained no group is dropped for its rewards: their mean is what the critic shall learn.
+// pre-trained no group is dropped for its rewards: their mean is what the critic shall learn. Where
+// samples are selected, a group of equal rewards is as good as any.
 FilterConfig FilterAtStep(const RunConfig& config, int64_t step);
 // Each schedule's field, shape, and the whole configuration at each of its points.
 absl::Status ValidateSchedules(const RunConfig& config);

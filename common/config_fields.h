@@ -9,11 +9,21 @@ namespace tramontane {
 template <class V>
 void Visit(V& v, RunSection& s) {
   v("name", s.name, "Run name; empty: made from the dataset, the model and a short id.");
+  v("kind", s.kind,
+    "What the run does: rl, sft, reject_sample, distill, dpo or merge (docs/stages.md).");
   v("output_dir", s.output_dir, "The run directory is <output_dir>/<name>.");
   v("seed", s.seed, "Seed of everything random in the run.");
   v("max_steps", s.max_steps, "Optimiser steps of the RL stage.");
-  v("stop_reward", s.stop_reward, "Stop when the 10-step mean sampled reward reaches it; 0: off.");
+  v("stop_reward", s.stop_reward,
+    "Stop when the mean sampled reward of the last stop_reward_window_steps reaches it; 0: off.");
+  v("stop_reward_window_steps", s.stop_reward_window_steps, "Steps that stop_reward looks at.");
   v("stop_seconds", s.stop_seconds, "Stop the RL stage after this much wall time; 0: off.");
+  v("stop_accuracy", s.stop_accuracy, "Stop when a held-out accuracy reaches it; 0: off.");
+  v("stop_stale_evaluations", s.stop_stale_evaluations,
+    "Stop when so many evaluations in a row did not beat the best before them; 0: off.");
+  v("stage", s.stage, "Name of the stage in its chain; filled in by `tramontane run`.");
+  v("stage_number", s.stage_number, "Its place in the chain, from 1; filled in.");
+  v("stage_count", s.stage_count, "Stages of the chain; filled in.");
 }
 
 template <class V>
@@ -76,9 +86,10 @@ void Visit(V& v, RolloutSection& s) {
 
 template <class V>
 void Visit(V& v, SftSection& s) {
-  v("data", s.data, "JSONL rows {prompt, completion} of the cold start; empty: no SFT stage.");
-  v("steps", s.steps, "Optimiser steps of the SFT stage.");
-  v("examples_per_step", s.examples_per_step, "Examples in one SFT step.");
+  v("data", s.data,
+    "JSONL rows: {prompt, completion}, of dpo {prompt, chosen, rejected}. Empty: no cold start.");
+  v("steps", s.steps, "Optimiser steps of the SFT stage; so, too, of distill (logits) and dpo.");
+  v("examples_per_step", s.examples_per_step, "Examples (dpo: pairs) in one SFT step.");
   v("learning_rate", s.learning_rate, "Peak learning rate of SFT.");
   v("warmup_steps", s.warmup_steps, "Linear warm-up of SFT.");
   v("decay_fraction", s.decay_fraction,
@@ -88,10 +99,76 @@ void Visit(V& v, SftSection& s) {
 }
 
 template <class V>
+void Visit(V& v, DistillSection& s) {
+  v("mode", s.mode,
+    "logits: supervised, the teacher's next-token distributions on the rows of sft.data; "
+    "on_policy: an RL run towards the teacher (preset opd).");
+  v("teacher", s.teacher,
+    "Hugging Face folder of the teacher; its vocabulary must be the student's. In a stage: "
+    "`models`.");
+  v("direction", s.direction,
+    "KL of mode logits: forward, KL(teacher ‖ student), or reverse, KL(student ‖ teacher).");
+  v("top_k", s.top_k,
+    "Of the teacher's distribution only the k likeliest tokens count, renormalised; forward only. "
+    "0: all of it.");
+  v("temperature", s.temperature, "Both models' logits are divided by it, in mode logits.");
+  v("nll_weight", s.nll_weight,
+    "Weight of the rows' own tokens (cross-entropy) beside the KL, in mode logits.");
+}
+
+template <class V>
+void Visit(V& v, DpoSection& s) {
+  v("beta", s.beta, "Weight of the log-ratios: how far the policy may leave the reference.");
+  v("label_smoothing", s.label_smoothing,
+    "Chance that a preference is the wrong way round (conservative DPO).");
+  v("length_normalised", s.length_normalised,
+    "Log-ratios are means over a completion's tokens rather than sums.");
+}
+
+template <class V>
+void Visit(V& v, RejectSection& s) {
+  v("keep", s.keep,
+    "Which samples of a prompt become rows: first_correct, shortest_correct, all_correct, best "
+    "(highest reward); or pairs for dpo: pairs_best_worst, pairs_short_long.");
+  v("max_per_prompt", s.max_per_prompt, "Most rows of one prompt.");
+  v("length_ratio", s.length_ratio,
+    "pairs_short_long rejects right answers from this many times the shortest one's length.");
+  v("passes", s.passes, "Passes over data.train; the first that gives a prompt rows counts.");
+}
+
+template <class V>
+void Visit(V& v, MergeSection& s) {
+  v("method", s.method,
+    "linear (weighted mean), task_arithmetic (base + Σ weight·(model − base)) or slerp (two "
+    "models, by the second's weight).");
+  v("models", s.models, "Hugging Face folders of one shape. In a stage: `models`.");
+  v("weights", s.weights,
+    "One a model; linear divides by their sum. Empty: all alike (task_arithmetic: 1 each, slerp: "
+    "half way).");
+}
+
+template <class V>
+void Visit(V& v, StageSection& s) {
+  v("name", s.name, "Name: letters, digits, - and _.");
+  v("kind", s.kind, "rl, sft, reject_sample, distill, dpo or merge.");
+  v("from", s.from,
+    "Model to start from: an earlier stage, base (the chain's `model`), or a folder. Empty: that "
+    "of the newest earlier stage that gives one, else base.");
+  v("data", s.data,
+    "Rows of sft, distill (logits) and dpo, in place of sft.data: earlier reject_sample stages, "
+    "or files.");
+  v("models", s.models,
+    "What merge merges, or the one teacher of distill: earlier stages, base, or folders.");
+  v("set", s.set, "Configuration of this stage, laid over the chain's; `preset` comes in between.");
+}
+
+template <class V>
 void Visit(V& v, AdvantageConfig& s) {
   v("baseline", s.baseline, "none, group_mean, length_weighted_mean, leave_one_out or value.");
   v("scale", s.scale, "none, group_std, minibatch_std, batch_std or token_whiten.");
   v("sign", s.sign, "both or positive_only.");
+  v("reward_weight", s.reward_weight,
+    "Factor of the verifier's reward; 0: a KL term alone teaches, as in on-policy distillation.");
   v("epsilon", s.epsilon, "Added to the standard deviation.");
   v("ddof", s.ddof, "1: unbiased standard deviation; 0: population.");
   v("gamma", s.gamma, "Discount.");
@@ -123,9 +200,12 @@ template <class V>
 void Visit(V& v, KlConfig& s) {
   v("kind", s.kind, "none, k1, k2, k3 or full.");
   v("coefficient", s.coefficient, "Weight of the KL term.");
-  v("where", s.where, "loss or reward.");
+  v("where", s.where,
+    "loss; reward (taken off the sample's); or token_advantage: −coefficient·k of each token is "
+    "added to that token's advantage.");
   v("reference", s.reference,
-    "initial, reset_every_n, or iterate: the policy that sampled the batch, which needs no copy.");
+    "initial, reset_every_n, or iterate: the policy that sampled the batch, which needs no copy; "
+    "teacher: the model distill.teacher.");
   v("reset_interval_steps", s.reset_interval_steps, "n of reset_every_n.");
 }
 
@@ -263,6 +343,14 @@ void Visit(V& v, TrainerSection& s) {
   v("router_replay", s.router_replay,
     "Policies with experts: each token goes through those that it went through when it was "
     "generated, so that both sides score it alike; refused for models without experts.");
+  v("starvation", s.starvation,
+    "When filters drop group after group: short (train on what there is, with its own "
+    "denominators), wait, or pause until `tramontane unpause`.");
+  v("starvation_steps", s.starvation_steps,
+    "Batches' worth of groups dropped since the last step that count as starvation.");
+  v("tokens_per_step", s.tokens_per_step,
+    "A step is taken as soon as its groups hold so many sampled tokens, groups_per_step at the most "
+    "(CWM's batches by token count); 0: by groups alone.");
   v("logprob_gap_alarm", s.logprob_gap_alarm,
     "Warn in the log and count when generator and trainer disagree by more, in nats, on one token "
     "at one version.");
@@ -423,6 +511,16 @@ void Visit(V& v, WeightsSection& s) {
 }
 
 template <class V>
+void Visit(V& v, BandSection& s) {
+  v("low", s.low, "Smallest value that is in order; null: none.");
+  v("high", s.high, "Largest value that is in order; null: none.");
+  v("patience_steps", s.patience_steps, "Steps in a row outside the band before anything happens.");
+  v("action", s.action,
+    "warn: a line in the log and an event; dump: also the step's groups under dumps/; pause: also no "
+    "further step until `tramontane unpause`.");
+}
+
+template <class V>
 void Visit(V& v, MetricsSection& s) {
   v("bind", s.bind, "Address of each process's /metrics; empty: off.");
 }
@@ -444,6 +542,11 @@ void Visit(V& v, RunConfig& s) {
   v("prompts", s.prompts, "");
   v("rollout", s.rollout, "");
   v("sft", s.sft, "");
+  v("distill", s.distill, "");
+  v("dpo", s.dpo, "");
+  v("reject", s.reject, "");
+  v("merge", s.merge, "");
+  v("stages", s.stages, "");
   v("algorithm", s.algorithm, "");
   v("trainer", s.trainer, "");
   v("lora", s.lora, "");
@@ -455,6 +558,7 @@ void Visit(V& v, RunConfig& s) {
   v("redis", s.redis, "");
   v("weights", s.weights, "");
   v("metrics", s.metrics, "");
+  v("bands", s.bands, "");
   v("schedules", s.schedules, "");
 }
 

@@ -109,8 +109,10 @@ FilterConfig FilterAtStep(const RunConfig& config, int64_t step) {
       first != config.schedules.end() && first->first.starts_with("algorithm.filter.");
   FilterConfig filter =
       scheduled ? At(config, step).value().algorithm.filter : config.algorithm.filter;
-  if (step <= config.critic.pretrain_steps) {
+  if (step <= config.critic.pretrain_steps || config.run.kind == "reject_sample") {
     filter.zero_variance = "keep";
+  }
+  if (step <= config.critic.pretrain_steps) {
     filter.accept_low.reset();
     filter.accept_high.reset();
   }

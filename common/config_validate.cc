@@ -5,6 +5,8 @@
 
 #include "common/algorithm_rules.h"
 #include "common/config.h"
+#include "common/kind_rules.h"
+#include "common/stages.h"
 #include "common/status.h"
 
 namespace tramontane {
@@ -53,8 +55,6 @@ void CheckRunAndData(const RunConfig& c, Rules& r) {
             "is needed with model.init");
   r.OneOf("data.shape", c.data.shape,
           {"auto", "tramontane", "verl", "trl", "openrlhf", "verifiers"});
-  r.Require(!c.data.train.empty() || c.run.max_steps == 0, "data.train",
-            "is needed for the RL stage (run.max_steps > 0)");
 }
 
 void CheckSandbox(const SandboxSection& c, Rules& r) {
@@ -124,8 +124,11 @@ void CheckPrompts(const PromptSection& c, Rules& r) {
   r.Between("prompts.target_deviation", c.target_deviation, 0, 1);
 }
 
-void CheckSft(const SftSection& c, Rules& r) {
-  r.Require(c.data.empty() == (c.steps == 0), "sft.steps", "set sft.data and sft.steps together");
+void CheckSft(const RunConfig& config, Rules& r) {
+  const SftSection& c = config.sft;
+  // The rows of a chain's stages come from its other stages; their steps may be the chain's.
+  r.Require(c.data.empty() == (c.steps == 0) || !config.stages.empty(), "sft.steps",
+            "set sft.data and sft.steps together");
   r.AtLeast("sft.steps", static_cast<double>(c.steps), 0);
   r.AtLeast("sft.examples_per_step", c.examples_per_step, 1);
   r.Require(c.learning_rate > 0, "sft.learning_rate", "must be positive");
@@ -149,8 +152,9 @@ void CheckAlgorithm(const AlgorithmConfig& c, Rules& r) {
           {"token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "token_sum_const"});
   r.OneOf("algorithm.aggregation.scope", c.aggregation.scope, {"group", "minibatch", "global"});
   r.OneOf("algorithm.kl.kind", c.kl.kind, {"none", "k1", "k2", "k3", "full"});
-  r.OneOf("algorithm.kl.where", c.kl.where, {"loss", "reward"});
-  r.OneOf("algorithm.kl.reference", c.kl.reference, {"initial", "reset_every_n", "iterate"});
+  r.OneOf("algorithm.kl.where", c.kl.where, {"loss", "reward", "token_advantage"});
+  r.OneOf("algorithm.kl.reference", c.kl.reference,
+          {"initial", "reset_every_n", "iterate", "teacher"});
   r.OneOf("algorithm.correction.kind", c.correction.kind,
           {"none", "truncate", "mask", "geometric_reject"});
   r.OneOf("algorithm.correction.level", c.correction.level, {"token", "sequence"});
@@ -164,6 +168,7 @@ void CheckAlgorithm(const AlgorithmConfig& c, Rules& r) {
   r.OneOf("algorithm.conventions.batch_std_over", c.conventions.batch_std_over,
           {"sequences", "tokens"});
   r.AtLeast("algorithm.conventions.denominator_epsilon", c.conventions.denominator_epsilon, 0);
+  r.AtLeast("algorithm.advantage.reward_weight", c.advantage.reward_weight, 0);
   r.AtLeast("algorithm.advantage.epsilon", c.advantage.epsilon, 0);
   r.Between("algorithm.advantage.gamma", c.advantage.gamma, 0, 1);
   r.Between("algorithm.advantage.lambda_policy", c.advantage.lambda_policy, 0, 1);
@@ -228,6 +233,9 @@ void CheckTrainer(const RunConfig& c, Rules& r) {
             1);
   r.AtLeast("trainer.checkpoint_keep_last", t.checkpoint_keep_last, 1);
   r.AtLeast("trainer.mtp_weight", t.mtp_weight, 0);
+  r.OneOf("trainer.starvation", t.starvation, {"short", "wait", "pause"});
+  r.Between("trainer.starvation_steps", t.starvation_steps, 1, 1 << 20);
+  r.AtLeast("trainer.tokens_per_step", static_cast<double>(t.tokens_per_step), 0);
   r.Require(t.logprob_gap_alarm > 0, "trainer.logprob_gap_alarm", "must be positive");
   r.AtLeast("trainer.eval_interval_steps", static_cast<double>(t.eval_interval_steps), 0);
   r.AtLeast("trainer.publish_interval_steps", t.publish_interval_steps, 1);
@@ -240,6 +248,35 @@ void CheckTrainer(const RunConfig& c, Rules& r) {
             "a group of one has no group baseline: use more samples, or "
             "algorithm.advantage.baseline none "
             "(rule group_baseline_needs_a_group)");
+}
+
+// Numbers of a step's line (docs/cli.md) that every run, or a run of that algorithm, has.
+constexpr const char* kBandNumbers[] = {
+    "reward_mean",           "reward_10",         "accuracy_sampled",
+    "loss",                  "grad_norm",         "staleness_mean",
+    "logprob_gap_mean",      "logprob_gap_max",   "probe_gap",
+    "output_tokens_mean",    "truncated_share",   "response_tokens",
+    "policy.neg_logprob",    "policy.entropy",    "policy.kl",
+    "policy.anchor_kl",      "policy.ratio_mean", "policy.ratio_max",
+    "policy.clip_low",       "policy.clip_high",  "policy.mismatch_kl",
+    "policy.importance_ess_ratio", "policy.importance_chi2", "policy.value_explained_variance"};
+
+void CheckBands(const RunConfig& c, Rules& r) {
+  for (const auto& [name, band] : c.bands) {
+    const std::string field = "bands." + name;
+    std::string list;
+    bool known = false;
+    for (const char* number : kBandNumbers) {
+      list += (list.empty() ? "" : ", ") + std::string(number);
+      known = known || name == number;
+    }
+    r.Require(known, field, "is not one of " + list);
+    r.Require(band.low || band.high, field, "needs low or high");
+    r.Require(!band.low || !band.high || *band.low <= *band.high, field + ".low",
+              "must not be above high");
+    r.AtLeast(field + ".patience_steps", band.patience_steps, 1);
+    r.OneOf(field + ".action", band.action, {"warn", "dump", "pause"});
+  }
 }
 
 void CheckCritic(const RunConfig& c, Rules& r) {
@@ -359,18 +396,21 @@ absl::Status Validate(const RunConfig& config) {
   CheckRunAndData(config, rules);
   CheckPrompts(config.prompts, rules);
   CheckRollout(config.rollout, rules);
-  CheckSft(config.sft, rules);
+  CheckSft(config, rules);
   CheckAlgorithm(config.algorithm, rules);
   CheckTrainer(config, rules);
   CheckRanks(config.trainer, rules);
   CheckLora(config, rules);
   CheckCritic(config, rules);
+  CheckBands(config, rules);
   CheckGroupTerms(config, rules);
   CheckGenerator(config, rules);
   CheckServices(config, rules);
   RETURN_IF_ERROR(rules.status());
+  RETURN_IF_ERROR(CheckKindRules(config));
   RETURN_IF_ERROR(CheckAlgorithmRules(config.algorithm));
-  return ValidateSchedules(config);
+  RETURN_IF_ERROR(ValidateSchedules(config));
+  return ValidateStages(config);
 }
 
 absl::Status ValidateAlgorithm(const AlgorithmConfig& algorithm) {

@@ -356,6 +356,24 @@ const std::vector<MetricSpec>& AllMetrics() {
        kGauge,
        "Memory of the process, by kind (resident, peak).",
        {}},
+      // --- trainer: what is out of order
+      {"tramontane_trainer_paused", kGauge, "1 while no step is taken until somebody says so.", {}},
+      {"tramontane_band_breaches_total",
+       kCounter,
+       "Times that a number of a step left its band for longer than it may, by band.",
+       {}},
+      {"tramontane_starved_total", kCounter, "Times that filters left too little for a batch.", {}},
+      // --- trainer: where it stands in a chain of stages
+      {"tramontane_stage",
+       kGauge,
+       "Place of the stage in its chain, from 1, by kind; 1 of 1 for a run that is no chain.",
+       {}},
+      {"tramontane_stages", kGauge, "Stages of the chain.", {}},
+      {"tramontane_stage_steps", kGauge, "Steps after which the stage ends at the latest.", {}},
+      {"tramontane_selected_rows_total",
+       kCounter,
+       "Rows that rejection sampling kept.",
+       {}},
       // --- trainer: what it costs
       {"tramontane_checkpoint_bytes", kGauge, "Size of the newest durable checkpoint.", {}},
   };

@@ -9,17 +9,6 @@
 namespace tramontane {
 namespace {
 
-void Lay(const Json& over, Json& base) {
-  for (const auto& [key, value] : over.items()) {
-    Json& below = base[key];
-    if (value.is_object() && below.is_object() && key != "schedules") {
-      Lay(value, below);
-    } else if (!(value.is_null() && below.is_object())) {  // "trainer:" with nothing under it
-      below = value;
-    }
-  }
-}
-
 absl::StatusOr<Preset> ReadPreset(const std::string& name, const std::string& text) {
   ASSIGN_OR_RETURN(const Json json, YamlToJson(text));
   if (!json.is_object() || !json.contains("config"))
@@ -43,6 +32,17 @@ absl::StatusOr<Preset> ReadPreset(const std::string& name, const std::string& te
 }
 
 }  // namespace
+
+void LayOver(const Json& over, Json& base) {
+  for (const auto& [key, value] : over.items()) {
+    Json& below = base[key];
+    if (value.is_object() && below.is_object() && key != "schedules") {
+      LayOver(value, below);
+    } else if (!(value.is_null() && below.is_object())) {  // "trainer:" with nothing under it
+      below = value;
+    }
+  }
+}
 
 std::vector<std::string> PresetNames() {
   std::vector<std::string> names;
@@ -69,7 +69,7 @@ absl::StatusOr<Json> LayOverPreset(Json config) {
   const std::string name = config["preset"];
   if (name.empty()) return config;
   ASSIGN_OR_RETURN(Preset preset, FindPreset(name));
-  Lay(config, preset.config);
+  LayOver(config, preset.config);
   return std::move(preset.config);
 }
 

@@ -23,6 +23,9 @@ std::vector<std::string> PresetNames();  // sorted
 // InvalidArgument lists the names there are.
 absl::StatusOr<Preset> FindPreset(const std::string& name);
 
+// `over` laid over `base`, as below.
+void LayOver(const Json& over, Json& base);
+
 // `config` over the recipe that config["preset"] names, if any. Mappings are merged, everything
 // else is replaced; `schedules` is replaced as a whole, so that a recipe's schedule can be taken
 // away.

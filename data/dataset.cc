@@ -1,5 +1,7 @@
 #include "data/dataset.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <unordered_map>
@@ -118,6 +120,82 @@ absl::Status ForEachRow(const std::string& path, const DataSection& data, const 
   return any ? absl::OkStatus() : absl::InvalidArgumentError(path + ": no rows");
 }
 
+// Rows of a prompt and texts that answer it.
+class CompletionReader {
+ public:
+  CompletionReader(const std::string& path, const Tokenizer& tokenizer,
+                   const ChatTemplate* chat_template, int32_t eos_token_id)
+      : path_(path),
+        tokenizer_(tokenizer),
+        maker_(tokenizer, chat_template, /*wrap_text=*/false),
+        eos_token_id_(eos_token_id) {}
+
+  using Take = std::function<void(std::vector<int32_t>, std::vector<std::vector<int32_t>>)>;
+
+  // Calls `take` with the ids of each row's prompt and of its `fields`. InvalidArgument names file,
+  // line and field; a file without rows is one.
+  absl::Status ForEach(const std::vector<std::string>& fields, const Take& take) const {
+    if (eos_token_id_ < 0) {
+      return absl::InvalidArgumentError(path_ + ": the model names no end token (eos_token_id)");
+    }
+    bool any = false;
+    const auto read = [&](size_t, const ordered_json& row) -> absl::Status {
+      any = true;
+      const auto named = row.find("tokenizer");
+      const bool by_ids = named != row.end() && *named == tokenizer_.sha256();
+      std::vector<int32_t> prompt;
+      if (by_ids && row.contains("prompt_tokens")) {
+        ASSIGN_OR_RETURN(prompt, Ids(row, "prompt_tokens"));
+      } else {
+        RawRow raw;
+        RETURN_IF_ERROR(ReadPrompt(row, {"prompt"}, &raw));
+        ASSIGN_OR_RETURN(PromptText text, maker_.Make(std::move(raw)));
+        prompt = std::move(text.tokens);
+      }
+      std::vector<std::vector<int32_t>> texts;
+      for (const std::string& field : fields) {
+        ASSIGN_OR_RETURN(std::vector<int32_t> tokens, Completion(row, field, by_ids));
+        texts.push_back(std::move(tokens));
+      }
+      take(std::move(prompt), std::move(texts));
+      return absl::OkStatus();
+    };
+    RETURN_IF_ERROR(ForEachJsonLine(path_, JsonLinesLimits(), read));
+    return any ? absl::OkStatus() : absl::InvalidArgumentError(path_ + ": no rows");
+  }
+
+ private:
+  static absl::StatusOr<std::vector<int32_t>> Ids(const ordered_json& row,
+                                                  const std::string& field) {
+    const ordered_json& ids = row.at(field);
+    const auto is_id = [](const ordered_json& id) {
+      return id.is_number_unsigned() && id.get<uint64_t>() <= INT32_MAX;
+    };
+    if (!ids.is_array() || ids.empty() || !std::all_of(ids.begin(), ids.end(), is_id))
+      return absl::InvalidArgumentError(field + ": expected a list of token ids");
+    return ids.get<std::vector<int32_t>>();
+  }
+
+  absl::StatusOr<std::vector<int32_t>> Completion(const ordered_json& row, const std::string& field,
+                                                  bool by_ids) const {
+    std::vector<int32_t> tokens;
+    ASSIGN_OR_RETURN(const std::string text, RequiredText(row, field));
+    if (by_ids && row.contains(field + "_tokens")) {
+      ASSIGN_OR_RETURN(tokens, Ids(row, field + "_tokens"));
+    } else {
+      ASSIGN_OR_RETURN(tokens, tokenizer_.Encode(text, false));
+    }
+    if (tokens.empty()) return absl::InvalidArgumentError(field + ": gives no tokens");
+    if (tokens.back() != eos_token_id_) tokens.push_back(eos_token_id_);
+    return tokens;
+  }
+
+  const std::string path_;
+  const Tokenizer& tokenizer_;
+  const PromptMaker maker_;
+  const int32_t eos_token_id_;
+};
+
 }  // namespace
 
 absl::StatusOr<std::vector<PromptRow>> LoadPrompts(const std::string& path, const DataSection& data,
@@ -152,31 +230,27 @@ absl::StatusOr<std::vector<SftExample>> LoadSftExamples(const std::string& path,
                                                         const Tokenizer& tokenizer,
                                                         const ChatTemplate* chat_template,
                                                         int32_t eos_token_id) {
-  if (eos_token_id < 0) {
-    return absl::InvalidArgumentError(path + ": the model names no end token (eos_token_id)");
-  }
-  const PromptMaker maker(tokenizer, chat_template, /*wrap_text=*/false);
+  const CompletionReader reader(path, tokenizer, chat_template, eos_token_id);
   std::vector<SftExample> examples;
-  const auto add = [&](size_t, const ordered_json& json) -> absl::Status {
-    RawRow raw;
-    RETURN_IF_ERROR(ReadPrompt(json, {"prompt"}, &raw));
-    ASSIGN_OR_RETURN(const std::string completion, RequiredText(json, "completion"));
-    ASSIGN_OR_RETURN(PromptText prompt, maker.Make(std::move(raw)));
-    SftExample example;
-    example.prompt_tokens = std::move(prompt.tokens);
-    ASSIGN_OR_RETURN(example.completion_tokens, tokenizer.Encode(completion, false));
-    if (example.completion_tokens.empty()) {
-      return absl::InvalidArgumentError("completion: gives no tokens");
-    }
-    if (example.completion_tokens.back() != eos_token_id) {
-      example.completion_tokens.push_back(eos_token_id);
-    }
-    examples.push_back(std::move(example));
-    return absl::OkStatus();
-  };
-  RETURN_IF_ERROR(ForEachJsonLine(path, JsonLinesLimits(), add));
-  if (examples.empty()) return absl::InvalidArgumentError(path + ": no rows");
+  RETURN_IF_ERROR(reader.ForEach({"completion"}, [&](std::vector<int32_t> prompt,
+                                                     std::vector<std::vector<int32_t>> texts) {
+    examples.push_back({std::move(prompt), std::move(texts[0])});
+  }));
   return examples;
+}
+
+absl::StatusOr<std::vector<PreferencePair>> LoadPreferencePairs(const std::string& path,
+                                                                const Tokenizer& tokenizer,
+                                                                const ChatTemplate* chat_template,
+                                                                int32_t eos_token_id) {
+  const CompletionReader reader(path, tokenizer, chat_template, eos_token_id);
+  std::vector<PreferencePair> pairs;
+  RETURN_IF_ERROR(
+      reader.ForEach({"chosen", "rejected"}, [&](std::vector<int32_t> prompt,
+                                                 std::vector<std::vector<int32_t>> texts) {
+        pairs.push_back({std::move(prompt), std::move(texts[0]), std::move(texts[1])});
+      }));
+  return pairs;
 }
 
 }  // namespace tramontane

@@ -35,10 +35,24 @@ struct SftExample {
   std::vector<int32_t> prompt_tokens;
   std::vector<int32_t> completion_tokens;  // ends with the end token
 };
-// Rows {"prompt"|"messages", "completion"}.
+// Rows {"prompt"|"messages", "completion"}. Where a row also has the ids of its texts
+// ("prompt_tokens", "completion_tokens") by this very tokenizer ("tokenizer" is its SHA-256), the
+// ids count: a text need not come back as the tokens that were sampled. They may be ids that only the
+// model's padded vocabulary knows.
 absl::StatusOr<std::vector<SftExample>> LoadSftExamples(const std::string& path,
                                                         const Tokenizer& tokenizer,
                                                         const ChatTemplate* chat_template,
                                                         int32_t eos_token_id);
+
+// A preference of one completion over another, as dpo learns from.
+struct PreferencePair {
+  std::vector<int32_t> prompt_tokens;
+  std::vector<int32_t> chosen_tokens, rejected_tokens;  // end with the end token
+};
+// Rows {"prompt"|"messages", "chosen", "rejected"}.
+absl::StatusOr<std::vector<PreferencePair>> LoadPreferencePairs(const std::string& path,
+                                                                const Tokenizer& tokenizer,
+                                                                const ChatTemplate* chat_template,
+                                                                int32_t eos_token_id);
 
 }  // namespace tramontane

@@ -10,19 +10,23 @@
 #include "common/log.h"
 #include "common/status.h"
 #include "queue/blob_store.h"
+#include "trainer/ledger/pause_file.h"
 #include "trainer/loop/background_writer.h"
 #include "trainer/loop/checkpointer.h"
 #include "trainer/loop/collection_window.h"
 #include "trainer/loop/collector.h"
 #include "trainer/loop/dispatcher.h"
 #include "trainer/loop/evaluation.h"
+#include "trainer/loop/exit_rules.h"
 #include "trainer/loop/group_book.h"
+#include "trainer/loop/incidents.h"
 #include "trainer/loop/loop_journal.h"
 #include "trainer/loop/loop_shared.h"
 #include "trainer/loop/orphan_sweep.h"
 #include "trainer/loop/publish_thread.h"
 #include "trainer/loop/recovery.h"
 #include "trainer/loop/startup.h"
+#include "trainer/loop/starvation.h"
 #include "trainer/loop/state_board.h"
 #include "trainer/loop/step_recorder.h"
 #include "trainer/loop/waiting.h"
@@ -35,8 +39,6 @@ using SteadyClock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kTick(100);
 // Dropped groups are journalled with the next batch, or when so many or so old without one.
 constexpr double kDropFlushS = 1;
-// After this many steps' worth of dropped groups a short batch is better than none.
-constexpr int64_t kStarvedSteps = 4;
 constexpr double kEvalStallS = 120;
 constexpr double kFinalPublishS = 60;
 // A run directory without so much room is full: its next groups will not fit.
@@ -65,6 +67,7 @@ class RunLoop::Impl {
   LoopState state() const {
     LoopState state = board_.Get();
     state.queue = collector_.stats();
+    state.steps = options_.config.run.max_steps;
     return state;
   }
   int64_t epoch() const { return epoch_; }
@@ -75,11 +78,14 @@ class RunLoop::Impl {
   absl::Status Train(const std::atomic<bool>& stop, std::string& reason);
   absl::StatusOr<std::optional<std::vector<ReadyGroup>>> AwaitBatch(const std::atomic<bool>& stop);
   absl::Status TakeStep(std::vector<ReadyGroup> batch);
+  absl::Status WhilePaused(const std::atomic<bool>& stop);
   void Offer();
   void TakeEvalResults();
   absl::Status FinalEvaluation(const std::atomic<bool>& stop);
   absl::Status Finish(const std::atomic<bool>& stop, const std::string& reason);
-  std::string StopReason(const std::atomic<bool>& stop) const;
+  std::string StopReason(const std::atomic<bool>& stop) const {
+    return stop ? "" : exits_.Reason(step_, recorder_.elapsed_s());
+  }
 
   const Options options_;
   const TrainerSection& trainer_;
@@ -99,6 +105,11 @@ class RunLoop::Impl {
   Evaluation evaluation_;
   CollectionWindow window_;
   StepRecorder recorder_;
+  ExitRules exits_;
+  Incidents incidents_;
+  Starvation starvation_;
+  Counter starved_;
+  Gauge paused_;
   PromptSource source_;
   Dispatcher dispatcher_;
   Collector collector_;
@@ -131,7 +142,8 @@ RunLoop::Impl::Impl(Options options, LoopParts parts, Trainable& trainable,
       book_({.groups_per_step = batches_,
              .max_staleness_versions = trainer_.max_staleness_versions,
              .max_steps = options_.config.run.max_steps,
-             .version = plan_.step},
+             .version = plan_.step,
+             .tokens_per_step = trainer_.tokens_per_step},
             plan_.ledger.frontier),
       evaluation_(std::move(eval_rows), options_.run_id, epoch_, options_.config.rollout),
       window_(metrics),
@@ -142,6 +154,11 @@ RunLoop::Impl::Impl(Options options, LoopParts parts, Trainable& trainable,
                  .tokens_before = plan_.ledger.generated_tokens,
                  .recent_rewards = plan_.ledger.recent_rewards},
                 events_, writer_, metrics),
+      exits_(options_.config.run, plan_.ledger.exits),
+      incidents_(options_.config.bands, options_.run_dir, blobs_, events_, metrics),
+      starvation_(trainer_),
+      starved_(metrics.MakeCounter("tramontane_starved_total")),
+      paused_(metrics.MakeGauge("tramontane_trainer_paused")),
       source_(
           train_rows_, [this](int64_t step) { return ConfigAtStep(options_.config, step).prompts; },
           options_.config.run.seed, options_.config.data.shuffle),
@@ -163,7 +180,7 @@ RunLoop::Impl::Impl(Options options, LoopParts parts, Trainable& trainable,
       journal_(std::move(parts.journal), epoch_, options_.config.rollout.samples_per_group, book_,
                source_, dispatcher_, window_, metrics),
       checkpointer_(epoch_, options_.restored ? plan_.step : -1, trainable_, journal_, book_,
-                    recorder_, blobs_, writer_, events_, metrics),
+                    recorder_, exits_, blobs_, writer_, events_, metrics),
       board_(epoch_, book_, recorder_),
       publish_(publisher, failure_),
       step_(plan_.step) {
@@ -251,21 +268,11 @@ absl::Status RunLoop::Impl::AwaitReceiver(const std::atomic<bool>& stop, double 
   return failure_.Get();
 }
 
-std::string RunLoop::Impl::StopReason(const std::atomic<bool>& stop) const {
-  const RunSection& run = options_.config.run;
-  if (stop) return "";
-  if (step_ >= run.max_steps) return "max_steps";
-  if (run.stop_reward > 0 && recorder_.HasTenRewards() && recorder_.Reward10() >= run.stop_reward) {
-    return "stop_reward";
-  }
-  if (run.stop_seconds > 0 && recorder_.elapsed_s() >= run.stop_seconds) return "stop_seconds";
-  return "";
-}
-
 absl::Status RunLoop::Impl::Train(const std::atomic<bool>& stop, std::string& reason) {
   while (true) {
     reason = StopReason(stop);
     if (stop || !reason.empty()) return absl::OkStatus();
+    RETURN_IF_ERROR(WhilePaused(stop));
     ASSIGN_OR_RETURN(std::optional<std::vector<ReadyGroup>> batch, AwaitBatch(stop));
     if (!batch) continue;  // told to stop, or out of time
     RETURN_IF_ERROR(TakeStep(std::move(*batch)));
@@ -278,12 +285,24 @@ absl::StatusOr<std::optional<std::vector<ReadyGroup>>> RunLoop::Impl::AwaitBatch
   while (true) {
     if (failure_.failed()) return failure_.Get();
     if (stop || !StopReason(stop).empty()) return std::optional<std::vector<ReadyGroup>>();
+    if (PauseReason(options_.run_dir)) return std::optional<std::vector<ReadyGroup>>();
     const int64_t wanted = batches_.At(step_ + 1);
-    const bool starved = journal_.dropped() >= kStarvedSteps * wanted;
-    std::optional<std::vector<ReadyGroup>> batch = book_.TakeBatch(starved);
+    const Starvation::Answer answer = starvation_.Look(journal_.dropped(), wanted);
+    std::optional<std::vector<ReadyGroup>> batch =
+        book_.TakeBatch(answer == Starvation::Answer::kTakeShort);
     if (batch) {
+      if (answer != Starvation::Answer::kWait) starved_.Add();
+      starvation_.StepTaken();
       batch_wait_s_ = notice.seconds();
       return batch;
+    }
+    if (answer == Starvation::Answer::kPause) {
+      starved_.Add();
+      RETURN_IF_ERROR(PauseRun(options_.run_dir,
+                               std::to_string(journal_.dropped()) +
+                                   " groups were dropped since step " + std::to_string(step_) +
+                                   ", which leaves too few for a batch (trainer.starvation)"));
+      continue;
     }
     if (journal_.seconds_since_append() >= kDropFlushS)
       RETURN_IF_ERROR(journal_.AppendDrops(step_));
@@ -294,6 +313,32 @@ absl::StatusOr<std::optional<std::vector<ReadyGroup>>> RunLoop::Impl::AwaitBatch
     if (said_aloud) RETURN_IF_ERROR(CheckRoom(options_.run_dir, kLeastRoomBytes));
     book_.WaitForReady(kTick);
   }
+}
+
+// Nothing new is issued meanwhile; what is under way comes in and waits.
+absl::Status RunLoop::Impl::WhilePaused(const std::atomic<bool>& stop) {
+  const std::optional<std::string> reason = PauseReason(options_.run_dir);
+  if (!reason) return absl::OkStatus();
+  const auto say = [&](const char* what) {
+    const Json event = {{"event", what}, {"step", step_}, {"reason", *reason}};
+    recorder_.Append(event);
+    events_.Emit(event);
+  };
+  dispatcher_.AllowTraining(false);
+  paused_.Set(1);
+  say("paused");
+  const auto since = SteadyClock::now();
+  while (!stop && !failure_.failed() && PauseReason(options_.run_dir)) {
+    board_.Set(step_, "paused", "`tramontane unpause`: " + *reason, SecondsSince(since));
+    TakeEvalResults();
+    std::this_thread::sleep_for(kTick);
+  }
+  paused_.Set(0);
+  starvation_.Forgive(journal_.dropped());
+  if (stop || failure_.failed()) return failure_.Get();
+  dispatcher_.AllowTraining(true);
+  say("unpaused");
+  return absl::OkStatus();
 }
 
 absl::Status RunLoop::Impl::TakeStep(std::vector<ReadyGroup> batch) {
@@ -315,19 +360,23 @@ absl::Status RunLoop::Impl::TakeStep(std::vector<ReadyGroup> batch) {
   const std::string skip_reason = report.skip_reason;
   TakeEvalResults();
   std::vector<DroppedGroup> dropped = journal_.TakeDropped();
+  std::vector<std::string> addresses;
+  for (const ReadyGroup& ready : batch) addresses.push_back(ready.blob);
   board_.AddStep(report.seconds, batch.size(), dropped.size());
-  recorder_.Record({.report = std::move(report),
-                    .batch = std::move(batch),
-                    .dropped = std::move(dropped),
-                    .window = window_.Take(),
-                    .counts = book_.counts(),
-                    .version_before = version_before,
-                    .epoch = epoch_,
-                    .published_version = publish_.published_version(),
-                    .published_count = publish_.published_count(),
-                    .probe_gap = publisher_.ProbeGap(),
-                    .wait_seconds = batch_wait_s_,
-                    .redis_down_seconds = health_.SecondsDown()});
+  const Json line = recorder_.Record({.report = std::move(report),
+                                      .batch = std::move(batch),
+                                      .dropped = std::move(dropped),
+                                      .window = window_.Take(),
+                                      .counts = book_.counts(),
+                                      .version_before = version_before,
+                                      .epoch = epoch_,
+                                      .published_version = publish_.published_version(),
+                                      .published_count = publish_.published_count(),
+                                      .probe_gap = publisher_.ProbeGap(),
+                                      .wait_seconds = batch_wait_s_,
+                                      .redis_down_seconds = health_.SecondsDown()});
+  RETURN_IF_ERROR(incidents_.Look(line, addresses));
+  exits_.StepDone(recorder_.last_reward());
   board_.Set(step_, "training");
   if (consecutive_skips_ > trainer_.max_nonfinite_steps) {
     return absl::InternalError(std::to_string(consecutive_skips_) +
@@ -343,7 +392,10 @@ absl::Status RunLoop::Impl::TakeStep(std::vector<ReadyGroup> batch) {
 }
 
 void RunLoop::Impl::TakeEvalResults() {
-  for (EvalResult& result : evaluation_.TakeResults()) recorder_.RecordEval(std::move(result));
+  for (EvalResult& result : evaluation_.TakeResults()) {
+    exits_.Evaluated(result.accuracy);
+    recorder_.RecordEval(std::move(result));
+  }
 }
 
 absl::Status RunLoop::Impl::FinalEvaluation(const std::atomic<bool>& stop) {

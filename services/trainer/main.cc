@@ -18,9 +18,8 @@
 namespace tramontane {
 namespace {
 
-void AddTraining(CLI::App& app, const std::string& name, const std::string& what,
-                 TrainingOptions& options) {
-  CLI::App* run = app.add_subcommand(name, what);
+void AddTraining(CLI::App& app, TrainingOptions& options) {
+  CLI::App* run = app.add_subcommand("run", "Do what run.kind says");
   run->add_option("--config", options.config_path, "Resolved configuration")->required();
   run->add_option("--run-dir", options.run_dir, "Run directory")->required();
   run->add_flag("--resume", options.resume, "Go on from the newest checkpoint and the journal");
@@ -96,8 +95,7 @@ int Main(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", VersionLine("tramontane-trainer"));
   TrainingOptions training;
-  AddTraining(app, "run", "Train: cold start, then reinforcement learning", training);
-  AddTraining(app, "sft", "The cold start alone", training);
+  AddTraining(app, training);
   std::string dtype;
   bool json = true;
   CLI::App* loss = app.add_subcommand("loss", "Loss and gradient of a batch of numbers");
@@ -125,7 +123,6 @@ int Main(int argc, char** argv) {
   }
   if (name == "init") return RunInit(init);
   if (name == "rank") return RunRank(rank);
-  training.sft_only = name == "sft";
   return RunTraining(training);
 }
 

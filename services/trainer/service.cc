@@ -16,12 +16,25 @@ absl::Status CheckAnnouncement(const v1::AnnounceRequest& request) {
 
 }  // namespace
 
-TrainerService::TrainerService(std::string process, Identity identity, Publisher& publisher)
-    : process_(std::move(process)), identity_(std::move(identity)), publisher_(publisher) {}
+TrainerService::TrainerService(std::string process, Identity identity, std::string kind,
+                               Publisher& publisher)
+    : process_(std::move(process)),
+      identity_(std::move(identity)),
+      kind_(std::move(kind)),
+      publisher_(publisher) {
+  before_.phase = "loading";
+}
 
 void TrainerService::SetPhase(const std::string& phase) {
   std::lock_guard lock(mutex_);
-  phase_ = phase;
+  before_ = LoopState();
+  before_.phase = phase;
+}
+
+void TrainerService::SetProgress(int64_t step, int64_t steps) {
+  std::lock_guard lock(mutex_);
+  before_.step = step;
+  before_.steps = steps;
 }
 
 void TrainerService::SetLoop(std::function<LoopState()> state) {
@@ -32,10 +45,7 @@ void TrainerService::SetLoop(std::function<LoopState()> state) {
 // Called with the lock held, so that the loop outlives the call.
 LoopState TrainerService::State() const {
   std::lock_guard lock(mutex_);
-  if (loop_state_) return loop_state_();
-  LoopState state;
-  state.phase = phase_;
-  return state;
+  return loop_state_ ? loop_state_() : before_;
 }
 
 ProcessStatus TrainerService::Status() const {
@@ -81,6 +91,8 @@ grpc::ServerUnaryReactor* TrainerService::GetState(grpc::CallbackServerContext* 
   const LoopState state = State();
   *reply->mutable_process() = ToProto(process_, Status());
   reply->set_step(state.step);
+  reply->set_steps(state.steps);
+  reply->set_kind(kind_);
   reply->set_trainer_epoch(state.epoch);
   reply->set_groups_issued(state.issued);
   reply->set_groups_running(state.running);

@@ -18,10 +18,12 @@ class TrainerService final : public v1::Trainer::CallbackService {
  public:
   static constexpr double kAnnounceIntervalS = 2;
 
-  TrainerService(std::string process, Identity identity, Publisher& publisher);
+  // `kind`: run.kind.
+  TrainerService(std::string process, Identity identity, std::string kind, Publisher& publisher);
 
   // What the process is doing: the run loop's state once there is one, a phase before ("sft").
   void SetPhase(const std::string& phase);
+  void SetProgress(int64_t step, int64_t steps);  // within the phase
   void SetLoop(std::function<LoopState()> state);  // empty: the loop is gone
   ProcessStatus Status() const;
 
@@ -37,9 +39,10 @@ class TrainerService final : public v1::Trainer::CallbackService {
 
   const std::string process_;
   const Identity identity_;
+  const std::string kind_;
   Publisher& publisher_;
   mutable std::mutex mutex_;
-  std::string phase_ = "loading";           // guarded by mutex_
+  LoopState before_;                        // while there is no loop; guarded by mutex_
   std::function<LoopState()> loop_state_;   // guarded by mutex_
 };
 

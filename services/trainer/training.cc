@@ -1,5 +1,6 @@
 #include "services/trainer/training.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
@@ -12,8 +13,10 @@
 #include "common/files.h"
 #include "common/hash.h"
 #include "common/host_port.h"
+#include "common/kind_rules.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "common/stages.h"
 #include "common/status.h"
 #include "data/dataset.h"
 #include "model/init.h"
@@ -24,12 +27,14 @@
 #include "services/trainer/events.h"
 #include "services/trainer/publisher.h"
 #include "services/trainer/service.h"
-#include "services/trainer/sft_stage.h"
+#include "services/trainer/supervised_stage.h"
 #include "trainer/learner/checkpoint.h"
 #include "trainer/learner/learner.h"
+#include "trainer/learner/merge.h"
 #include "trainer/learner_trainable.h"
 #include "trainer/ranks/trainer_ranks.h"
 #include "trainer/run_loop.h"
+#include "trainer/select_trainable.h"
 
 namespace tramontane {
 namespace {
@@ -79,7 +84,7 @@ class TrainerProcess {
   absl::Status Build() {
     RETURN_IF_ERROR(EnsureBaseModel(config_, base_dir_));
     ASSIGN_OR_RETURN(text_, LoadTextTools(base_dir_));
-    if (!options_.sft_only) {
+    if (!RunsAlone(config_)) {
       ASSIGN_OR_RETURN(train_rows_, LoadRows(config_.data.train));
       if (!config_.data.eval.empty()) {
         ASSIGN_OR_RETURN(eval_rows_, LoadRows(config_.data.eval));
@@ -94,40 +99,30 @@ class TrainerProcess {
                                                     .advertise_host = options_.advertise_host,
                                                     .host_id = HostId()},
                                                    metrics_));
-    service_.emplace(kProcess, identity, *publisher_);
+    service_.emplace(kProcess, identity, config_.run.kind, *publisher_);
     runner_.set_identity(identity);
     runner_.AddService(&*service_, v1::Trainer::service_full_name());
     runner_.OnState([this] { return service_->Status(); });
     return absl::OkStatus();
   }
 
-  // The stages. Cancelled: told to stop before the run loop stood.
+  // By run.kind. Cancelled: told to stop before it was done, and not by the run loop.
   absl::Status Run() {
-    RETURN_IF_ERROR(RunSft());
-    if (options_.sft_only) return absl::OkStatus();
+    ShowStage();
+    if (config_.run.kind == "merge") return RunMerge();
+    const std::string out_dir = run_dir() + "/" + config_.run.kind + "/hf";
+    if (IsSupervised(config_)) {
+      RETURN_IF_ERROR(RunSupervised(out_dir));
+      return Finished("steps", config_.sft.steps, {{"model", out_dir}});
+    }
+    if (HasColdStart(config_)) RETURN_IF_ERROR(RunSupervised(SftModelDir(run_dir())));
     service_->SetPhase("loading");
-    RunLoop::Options loop_options{.config = config_,
-                                  .run_dir = options_.run_dir,
-                                  .run_id = config_.run.name,
-                                  .resume = options_.resume,
-                                  .restored = std::nullopt,
-                                  .emit = [this](const Json& event) { events_.Emit(event); }};
-    std::unique_ptr<Learner> learner;
-    ASSIGN_OR_RETURN(learner, MakeLearner(loop_options.restored));
-    LearnerTrainable trainable(*learner, CheckpointsDir(options_.run_dir), base_dir_,
-                               config_.trainer.checkpoint_keep_last);
-    std::unique_ptr<RunLoop> loop;
-    ASSIGN_OR_RETURN(loop,
-                     RunLoop::Create(std::move(loop_options), trainable, std::move(train_rows_),
-                                     std::move(eval_rows_), *publisher_, metrics_));
-    service_->SetLoop([&loop] { return loop->state(); });
-    const absl::Status status = loop->Run(runner_.stop());
-    service_->SetLoop(nullptr);
-    service_->SetPhase("stopping");
-    return status;
+    return config_.run.kind == "reject_sample" ? RunSelection() : RunRl();
   }
 
  private:
+  const std::string& run_dir() const { return options_.run_dir; }
+
   absl::StatusOr<std::vector<PromptRow>> LoadRows(const std::string& path) const {
     return LoadPrompts(path, config_.data, *text_.tokenizer, text_.chat_template.get(),
                        [this](const PromptRow& row) { return CheckVerifierOf(row, config_); });
@@ -136,38 +131,132 @@ class TrainerProcess {
   // Two runs of one name in different folders must not share it.
   std::string SharedMemoryPrefix() const {
     std::error_code ignored;
-    const std::string where = std::filesystem::absolute(options_.run_dir, ignored).string();
+    const std::string where = std::filesystem::absolute(run_dir(), ignored).string();
     return "tramontane." + Sha256Hex(where + "\n" + config_.run.name).substr(0, 16);
   }
 
-  absl::Status RunSft() {
-    if (!HasSftStage(config_)) return absl::OkStatus();
-    service_->SetPhase("sft");
-    return RunSftStage({.config = config_,
-                        .text = text_,
-                        .base_dir = base_dir_,
-                        .out_dir = SftModelDir(options_.run_dir),
-                        .ranks = ranks_.group(),
-                        .emit = [this](const Json& event) { events_.Emit(event); }},
-                       metrics_, runner_.stop());
+  void ShowStage() {
+    metrics_.MakeGauge("tramontane_stage", {{"kind", config_.run.kind}})
+        .Set(std::max(1, config_.run.stage_number));
+    metrics_.MakeGauge("tramontane_stages").Set(std::max(1, config_.run.stage_count));
+  }
+
+  void ShowSteps(int64_t steps) {
+    metrics_.MakeGauge("tramontane_stage_steps").Set(static_cast<double>(steps));
+  }
+
+  // The output's record comes last (common/stages.h): what it names is on the disk.
+  absl::Status Finished(const std::string& reason, int64_t step, Json output) {
+    output.update({{"kind", config_.run.kind}, {"reason", reason}, {"step", step}});
+    RETURN_IF_ERROR(WriteFileAtomic(StageOutputPath(run_dir()), output.dump(2) + "\n"));
+    if (!RunsAlone(config_)) return absl::OkStatus();  // the loop has said so
+    output["event"] = "finished";
+    events_.Emit(output);
+    return absl::OkStatus();
+  }
+
+  absl::Status RunSupervised(const std::string& out_dir) {
+    service_->SetPhase(config_.run.kind == "rl" ? "sft" : config_.run.kind);
+    ShowSteps(config_.sft.steps);
+    return RunSupervisedStage(
+        {.config = config_,
+         .text = text_,
+         .base_dir = base_dir_,
+         .out_dir = out_dir,
+         .ranks = ranks_.group(),
+         .emit = [this](const Json& event) { events_.Emit(event); },
+         .progress = [this](int64_t step, int64_t steps) { service_->SetProgress(step, steps); }},
+        metrics_, runner_.stop());
+  }
+
+  absl::Status RunMerge() {
+    service_->SetPhase("merge");
+    const std::string out_dir = run_dir() + "/merge/hf";
+    std::error_code ignored;
+    if (!std::filesystem::exists(out_dir, ignored))
+      RETURN_IF_ERROR(MergeModels(config_.merge, base_dir_, out_dir));
+    return Finished("merged", 0, {{"model", out_dir}});
+  }
+
+  absl::Status RunRl() {
+    std::optional<CheckpointState> restored;
+    ASSIGN_OR_RETURN(const std::unique_ptr<Learner> learner, MakeLearner(restored));
+    LearnerTrainable trainable(*learner, CheckpointsDir(run_dir()), base_dir_,
+                               config_.trainer.checkpoint_keep_last);
+    ASSIGN_OR_RETURN(const std::optional<int64_t> ended, RunSteps(config_, restored, trainable));
+    if (!ended) return absl::OkStatus();
+    return Finished(reason_, *ended,
+                    {{"model", CheckpointsDir(run_dir()) + "/step_" + std::to_string(*ended) + "/hf"}});
+  }
+
+  absl::Status RunSelection() {
+    std::optional<LoadedCheckpoint> checkpoint;
+    ASSIGN_OR_RETURN(checkpoint, NewestCheckpoint());
+    std::shared_ptr<Transformer> model;
+    ASSIGN_OR_RETURN(model, LoadModelDir(base_dir_));
+    SelectTrainable trainable({.run_dir = run_dir(),
+                               .checkpoints_dir = CheckpointsDir(run_dir()),
+                               .tokenizer = text_.tokenizer->sha256(),
+                               .reject = config_.reject,
+                               .probe_tolerance = config_.weights.probe_tolerance,
+                               .keep_last = config_.trainer.checkpoint_keep_last},
+                              std::move(model), metrics_);
+    RunConfig config = config_;
+    const auto groups = static_cast<int64_t>(train_rows_.size()) * config_.reject.passes;
+    const int64_t per_step = config_.trainer.groups_per_step;
+    config.run.max_steps = (groups + per_step - 1) / per_step;
+    std::optional<CheckpointState> restored;
+    if (checkpoint) restored = checkpoint->state;
+    ASSIGN_OR_RETURN(const std::optional<int64_t> ended, RunSteps(config, restored, trainable));
+    if (!ended) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const int64_t rows, trainable.Gather(*ended));
+    return Finished(reason_, *ended, {{"rows", trainable.rows_path()}, {"row_count", rows}});
+  }
+
+  // The run loop to its end. The last step; empty when it was told to stop.
+  absl::StatusOr<std::optional<int64_t>> RunSteps(const RunConfig& config,
+                                                  const std::optional<CheckpointState>& restored,
+                                                  Trainable& trainable) {
+    ShowSteps(config.run.max_steps);
+    RunLoop::Options options{.config = config,
+                             .run_dir = run_dir(),
+                             .run_id = config_.run.name,
+                             .resume = options_.resume,
+                             .restored = restored,
+                             .emit = [this](const Json& event) {
+                               if (event["event"] == "finished") reason_ = event["reason"];
+                               events_.Emit(event);
+                             }};
+    std::unique_ptr<RunLoop> loop;
+    ASSIGN_OR_RETURN(loop, RunLoop::Create(std::move(options), trainable, std::move(train_rows_),
+                                           std::move(eval_rows_), *publisher_, metrics_));
+    service_->SetLoop([&loop] { return loop->state(); });
+    const absl::Status status = loop->Run(runner_.stop());
+    service_->SetLoop(nullptr);
+    service_->SetPhase("stopping");
+    RETURN_IF_ERROR(status);
+    const LoopState state = loop->state();
+    return state.phase == "finished" ? std::optional<int64_t>(state.step) : std::nullopt;
+  }
+
+  // Empty when the run starts afresh.
+  absl::StatusOr<std::optional<LoadedCheckpoint>> NewestCheckpoint() const {
+    std::optional<LoadedCheckpoint> newest;
+    if (!options_.resume) return newest;
+    absl::StatusOr<LoadedCheckpoint> found = FindNewestCheckpoint(CheckpointsDir(run_dir()));
+    if (!found.ok() && !absl::IsNotFound(found.status())) return found.status();
+    if (found.ok()) newest = *std::move(found);
+    return newest;
   }
 
   // From the newest valid checkpoint when resuming, else from what the run starts with.
   absl::StatusOr<std::unique_ptr<Learner>> MakeLearner(std::optional<CheckpointState>& restored) {
-    const std::string start_dir = HasSftStage(config_) ? SftModelDir(options_.run_dir) : base_dir_;
+    const std::string start_dir = HasColdStart(config_) ? SftModelDir(run_dir()) : base_dir_;
     std::string model_dir = start_dir;
     std::optional<LoadedCheckpoint> checkpoint;
-    if (options_.resume) {
-      absl::StatusOr<LoadedCheckpoint> found =
-          FindNewestCheckpoint(CheckpointsDir(options_.run_dir));
-      if (found.ok()) {
-        checkpoint = *std::move(found);
-        // Adapters go on top of what they were trained on.
-        if (config_.lora.rank == 0) model_dir = checkpoint->hf_dir;
-      } else if (!absl::IsNotFound(found.status())) {
-        return found.status();
-      }
-    }
+    ASSIGN_OR_RETURN(checkpoint, NewestCheckpoint());
+    // Adapters go on top of what they were trained on.
+    if (checkpoint && config_.lora.rank == 0) model_dir = checkpoint->hf_dir;
     std::shared_ptr<Transformer> model;
     ASSIGN_OR_RETURN(model, LoadModelDir(model_dir));
     RunConfig config = config_;
@@ -175,7 +264,7 @@ class TrainerProcess {
     config.model.path = start_dir;
     std::unique_ptr<Learner> learner;
     ASSIGN_OR_RETURN(learner, Learner::Create(config, std::move(model), metrics_, ranks_.group()));
-    if (checkpoint.has_value()) {
+    if (checkpoint) {
       RETURN_IF_ERROR(learner->LoadState(checkpoint->dir));
       restored = checkpoint->state;
     }
@@ -194,6 +283,7 @@ class TrainerProcess {
   TrainerRanks ranks_;
   std::unique_ptr<Publisher> publisher_;
   std::optional<TrainerService> service_;
+  std::string reason_;  // why the run loop finished
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// `tramontane-trainer run` and `sft`: a whole training process, from its configuration to its
+// `tramontane-trainer run`: a whole training process of any run.kind, from its configuration to its
 // exit code.
 #pragma once
 
@@ -10,7 +10,6 @@ struct TrainingOptions {
   std::string config_path;
   std::string run_dir;
   bool resume = false;
-  bool sft_only = false;       // end after the cold start
   std::string bind;            // empty: trainer.bind
   std::string advertise_host;  // empty: the host bound
   std::string ready_file;

@@ -18,7 +18,7 @@ class Interface(TestCase):
         self.assertEqual(status, 0)
         for command in ("run", "sft", "eval", "generate", "score", "tokenize", "template", "loss", "grade",
                         "status", "validate", "doctor", "plot", "summary", "make-tasks", "init-model", "serve",
-                        "verifier"):
+                        "verifier", "pause", "unpause"):
             self.assertRegex(out, rf"(?m)^  {command}\b")
 
     def test_dry_run_prints_configuration_and_derived_numbers_and_leaves_nothing(self):
@@ -47,7 +47,7 @@ class Interface(TestCase):
                              f"run: tramontane {command} > docs/{page}")
 
     def test_examples_parse(self):
-        for config in sorted(SOURCE.glob("examples/*/config.yaml")):
+        for config in sorted(SOURCE.glob("examples/*/*.yaml")):
             status, _, err = tramontane("run", config, "--dry-run", cwd=SOURCE)
             self.assertEqual(status, 0, f"{config}: {err}")
 
@@ -150,8 +150,8 @@ class Presets(TestCase):
         self.make_tasks()
         config = self.write_config({"algorithm": {}})
         for preset in self.presets()["presets"]:
-            status, out, err = tramontane("run", config, "preset=" + preset["name"], "schedules={}", "--dry-run",
-                                          "--json")
+            status, out, err = tramontane("run", config, "preset=" + preset["name"], "schedules={}",
+                                          "distill.teacher=/teacher", "--dry-run", "--json")
             self.assertEqual(status, 0, f"{preset['name']}: {out}{err}")
             resolved = json.loads(out)["config"]
             self.assertEqual(resolved["preset"], preset["name"])

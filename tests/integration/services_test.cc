@@ -362,7 +362,7 @@ class PublishTest : public ServicesTest, public testing::WithParamInterface<std:
                                .host_id = HostId()};
     options.weights.transport = GetParam();
     publisher_ = *Publisher::Create(options, trainer_metrics_);
-    trainer_service_.emplace("trainer", identity_, *publisher_);
+    trainer_service_.emplace("trainer", identity_, "rl", *publisher_);
     trainer_.emplace(Loopback("trainer"), trainer_metrics_);
     trainer_->AddService(&*trainer_service_, v1::Trainer::service_full_name());
     ASSERT_TRUE(trainer_->Start().ok());

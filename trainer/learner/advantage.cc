@@ -54,9 +54,9 @@ absl::Status CheckInput(const AdvantageInput& input, const AlgorithmConfig& algo
   }
   const auto tokens =
       static_cast<size_t>(std::accumulate(input.tokens.begin(), input.tokens.end(), int64_t{0}));
-  if (algorithm.advantage.baseline == "value" &&
-      (input.value.size() != tokens ||
-       (!input.token_reward.empty() && input.token_reward.size() != tokens))) {
+  if (!input.token_reward.empty() && input.token_reward.size() != tokens)
+    return absl::InvalidArgumentError("token_reward: needs one a sampled token");
+  if (algorithm.advantage.baseline == "value" && input.value.size() != tokens) {
     return absl::InvalidArgumentError(
         "algorithm.advantage.baseline: value needs one `value` a sampled token");
   }
@@ -240,6 +240,23 @@ void Finish(const AdvantageInput& input, const AlgorithmConfig& algorithm,
   }
 }
 
+// Of baselines that give a sequence one number: token t's advantage is that and its own reward,
+// which earlier tokens get nothing of.
+void AddTokenRewards(const AdvantageInput& input, const AlgorithmConfig& algorithm,
+                     AdvantageResult& result) {
+  result.token_advantage.assign(input.token_reward.size(), 0.0);
+  size_t t = 0;
+  for (size_t i = 0; i < input.tokens.size(); ++i) {
+    const bool masked = algorithm.filter.truncated.starts_with("mask") && input.truncated[i] != 0;
+    const double whole = result.advantage[i];
+    for (int64_t n = 0; n < input.tokens[i]; ++n, ++t) {
+      if (masked || !result.kept[i]) continue;
+      result.token_advantage[t] = whole + input.token_reward[t];
+      result.advantage[i] += input.token_reward[t] / static_cast<double>(input.tokens[i]);
+    }
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<AdvantageResult> ComputeAdvantages(const AdvantageInput& input,
@@ -287,6 +304,8 @@ absl::StatusOr<AdvantageResult> ComputeAdvantages(const AdvantageInput& input,
     CompareWithGroups(input, groups, counted, algorithm, result);
   }
   Finish(input, algorithm, result);
+  if (algorithm.advantage.baseline != "value" && !input.token_reward.empty())
+    AddTokenRewards(input, algorithm, result);
   return result;
 }
 

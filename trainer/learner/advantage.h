@@ -33,15 +33,18 @@ struct AdvantageInput {
   // Which of the step's minibatches each sequence is in, whole groups; empty: one. Read by
   // minibatch_std.
   std::vector<int64_t> minibatch;
-  // Per sampled token, sequences back to back (Σ tokens entries); baseline value alone reads them.
+  // Per sampled token, sequences back to back (Σ tokens entries); baseline value alone reads
+  // `value`.
   std::vector<double> value;
-  std::vector<double> token_reward;  // besides `reward`, which is earned at the last; empty: none
+  std::vector<double> token_reward;  // besides `reward`, which is earned at the last; empty: none.
+                                     // Without values it is added to its token's advantage
 };
 
 struct AdvantageResult {
   std::vector<double> advantage;  // per sequence; 0 where dropped or masked; of values, the mean
   std::vector<uint8_t> kept;      // 0: dropped: in no statistic, no loss term, no denominator
-  // Per sampled token, for baseline value; else empty.
+  // Per sampled token, for baseline value and with token rewards; else empty. Targets are values'
+  // alone.
   // What is left out of the statistics asks nothing of the critic: its target is its own value.
   std::vector<double> token_advantage, value_target;
   int64_t groups = 0;

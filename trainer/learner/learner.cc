@@ -10,10 +10,12 @@
 #include "common/files.h"
 #include "common/status.h"
 #include "model/guard_torch.h"
+#include "model/model_dir.h"
 #include "model/transformer.h"
 #include "trainer/learner/learner_impl.h"
 #include "trainer/learner/model_flop.h"
 #include "trainer/learner/rank_command.h"
+#include "trainer/learner/supervised.h"
 #include "trainer/learner/train_rows.h"
 #include "trainer/learner/weight_snapshot.h"
 
@@ -31,17 +33,25 @@ absl::Status CheckRanks(int32_t configured, const RankGroup* ranks) {
                                        std::to_string(present) + " are connected");
 }
 
-}  // namespace
-
-AlgorithmConfig SftAlgorithm() {
-  AlgorithmConfig algorithm;
-  algorithm.objective.kind = "nll";
-  algorithm.objective.ratio = "none";
-  return algorithm;
+absl::StatusOr<std::shared_ptr<Transformer>> LoadTeacher(const std::string& dir,
+                                                         const Transformer& student) {
+  absl::StatusOr<std::shared_ptr<Transformer>> teacher = LoadModelDir(dir);
+  if (!teacher.ok()) return Annotate(teacher.status(), "distill.teacher");
+  const int64_t of_teacher = (*teacher)->config().vocab_size, ours = student.config().vocab_size;
+  if (of_teacher != ours) {
+    return absl::InvalidArgumentError("distill.teacher: has a vocabulary of " +
+                                      std::to_string(of_teacher) + ", the student " +
+                                      std::to_string(ours) +
+                                      " (rule teacher_and_student_share_a_vocabulary)");
+  }
+  return teacher;
 }
 
+}  // namespace
+
 Learner::Impl::Impl(const RunConfig& config, std::shared_ptr<Transformer> model,
-                    PolicyWeights policy, MetricsRegistry& metrics, RankGroup* ranks)
+                    PolicyWeights policy, std::shared_ptr<Transformer> teacher,
+                    MetricsRegistry& metrics, RankGroup* ranks)
     : config_(config),
       model_(std::move(model)),
       compute_(std::move(policy.compute)),
@@ -52,8 +62,11 @@ Learner::Impl::Impl(const RunConfig& config, std::shared_ptr<Transformer> model,
       metrics_(metrics) {
   state_.entropy = EntropyControl::Start(config.algorithm.entropy);
   compute_->set_recompute_layers(config.trainer.activation_checkpointing);
-  if (NeedsReferenceModel(config.algorithm))
+  if (teacher != nullptr) {
+    reference_ = std::make_unique<ReferenceModel>(std::move(teacher));
+  } else if (NeedsReferenceModel(config.algorithm)) {
     reference_ = std::make_unique<ReferenceModel>(*compute_);
+  }
   if (NeedsCritic(config.algorithm)) critic_ = std::make_unique<Critic>(*model_, config, crew_);
   const int size = ranks != nullptr ? ranks->size() : 1;
   peak_flops_ = size * MultiplyPeakFlops(crew_.workers(), kPeakSide);
@@ -128,6 +141,10 @@ absl::StatusOr<std::unique_ptr<Learner>> Learner::Create(const RunConfig& config
     return absl::InvalidArgumentError("trainer.mtp_weight: the model (" + model->config().family +
                                       ") has no multi-token-prediction head");
   RETURN_IF_ERROR(CheckRanks(config.trainer.ranks, ranks));
+  std::shared_ptr<Transformer> teacher;
+  if (config.algorithm.kl.kind != "none" && config.algorithm.kl.reference == "teacher") {
+    ASSIGN_OR_RETURN(teacher, LoadTeacher(config.distill.teacher, *model));
+  }
   RETURN_IF_ERROR(Tell(ranks, [&] {
     return RankCommand{.op = RankOp::kCreate,
                        .config = ToJson(config),
@@ -139,8 +156,8 @@ absl::StatusOr<std::unique_ptr<Learner>> Learner::Create(const RunConfig& config
   std::unique_ptr<Learner> learner;
   RETURN_IF_ERROR(GuardTorch([&] {
     at::set_num_threads(1);
-    learner.reset(new Learner(
-        std::make_unique<Impl>(config, std::move(model), std::move(policy), metrics, ranks)));
+    learner.reset(new Learner(std::make_unique<Impl>(config, std::move(model), std::move(policy),
+                                                     std::move(teacher), metrics, ranks)));
   }));
   return learner;
 }
@@ -150,7 +167,7 @@ absl::StatusOr<std::unique_ptr<Learner>> Learner::CreateForSft(const RunConfig& 
                                                                MetricsRegistry& metrics,
                                                                RankGroup* ranks) {
   RunConfig sft = config;
-  sft.algorithm = SftAlgorithm();
+  sft.algorithm = SupervisedAlgorithm(config);
   sft.trainer.router_replay = false;  // its texts were not generated here
   sft.schedules.clear();
   return Create(sft, std::move(model), metrics, ranks);
@@ -171,6 +188,14 @@ absl::Status Learner::Check(const Group& group) const { return impl_->Check(grou
 absl::StatusOr<StepReport> Learner::SftStep(const std::vector<SftExample>& examples, int64_t step) {
   RETURN_IF_ERROR(Tell(impl_->ranks(), [&] { return SftStepCommand(examples, step); }));
   absl::StatusOr<StepReport> report = impl_->SftStep(examples, step);
+  GiveUpAfter(report.status(), impl_->ranks());
+  return report;
+}
+
+absl::StatusOr<StepReport> Learner::DpoStep(const std::vector<PreferencePair>& pairs,
+                                            int64_t step) {
+  RETURN_IF_ERROR(Tell(impl_->ranks(), [&] { return DpoStepCommand(pairs, step); }));
+  absl::StatusOr<StepReport> report = impl_->DpoStep(pairs, step);
   GiveUpAfter(report.status(), impl_->ranks());
   return report;
 }

@@ -48,7 +48,8 @@ class Learner {
                                                          std::shared_ptr<Transformer> model,
                                                          MetricsRegistry& metrics,
                                                          RankGroup* ranks = nullptr);
-  // For SftStep alone: no reference, no critic, whatever the configuration's RL stage wants.
+  // For SftStep and DpoStep alone, by config.run.kind: of what the configuration's RL stage wants,
+  // no critic and no reference; distill has its teacher, dpo the policy it starts from.
   static absl::StatusOr<std::unique_ptr<Learner>> CreateForSft(const RunConfig& config,
                                                                std::shared_ptr<Transformer> model,
                                                                MetricsRegistry& metrics,
@@ -66,8 +67,10 @@ class Learner {
   absl::StatusOr<StepReport> Step(const std::vector<Group>& groups, int64_t step);
   // InvalidArgument: what Step refuses of a group. Any thread, beside a step.
   absl::Status Check(const Group& group) const;
-  // One SFT step (cross-entropy over completion tokens).
+  // One SFT step: cross-entropy over completion tokens; of kind distill their KL from the teacher.
   absl::StatusOr<StepReport> SftStep(const std::vector<SftExample>& examples, int64_t step);
+  // One step of kind dpo (trainer/learner/preference.h).
+  absl::StatusOr<StepReport> DpoStep(const std::vector<PreferencePair>& pairs, int64_t step);
 
   // Optimiser state, beside the Hugging Face weights; see trainer/learner/checkpoint.h. LoadState
   // expects the model to be loaded already (Create got it).

@@ -22,17 +22,15 @@
 
 namespace tramontane {
 
-// Cross-entropy as a point in the algorithm's space: mean over completion tokens.
-AlgorithmConfig SftAlgorithm();
-
 class Learner::Impl {
  public:
-  // All ranks have rank 0's weights already.
+  // All ranks have rank 0's weights already. `teacher`: null unless algorithm.kl compares with one.
   Impl(const RunConfig& config, std::shared_ptr<Transformer> model, PolicyWeights policy,
-       MetricsRegistry& metrics, RankGroup* ranks);
+       std::shared_ptr<Transformer> teacher, MetricsRegistry& metrics, RankGroup* ranks);
 
   absl::StatusOr<StepReport> Step(const std::vector<Group>& groups, int64_t step);
   absl::StatusOr<StepReport> SftStep(const std::vector<SftExample>& examples, int64_t step);
+  absl::StatusOr<StepReport> DpoStep(const std::vector<PreferencePair>& pairs, int64_t step);
   absl::Status Check(const Group& group) const { return CheckGroup(group, Limits()); }
   absl::Status SaveState(const std::string& dir) const;
   absl::Status LoadState(const std::string& dir);
@@ -58,6 +56,8 @@ class Learner::Impl {
                            const StepMath& math, PhaseTimer& timer, StepReport& report);
   absl::Status TeachCritic(Inputs& inputs, AdvantageResult& advantages, const RunConfig& now,
                            PhaseTimer& timer, StepReport& report);
+  absl::Status UpdateSupervised(const StepRows& rows, const StepMath& math, PhaseTimer& timer,
+                                StepReport& report);
   void Finish(PhaseTimer& timer, const RankTraffic& before, StepReport& report);
   RankTraffic Traffic() const;
   absl::Status LoadAdapters(const std::string& dir);

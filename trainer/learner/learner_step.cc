@@ -5,11 +5,12 @@
 #include "common/status.h"
 #include "model/guard_torch.h"
 #include "model/transformer.h"
-#include "trainer/learner/aggregation.h"
 #include "trainer/learner/learner_impl.h"
+#include "trainer/learner/preference.h"
 #include "trainer/learner/reward_kl.h"
 #include "trainer/learner/schedule.h"
 #include "trainer/learner/step_inputs.h"
+#include "trainer/learner/supervised.h"
 #include "trainer/learner/train_rows.h"
 
 namespace tramontane {
@@ -59,18 +60,20 @@ absl::StatusOr<Learner::Impl::Inputs> Learner::Impl::MakeInputs(const CollectedR
   inputs.rows.rows = collected.rows;
   inputs.rows.replay_routes = config_.trainer.router_replay;
   inputs.advantage = MakeAdvantageInput(collected.rows, now.trainer.updates_per_step);
+  for (double& reward : inputs.advantage.reward) reward *= math.algorithm.advantage.reward_weight;
   if (critic_ != nullptr) {
     timer.Next("pack");
     ASSIGN_OR_RETURN(inputs.values, critic_->Values(collected.rows));
     inputs.advantage.value = inputs.values.values;
     timer.Next("values");
   }
-  if (math.algorithm.kl.kind != "none" && math.algorithm.kl.where == "reward") {
+  if (math.algorithm.kl.kind != "none" && math.algorithm.kl.where != "loss") {
+    const bool by_token = critic_ != nullptr || math.algorithm.kl.where == "token_advantage";
     const PackPlan plan =
         update_.Plan(collected.rows, std::vector<uint8_t>(collected.rows.size(), 1));
     timer.Next("pack");
     ASSIGN_OR_RETURN(report.metrics["kl"],
-                     ShapeRewardsByKl(*compute_, crew_, plan, inputs.rows, math, critic_ != nullptr,
+                     ShapeRewardsByKl(*compute_, crew_, plan, inputs.rows, math, by_token,
                                       inputs.advantage));
     timer.Next("reference_kl");
   }
@@ -140,8 +143,10 @@ absl::StatusOr<StepReport> Learner::Impl::Step(const std::vector<Group>& groups,
   ReportAdvantages(collected, advantages, report);
   if (math.algorithm.objective.kind == "nll") KeepPositive(advantages);
   inputs.rows.advantage = std::move(advantages.advantage);
-  if (critic_ != nullptr)
-    inputs.rows.token_advantage = {std::move(advantages.token_advantage), inputs.values.first};
+  if (!advantages.token_advantage.empty()) {
+    inputs.rows.token_advantage = SampledValues::Like(collected.rows);
+    inputs.rows.token_advantage.values = std::move(advantages.token_advantage);
+  }
   RETURN_IF_ERROR(TeachPolicy(inputs, advantages.kept, now, math, timer, report));
   RETURN_IF_ERROR(TeachCritic(inputs, advantages, now, timer, report));
   WarnOfGap(now.trainer.logprob_gap_alarm, report);
@@ -153,26 +158,61 @@ absl::StatusOr<StepReport> Learner::Impl::Step(const std::vector<Group>& groups,
   return report;
 }
 
+// One update of sft.*'s schedule, from all rows.
+absl::Status Learner::Impl::UpdateSupervised(const StepRows& rows, const StepMath& math,
+                                             PhaseTimer& timer, StepReport& report) {
+  const UpdateRule rule = {SftLearningRate(config_.sft, report.step), config_.sft.weight_decay,
+                           config_.sft.max_grad_norm};
+  MicrobatchOutput total;
+  const std::vector<uint8_t> kept(rows.rows.size(), 1);
+  RETURN_IF_ERROR(update_.Once(rows, kept, math, rule, timer, total, report));
+  if (total.sums.tokens > 0) ReportSums(total, math.algorithm, report);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<StepReport> Learner::Impl::SftStep(const std::vector<SftExample>& examples,
                                                   int64_t step) {
   StepReport report;
   report.step = step;
   PhaseTimer timer(report);
   const RankTraffic traffic = Traffic();
-  ASSIGN_OR_RETURN(const CollectedRows collected, CollectRows(examples));
-  const AlgorithmConfig algorithm = SftAlgorithm();
-  const std::vector<uint8_t> kept(collected.rows.size(), 1);
+  ASSIGN_OR_RETURN(CollectedRows collected, CollectRows(examples));
+  const StepMath math = SupervisedMath(config_, reference_ ? &reference_->model() : nullptr);
+  StepRows rows;
+  ShapeSupervised(config_, math.algorithm, collected.rows, rows.advantage, rows.token_weight);
+  rows.rows = collected.rows;
+  RETURN_IF_ERROR(UpdateSupervised(rows, math, timer, report));
+  Finish(timer, traffic, report);
+  return report;
+}
+
+// A pair's two sums meet in one number, so that number is made first; what is left is a loss that
+// is linear in log-probabilities, whose rows may be packed in any way.
+absl::StatusOr<StepReport> Learner::Impl::DpoStep(const std::vector<PreferencePair>& pairs,
+                                                  int64_t step) {
+  StepReport report;
+  report.step = step;
+  PhaseTimer timer(report);
+  const RankTraffic traffic = Traffic();
+  ASSIGN_OR_RETURN(const CollectedRows collected, CollectRows(pairs));
   StepRows rows;
   rows.rows = collected.rows;
-  rows.advantage.assign(kept.size(), 1.0);
-  rows.token_weight = TokenWeights(GroupsOf(collected.rows), SampledTokens(collected.rows), kept,
-                                   algorithm.aggregation, algorithm.conventions);
-  const UpdateRule rule = {SftLearningRate(config_.sft, step), config_.sft.weight_decay,
-                           config_.sft.max_grad_norm};
-  MicrobatchOutput total;
-  const StepMath math{algorithm, nullptr, -1, config_.trainer.mtp_weight};
-  RETURN_IF_ERROR(update_.Once(rows, kept, math, rule, timer, total, report));
-  if (total.sums.tokens > 0) ReportSums(total, algorithm, report);
+  const PackPlan plan = update_.Plan(rows.rows, std::vector<uint8_t>(rows.rows.size(), 1));
+  SampledValues policy = SampledValues::Like(rows.rows), reference = policy;
+  RETURN_IF_ERROR(crew_.ForEach(plan, [&](int, int32_t m) {
+    RETURN_IF_ERROR(ComputeLogprobs(*compute_, rows, plan.microbatches[m], policy));
+    return ComputeLogprobs(reference_->model(), rows, plan.microbatches[m], reference);
+  }));
+  RETURN_IF_ERROR(crew_.Share(policy.values));
+  RETURN_IF_ERROR(crew_.Share(reference.values));
+  PreferenceLoss preference = ComputePreferenceLoss(
+      policy.values, reference.values, SampledTokens(collected.rows), config_.dpo);
+  timer.Next("reference");
+  rows.advantage = std::move(preference.advantage);
+  rows.token_weight = std::move(preference.token_weight);
+  RETURN_IF_ERROR(UpdateSupervised(rows, SupervisedMath(config_, nullptr), timer, report));
+  if (!report.nonfinite) report.loss = preference.loss;
+  report.metrics.merge(preference.metrics);
   Finish(timer, traffic, report);
   return report;
 }

@@ -34,10 +34,10 @@ void ForSampled(const LossRequest& request, F f) {
 }
 
 // kl.where reward: r −= β·k of each token, with the anchor's log-probabilities (a constant). Values
-// see it where it arises, groups at the end.
+// see it where it arises, groups at the end. token_advantage: each token has its own.
 absl::Status ShapeRewardsByKl(LossRequest& request) {
   const AlgorithmConfig& a = request.algorithm;
-  if (a.kl.kind == "none" || a.kl.where != "reward") return absl::OkStatus();
+  if (a.kl.kind == "none" || a.kl.where == "loss") return absl::OkStatus();
   const bool recomputed = a.correction.anchor == "recomputed";
   const Tensor& anchor_T = recomputed ? request.batch.proximal_T : request.batch.behaviour_T;
   const bool full = a.kl.kind == "full";
@@ -46,12 +46,13 @@ absl::Status ShapeRewardsByKl(LossRequest& request) {
     const std::string anchor = recomputed ? "logprob_proximal" : "logprob_behaviour";
     return absl::InvalidArgumentError(
         "batch." + (full ? "kl_full: is" : anchor + ": and logprob_reference are") +
-        " needed by algorithm.kl.where: reward");
+        " needed by algorithm.kl.where: " +
+        a.kl.where);
   }
   const std::vector<double> kl =
       ToVector(full ? request.batch.full_kl_T
                     : KlEstimate(anchor_T, request.batch.reference_T, a.kl.kind, a.conventions));
-  const bool by_token = a.advantage.baseline == "value";
+  const bool by_token = a.advantage.baseline == "value" || a.kl.where == "token_advantage";
   ForSampled(request, [&](size_t t, size_t i) {
     if (by_token) {
       request.input.token_reward.push_back(-a.kl.coefficient * kl[t]);
@@ -154,7 +155,7 @@ std::vector<double> FillBatch(LossRequest& request, AdvantageResult& advantages)
   const std::vector<double> shown =
       by_token ? Scatter(request, advantages.kept, advantages.token_advantage)
                : Spread(request, advantages.kept, advantages.advantage);
-  if (by_token)
+  if (!advantages.value_target.empty())
     batch.value_target_T = tensor(Scatter(request, advantages.kept, advantages.value_target));
   if (a.objective.kind == "nll") KeepPositive(advantages);
   const std::vector<uint8_t>& kept = advantages.kept;
@@ -173,6 +174,7 @@ std::vector<double> FillBatch(LossRequest& request, AdvantageResult& advantages)
 }
 
 absl::StatusOr<Json> Evaluate(LossRequest& request) {
+  for (double& reward : request.input.reward) reward *= request.algorithm.advantage.reward_weight;
   RETURN_IF_ERROR(ShapeRewardsByKl(request));
   ASSIGN_OR_RETURN(AdvantageResult advantages, ComputeAdvantages(request.input, request.algorithm));
   const std::vector<double> shown = FillBatch(request, advantages);

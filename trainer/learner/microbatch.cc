@@ -17,6 +17,8 @@
 namespace tramontane {
 namespace {
 
+constexpr int64_t kKlChunkRows = 1024;
+
 // Per-row numbers spread over the row's response tokens. [R]
 at::Tensor Spread(const StepRows& step, const std::vector<int32_t>& members,
                   const std::vector<double>& values, const at::Tensor& like_R) {
@@ -103,7 +105,8 @@ void AddReference(const StepRows& step, const std::vector<int32_t>& members, con
     }
   }
   if (kl.kind == "full")
-    batch.full_kl_T = VocabKl(policy, reference, temperature, KlDirection::kReverse);
+    batch.full_kl_T = VocabKl(policy, reference, temperature, math.direction, kKlChunkRows,
+                              math.reference_top_k);
 }
 
 TokenBatch MakeBatch(const StepRows& step, const std::vector<int32_t>& members,

@@ -14,6 +14,7 @@
 #include "trainer/learner/packed_rows.h"
 #include "trainer/learner/policy_loss.h"
 #include "trainer/learner/train_rows.h"
+#include "trainer/learner/vocab_kl.h"
 
 namespace tramontane {
 
@@ -38,6 +39,9 @@ struct StepMath {
   // Weight version that the parameters are at: log-probabilities stamped with it are compared.
   int64_t version = 0;
   double mtp_weight = 0;  // of the multi-token-prediction head's loss
+  // Of kl.kind full: KL(π ‖ reference), or forward of the reference's k likeliest tokens (0: all).
+  KlDirection direction = KlDirection::kReverse;
+  int64_t reference_top_k = 0;
 };
 
 // |generator − trainer| log-probability over tokens.

@@ -53,6 +53,15 @@ RankCommand SftStepCommand(const std::vector<SftExample>& examples, int64_t step
   return command;
 }
 
+RankCommand DpoStepCommand(const std::vector<PreferencePair>& pairs, int64_t step) {
+  RankCommand command{.op = RankOp::kDpoStep, .step = step};
+  for (const PreferencePair& pair : pairs) {
+    command.records.push_back(EncodeExample({pair.prompt_tokens, pair.chosen_tokens}));
+    command.records.push_back(EncodeExample({pair.prompt_tokens, pair.rejected_tokens}));
+  }
+  return command;
+}
+
 std::string Encode(const RankCommand& command) {
   Json records = Json::array();
   for (const std::string& record : command.records)
@@ -105,6 +114,18 @@ absl::StatusOr<std::vector<SftExample>> ExamplesOf(const RankCommand& command) {
     examples.push_back(std::move(example));
   }
   return examples;
+}
+
+absl::StatusOr<std::vector<PreferencePair>> PairsOf(const RankCommand& command) {
+  ASSIGN_OR_RETURN(std::vector<SftExample> halves, ExamplesOf(command));
+  if (halves.size() % 2 != 0) return absl::DataLossError("half a pair");
+  std::vector<PreferencePair> pairs;
+  for (size_t i = 0; i < halves.size(); i += 2) {
+    pairs.push_back({.prompt_tokens = std::move(halves[i].prompt_tokens),
+                     .chosen_tokens = std::move(halves[i].completion_tokens),
+                     .rejected_tokens = std::move(halves[i + 1].completion_tokens)});
+  }
+  return pairs;
 }
 
 void GiveUpAfter(const absl::Status& status, RankGroup* ranks) {

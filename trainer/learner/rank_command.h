@@ -14,7 +14,7 @@
 
 namespace tramontane {
 
-enum class RankOp { kCreate, kStep, kSftStep, kSave, kLoad };
+enum class RankOp { kCreate, kStep, kSftStep, kDpoStep, kSave, kLoad };
 
 struct RankCommand {
   RankOp op = RankOp::kStep;
@@ -23,17 +23,20 @@ struct RankCommand {
   Json config = nullptr;             // kCreate: the run's, and the model's config.json
   Json model = nullptr;
   std::string dtype = {};            // kCreate: of the weights, as c10::toString has it
-  std::vector<std::string> records = {};  // kStep: groups; kSftStep: examples
+  std::vector<std::string> records = {};  // kStep: groups; kSftStep: examples; kDpoStep:
+                                          // each pair as two, the chosen one first
 };
 
 RankCommand StepCommand(const std::vector<Group>& groups, int64_t step);
 RankCommand SftStepCommand(const std::vector<SftExample>& examples, int64_t step);
+RankCommand DpoStepCommand(const std::vector<PreferencePair>& pairs, int64_t step);
 
 std::string Encode(const RankCommand& command);
 // DataLoss: not what Encode makes.
 absl::StatusOr<RankCommand> DecodeRankCommand(const std::string& bytes);
 absl::StatusOr<std::vector<Group>> GroupsOf(const RankCommand& command);
 absl::StatusOr<std::vector<SftExample>> ExamplesOf(const RankCommand& command);
+absl::StatusOr<std::vector<PreferencePair>> PairsOf(const RankCommand& command);
 
 // Rank 0 says it, `make` being asked what; nothing happens without other ranks, or on them.
 template <class F>

@@ -32,6 +32,10 @@ class RankWorker {
         ASSIGN_OR_RETURN(const std::vector<SftExample> examples, ExamplesOf(command));
         return learner_->SftStep(examples, command.step).status();
       }
+      case RankOp::kDpoStep: {
+        ASSIGN_OR_RETURN(const std::vector<PreferencePair> pairs, PairsOf(command));
+        return learner_->DpoStep(pairs, command.step).status();
+      }
       case RankOp::kSave:
         return learner_->SaveState(command.text);
       case RankOp::kLoad:

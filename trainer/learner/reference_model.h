@@ -1,11 +1,12 @@
 // The frozen policy that a KL term compares with: a full copy of the weights (their memory again),
-// taken at the start or anew every n steps, and saved with each checkpoint.
+// taken at the start or anew every n steps, or a teacher; saved with each checkpoint.
 // The learner's thread changes it; workers only read it.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -23,6 +24,8 @@ class ReferenceModel {
  public:
   // Throws what tensor code throws.
   explicit ReferenceModel(const Transformer& policy);
+  // Another model than the policy: a teacher.
+  explicit ReferenceModel(std::shared_ptr<Transformer> teacher) : model_(std::move(teacher)) {}
 
   void CopyFrom(const Transformer& policy);
   // <dir>/reference is a Hugging Face folder without tokenizer.

@@ -1,5 +1,5 @@
-// kl.where reward: what the distance from the reference policy takes off the rewards, before any
-// statistic is taken of them.
+// kl.where reward and token_advantage: what the distance from the reference policy takes off the
+// rewards, before any statistic is taken of them.
 #pragma once
 
 #include "absl/status/statusor.h"
@@ -11,8 +11,9 @@ namespace tramontane {
 
 class Transformer;
 
-// r −= β·Σ_t k_t of each row; with `by_token` (values say what is earned when) as token rewards,
-// where the distance arises. Returns the mean k over the sampled tokens. `plan` covers all rows.
+// r −= β·Σ_t k_t of each row; with `by_token` (values say what is earned when, or each token
+// answers for itself) as token rewards, where the distance arises. Returns the mean k over the
+// sampled tokens. `plan` covers all rows.
 absl::StatusOr<double> ShapeRewardsByKl(Transformer& model, Crew& crew, const PackPlan& plan,
                                         const StepRows& rows, const StepMath& math, bool by_token,
                                         AdvantageInput& input);

@@ -55,6 +55,19 @@ absl::Status CheckRoutes(const Group& group, const Rollout& rollout, const RowLi
       return absl::InvalidArgumentError(NameOf(group, rollout) +
                                         "routes: names an expert that the model does not have");
   }
+absl::Status AddCompletion(const std::vector<int32_t>& prompt,
+                           const std::vector<int32_t>& completion, int64_t index, const char* what,
+                           CollectedRows& collected) {
+  if (prompt.empty() || completion.empty()) {
+    return absl::InvalidArgumentError(what + std::to_string(index) +
+                                      ": empty prompt or completion");
+  }
+  TrainRow row;
+  row.prompt = prompt;
+  row.response = completion;
+  row.group = index;
+  row.reward = 1;
+  collected.rows.push_back(row);
   return absl::OkStatus();
 }
 
@@ -130,16 +143,19 @@ absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups) {
 absl::StatusOr<CollectedRows> CollectRows(const std::vector<SftExample>& examples) {
   CollectedRows collected;
   for (size_t i = 0; i < examples.size(); ++i) {
-    if (examples[i].prompt_tokens.empty() || examples[i].completion_tokens.empty()) {
-      return absl::InvalidArgumentError("SFT example " + std::to_string(i) +
-                                        ": empty prompt or completion");
+    RETURN_IF_ERROR(AddCompletion(examples[i].prompt_tokens, examples[i].completion_tokens,
+                                  static_cast<int64_t>(i), "SFT example ", collected));
+  }
+  return collected;
+}
+
+absl::StatusOr<CollectedRows> CollectRows(const std::vector<PreferencePair>& pairs) {
+  CollectedRows collected;
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    for (const std::vector<int32_t>* tokens : {&pairs[i].chosen_tokens, &pairs[i].rejected_tokens}) {
+      RETURN_IF_ERROR(AddCompletion(pairs[i].prompt_tokens, *tokens, static_cast<int64_t>(i),
+                                    "preference pair ", collected));
     }
-    TrainRow row;
-    row.prompt = examples[i].prompt_tokens;
-    row.response = examples[i].completion_tokens;
-    row.group = static_cast<int64_t>(i);
-    row.reward = 1;
-    collected.rows.push_back(row);
   }
   return collected;
 }

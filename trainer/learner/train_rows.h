@@ -54,5 +54,7 @@ struct RowLimits {
 // InvalidArgument names the sample.
 absl::Status CheckGroup(const Group& group, const RowLimits& limits);
 absl::StatusOr<CollectedRows> CollectRows(const std::vector<SftExample>& examples);
+// Two rows a pair, the chosen one first; one group.
+absl::StatusOr<CollectedRows> CollectRows(const std::vector<PreferencePair>& pairs);
 
 }  // namespace tramontane

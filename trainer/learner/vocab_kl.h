@@ -5,7 +5,9 @@
 //   reverse  Σ_v π(v)·(log π(v) − log q(v)): kl.kind full, and on-policy distillation towards q
 //   forward  Σ_v q(v)·(log q(v) − log π(v)): off-policy distillation, whose gradient is softmax − q
 //
-// Distillation towards a teacher is this term alone, averaged over the tokens that count.
+// Distillation towards a teacher is this term alone, averaged over the tokens that count. With
+// q_top_k > 0 (forward only) q is first cut to its k likeliest tokens and renormalised, as where
+// only those of a teacher are known.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -25,6 +27,6 @@ struct HeadInput {
 // [rows], at least float32. Logits of both are divided by `temperature` first. The gradient goes to
 // π's hidden states and weight; q is a constant.
 at::Tensor VocabKl(const HeadInput& pi, const HeadInput& q, double temperature,
-                   KlDirection direction, int64_t chunk_rows = 1024);
+                   KlDirection direction, int64_t chunk_rows = 1024, int64_t q_top_k = 0);
 
 }  // namespace tramontane

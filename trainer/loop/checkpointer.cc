@@ -10,14 +10,15 @@ namespace tramontane {
 
 Checkpointer::Checkpointer(int64_t epoch, int64_t saved_step, Trainable& trainable,
                            LoopJournal& journal, const GroupBook& book,
-                           const StepRecorder& recorder, const BlobStore& blobs,
-                           BackgroundWriter& writer, Events& events, MetricsRegistry& metrics)
+                           const StepRecorder& recorder, const ExitRules& exits,
+                           const BlobStore& blobs, BackgroundWriter& writer, Events& events, MetricsRegistry& metrics)
     : epoch_(epoch),
       saved_step_(saved_step),
       trainable_(trainable),
       journal_(journal),
       book_(book),
       recorder_(recorder),
+      exits_(exits),
       blobs_(blobs),
       writer_(writer),
       events_(events),
@@ -35,6 +36,7 @@ absl::Status Checkpointer::Save(int64_t step) {
   ledger.elapsed_s = recorder_.elapsed_s();
   ledger.generated_tokens = recorder_.generated_tokens();
   ledger.recent_rewards = recorder_.recent_rewards();
+  ledger.exits = exits_.ToJson();
   ASSIGN_OR_RETURN(const int64_t bytes, trainable_.SaveCheckpoint({step, epoch_, ToJson(ledger)}));
   saved_step_ = step;
   // The writer may outlive this object, but not the blob store.

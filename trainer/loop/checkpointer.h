@@ -8,6 +8,7 @@
 #include "common/metrics.h"
 #include "queue/blob_store.h"
 #include "trainer/loop/background_writer.h"
+#include "trainer/loop/exit_rules.h"
 #include "trainer/loop/group_book.h"
 #include "trainer/loop/loop_journal.h"
 #include "trainer/loop/loop_shared.h"
@@ -21,8 +22,8 @@ class Checkpointer {
   // `saved_step`: of the checkpoint that the learner's state came from, -1 without one.
   // Collaborators outlive it.
   Checkpointer(int64_t epoch, int64_t saved_step, Trainable& trainable, LoopJournal& journal,
-               const GroupBook& book, const StepRecorder& recorder, const BlobStore& blobs,
-               BackgroundWriter& writer, Events& events, MetricsRegistry& metrics);
+               const GroupBook& book, const StepRecorder& recorder, const ExitRules& exits,
+               const BlobStore& blobs, BackgroundWriter& writer, Events& events, MetricsRegistry& metrics);
 
   // Durable on return. ResourceExhausted: disk full; the checkpoint before it still stands.
   absl::Status Save(int64_t step);
@@ -35,6 +36,7 @@ class Checkpointer {
   LoopJournal& journal_;
   const GroupBook& book_;
   const StepRecorder& recorder_;
+  const ExitRules& exits_;
   const BlobStore& blobs_;
   BackgroundWriter& writer_;
   Events& events_;

@@ -139,6 +139,11 @@ std::optional<std::vector<ReadyGroup>> GroupBook::TakeBatch(bool accept_short) {
   std::lock_guard lock(mutex_);
   const auto wanted = static_cast<size_t>(options_.groups_per_step.At(version_ + 1));
   std::vector<uint64_t> chosen;
+  int64_t tokens = 0;
+  const auto full = [&] {
+    return chosen.size() >= wanted ||
+           (options_.tokens_per_step > 0 && tokens >= options_.tokens_per_step);
+  };
   for (auto& [cursor, entry] : live_) {
     if (entry.state != State::kReady) continue;
     ReadyGroup& ready = *entry.ready;
@@ -150,10 +155,13 @@ std::optional<std::vector<ReadyGroup>> GroupBook::TakeBatch(bool accept_short) {
       woken_ = true;
       continue;
     }
-    if (chosen.size() < wanted) chosen.push_back(cursor);
+    if (full()) continue;
+    chosen.push_back(cursor);
+    for (const Rollout& rollout : ready.group.rollouts)
+      tokens += static_cast<int64_t>(rollout.tokens.size()) - CountTokens(rollout.injected);
   }
   if (woken_) room_.notify_all();
-  if (chosen.empty() || (chosen.size() < wanted && !accept_short)) return std::nullopt;
+  if (chosen.empty() || (!full() && !accept_short)) return std::nullopt;
   std::vector<ReadyGroup> batch;
   for (uint64_t cursor : chosen) {
     Entry& entry = live_.at(cursor);

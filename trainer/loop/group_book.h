@@ -51,6 +51,7 @@ class GroupBook {
     int64_t max_staleness_versions = 0;
     int64_t max_steps = 0;
     int64_t version = 0;
+    int64_t tokens_per_step = 0;  // > 0: so many sampled tokens are a batch, however few the groups
   };
   GroupBook(const Options& options, CursorFrontier frontier);
 
@@ -77,7 +78,7 @@ class GroupBook {
   void MarkDropped(DroppedGroup group);
 
   // --- learner
-  // The oldest ready groups once there are enough for the next step; those that became stale while
+  // The oldest ready groups once there are enough of them, or of their tokens, for the next step; those that became stale while
   // they waited are dropped first. With `accept_short`, as many as there are, at least one.
   std::optional<std::vector<ReadyGroup>> TakeBatch(bool accept_short);
   bool WaitForReady(std::chrono::milliseconds timeout);  // true when a batch may be there

@@ -11,7 +11,8 @@ namespace tramontane {
 Json ToJson(const LedgerState& state) {
   return {{"journal_size", state.journal_size},         {"journal_head", state.journal_head},
           {"cursor", state.frontier.ToJson()},          {"elapsed_s", state.elapsed_s},
-          {"generated_tokens", state.generated_tokens}, {"recent_rewards", state.recent_rewards}};
+          {"generated_tokens", state.generated_tokens}, {"recent_rewards", state.recent_rewards},
+          {"exits", state.exits}};
 }
 
 absl::StatusOr<LedgerState> LedgerFromJson(const Json& json) {
@@ -23,6 +24,7 @@ absl::StatusOr<LedgerState> LedgerFromJson(const Json& json) {
     state.elapsed_s = json.at("elapsed_s").get<double>();
     state.generated_tokens = json.at("generated_tokens").get<int64_t>();
     state.recent_rewards = json.at("recent_rewards").get<std::vector<double>>();
+    state.exits = json.value("exits", Json::object());  // absent in older checkpoints
   } catch (const Json::exception& e) {
     return absl::DataLossError(std::string("checkpoint ledger: ") + e.what());
   }

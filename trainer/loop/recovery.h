@@ -27,6 +27,7 @@ struct LedgerState {
   double elapsed_s = 0;  // wall time of the RL stage so far
   int64_t generated_tokens = 0;
   std::vector<double> recent_rewards;  // of the last steps, newest last
+  Json exits = Json::object();         // trainer/loop/exit_rules.h
 };
 Json ToJson(const LedgerState& state);
 absl::StatusOr<LedgerState> LedgerFromJson(const Json& json);

@@ -106,7 +106,7 @@ double StepRecorder::TakeStaleness(const StepFacts& facts) {
   return count ? sum / static_cast<double>(count) : 0;
 }
 
-void StepRecorder::Record(StepFacts facts) {
+Json StepRecorder::Record(StepFacts facts) {
   tokens_ += facts.window.tokens;
   // A step that found all its groups gathered already sampled nothing new: take what it trained on.
   last_reward_ = facts.window.samples ? facts.window.MeanReward() : MeanRewardOf(facts.batch);
@@ -124,6 +124,7 @@ void StepRecorder::Record(StepFacts facts) {
   Append(line);
   events_.Emit(line);
   WriteRollouts(std::move(facts));
+  return line;
 }
 
 Json StepRecorder::StepLine(const StepFacts& facts, double reward, double staleness) const {
@@ -165,6 +166,8 @@ Json StepRecorder::StepLine(const StepFacts& facts, double reward, double stalen
       {"solved_some", window.solved_some},
       {"solved_all", window.solved_all},
       {"truncated", window.truncated},
+      {"truncated_share",
+       window.samples ? static_cast<double>(window.truncated) / window.samples : 0},
       {"output_tokens_mean",
        window.samples ? static_cast<double>(window.tokens) / window.samples : 0},
       {"samples_dropped", window.dropped_samples},
@@ -173,6 +176,7 @@ Json StepRecorder::StepLine(const StepFacts& facts, double reward, double stalen
       {"phase_seconds", report.phase_seconds},
       {"peak_memory_bytes", ReadProcessMemory().peak_bytes},
       {"skipped", report.skipped},
+      {"nonfinite", report.nonfinite},
   };
   if (report.skipped) line["skip_reason"] = report.skip_reason;
   if (facts.probe_gap) line["probe_gap"] = *facts.probe_gap;

@@ -48,7 +48,7 @@ class StepRecorder {
   StepRecorder(Options options, Events& events, BackgroundWriter& writer, MetricsRegistry& metrics);
 
   void StartClock();  // generation starts to count from here
-  void Record(StepFacts facts);
+  Json Record(StepFacts facts);  // the step's line of metrics.jsonl
   void RecordEval(EvalResult result);
   void Append(const Json& line);  // one line of metrics.jsonl
 
@@ -57,7 +57,6 @@ class StepRecorder {
   double TokensPerSecondOverall() const;
   std::vector<double> recent_rewards() const { return {recent_.begin(), recent_.end()}; }
   double Reward10() const;
-  bool HasTenRewards() const { return recent_.size() >= kRecent; }
   std::optional<double> eval_accuracy() const { return eval_accuracy_; }
   std::optional<double> first_eval_accuracy() const { return first_eval_accuracy_; }
   double last_reward() const { return last_reward_; }

@@ -12,7 +12,7 @@
 namespace tramontane {
 namespace {
 
-constexpr char kPlaces[] = "model: {path: /m}\ndata: {train: /t}\n";
+constexpr char kPlaces[] = "model: {path: /m}\ndata: {train: /t}\ndistill: {teacher: /q}\n";
 
 RunConfig Parse(const std::string& yaml, const std::vector<std::string>& overrides = {}) {
   auto config = ParseConfig(kPlaces + yaml, "test", overrides);
@@ -26,7 +26,7 @@ std::string Error(const std::string& yaml) {
 
 TEST(PresetsTest, EachValidatesAndNamesItsSource) {
   const std::vector<std::string> names = PresetNames();
-  EXPECT_EQ(names.size(), 21u);
+  EXPECT_EQ(names.size(), 22u);
   EXPECT_TRUE(std::is_sorted(names.begin(), names.end()));
   for (const std::string& name : names) {
     SCOPED_TRACE(name);

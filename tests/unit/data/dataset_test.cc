@@ -205,5 +205,39 @@ TEST_F(DatasetTest, SftCompletionsEndWithTheEndToken) {
               HasSubstr("sft.jsonl:1: completion: missing"));
 }
 
+TEST_F(DatasetTest, SampledIdsCountWhereTheTokenizerIsTheSame) {
+  const std::string ids =
+      "\"prompt\": \"1+2=\", \"completion\": \"12\", \"prompt_tokens\": [16, 10], "
+      "\"completion_tokens\": [17, 28]";
+  folder_.Write("sft.jsonl", "{" + ids + ", \"tokenizer\": \"" + tokenizer_->sha256() + "\"}\n{" + ids +
+                                 ", \"tokenizer\": \"another\"}\n");
+  const std::string path = folder_.path() + "/sft.jsonl";
+  const auto examples = LoadSftExamples(path, *tokenizer_, nullptr, 258);
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  EXPECT_EQ((*examples)[0].prompt_tokens, (std::vector<int32_t>{16, 10}));
+  EXPECT_EQ((*examples)[0].completion_tokens, (std::vector<int32_t>{17, 28, 258}));
+  EXPECT_EQ((*examples)[1].prompt_tokens, (std::vector<int32_t>{16, 10, 17, 28}));
+  EXPECT_EQ((*examples)[1].completion_tokens, (std::vector<int32_t>{16, 17, 258}));
+  folder_.Write("sft.jsonl", "{\"prompt\": \"1\", \"completion\": \"2\", \"completion_tokens\": [-1], "
+                             "\"tokenizer\": \"" + tokenizer_->sha256() + "\"}");
+  EXPECT_THAT(LoadSftExamples(path, *tokenizer_, nullptr, 258).status().ToString(),
+              HasSubstr("sft.jsonl:1: completion_tokens: expected a list of token ids"));
+}
+
+TEST_F(DatasetTest, ReadsPreferencePairs) {
+  folder_.Write("pairs.jsonl",
+                "{\"prompt\": \"1+2=\", \"chosen\": \"1\", \"rejected\": \"2\"}\n{\"prompt\": \"1\", "
+                "\"chosen\": \"2\"}\n");
+  const std::string path = folder_.path() + "/pairs.jsonl";
+  EXPECT_THAT(LoadPreferencePairs(path, *tokenizer_, nullptr, 258).status().ToString(),
+              HasSubstr("pairs.jsonl:2: rejected: missing"));
+  folder_.Write("pairs.jsonl", "{\"prompt\": \"1+2=\", \"chosen\": \"1\", \"rejected\": \"2\"}\n");
+  const auto pairs = LoadPreferencePairs(path, *tokenizer_, nullptr, 258);
+  ASSERT_TRUE(pairs.ok()) << pairs.status();
+  EXPECT_EQ((*pairs)[0].prompt_tokens, (std::vector<int32_t>{16, 10, 17, 28}));
+  EXPECT_EQ((*pairs)[0].chosen_tokens, (std::vector<int32_t>{16, 258}));
+  EXPECT_EQ((*pairs)[0].rejected_tokens, (std::vector<int32_t>{17, 258}));
+}
+
 }  // namespace
 }  // namespace tramontane

@@ -171,6 +171,21 @@ TEST(LossToolTest, KlInTheRewardMovesTheAdvantage) {
   EXPECT_NEAR(result["advantage"][0][0].get<double>(), (first - second) / 2, 1e-14);
 }
 
+TEST(LossToolTest, KlOfATokenMovesItsOwnAdvantageAndTheRewardMayCountNothing) {
+  Json r =
+      With("/algorithm/kl", {{"kind", "k1"}, {"coefficient", 0.1}, {"where", "token_advantage"}});
+  const double k1[] = {-1.6 + 1.1, -0.5 + 0.9, -1.4 + 2.2};
+  for (const double weight : {1.0, 0.0}) {
+    r["algorithm"]["advantage"]["reward_weight"] = weight;
+    const Json advantage = LossTool(r).value()["advantage"];
+    for (size_t t = 0; t < 3; ++t)
+      EXPECT_NEAR(advantage[0][t].get<double>(), 0.5 * weight - 0.1 * k1[t], 1e-14);
+    EXPECT_EQ(advantage[1][1], 0);  // not sampled
+  }
+  r["algorithm"]["kl"]["coefficient"] = 0;
+  EXPECT_FALSE(LossTool(r).ok());  // nothing would be taught
+}
+
 TEST(LossToolTest, EntropyAndPositiveNllAddTheirTerms) {
   const double base = Loss(Request());
   EXPECT_NEAR(Loss(With("/algorithm/entropy", {{"kind", "fixed"}, {"coefficient", 0.01}})),

@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "common/presets.h"
 #include "learner_fixture.h"
+#include "model/model_dir.h"
 #include "trainer/learner/critic.h"
 #include "trainer/learner/learner.h"
 
@@ -15,9 +17,21 @@ using testing::Flat;
 using testing::Sampler;
 using testing::TinyModel;
 
+std::string TeacherDir() {
+  static const std::string dir = ::testing::TempDir() + "presets_run_teacher";
+  static const bool made = [] {
+    std::filesystem::remove_all(dir);
+    std::filesystem::create_directories(dir + ".source");
+    return SaveModelDir(*TinyModel(7), dir + ".source", dir).ok();
+  }();
+  EXPECT_TRUE(made);
+  return dir;
+}
+
 RunConfig Small(const std::string& preset) {
   RunConfig config =
-      ParseConfig("preset: " + preset + "\nmodel: {path: /m}\ndata: {train: /t}", "test", {})
+      ParseConfig("preset: " + preset + "\nmodel: {path: /m}\ndata: {train: /t}\n"
+                  "distill: {teacher: " + TeacherDir() + "}", "test", {})
           .value();
   config.trainer.learning_rate = 1e-2;
   config.trainer.microbatch_tokens = 64;

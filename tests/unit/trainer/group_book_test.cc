@@ -49,6 +49,26 @@ TEST(GroupBook, IssuesUpToTheStalenessBoundAndAgainAsTheVersionRises) {
   EXPECT_THAT(IssueAll(book), ElementsAre(4, 5));
 }
 
+TEST(GroupBook, ABatchIsCompleteByItsTokensToo) {
+  GroupBook::Options options = Small();
+  options.groups_per_step = 3;
+  options.tokens_per_step = 10;
+  GroupBook book(options, {});
+  IssueAll(book);
+  const auto of_tokens = [](uint64_t cursor, size_t tokens, int32_t injected) {
+    ReadyGroup ready = Ready(cursor, 0);
+    ready.group.rollouts.resize(1);
+    ready.group.rollouts[0].tokens.resize(tokens);
+    if (injected > 0) ready.group.rollouts[0].injected = {{0, injected}};
+    return ready;
+  };
+  book.MarkReady(of_tokens(0, 12, 6));
+  EXPECT_FALSE(book.TakeBatch(false));  // six were not sampled
+  book.MarkReady(of_tokens(1, 4, 0));
+  book.MarkReady(of_tokens(2, 50, 0));
+  EXPECT_THAT(CursorsOf(*book.TakeBatch(false)), ElementsAre(0, 1));
+}
+
 TEST(GroupBook, ADroppedGroupMakesRoomAtOnceAndEndsWhenJournalled) {
   GroupBook book(Small(), {});
   IssueAll(book);

@@ -17,6 +17,7 @@
 #include "tests/support/small_disk.h"
 #include "tests/unit/trainer/loop_fakes.h"
 #include "trainer/ledger/lineage.h"
+#include "trainer/ledger/pause_file.h"
 #include "trainer/ledger/prompt_source.h"
 
 namespace tramontane {
@@ -332,6 +333,65 @@ TEST_F(RunLoopTest, TrainsOnShortBatchesWhenAlmostEverythingIsAlike) {
   const Outcome outcome = Run(Config(6), trainable);
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
   EXPECT_EQ(CheckedLineage().last_step, 6);
+}
+
+TEST_F(RunLoopTest, ABandPausesTheRunUntilSomebodySaysGoOnAlsoOverARestart) {
+  StartGenerator();
+  RunConfig config = Config(8);
+  // Every reward is above it; once is enough.
+  config.bands["reward_mean"].high = -1;
+  config.bands["reward_mean"].patience_steps = 3;
+  FakeTrainable trainable(run_dir_, 2, 2);
+  const Outcome first = Run(config, trainable, false, {}, [&] {
+    AwaitStep(3);
+    const auto start = std::chrono::steady_clock::now();
+    while (SecondsSince(start) < 0.7) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    stop_ = true;
+  });
+  ASSERT_TRUE(first.status.ok()) << first.status;
+  EXPECT_EQ(Of(first, "step").size(), 3u);  // paused after the third
+  ASSERT_EQ(Of(first, "paused").size(), 1u);
+  EXPECT_THAT(Of(first, "paused")[0]["reason"].get<std::string>(),
+              HasSubstr("is above -1"));
+  EXPECT_TRUE(std::filesystem::exists(run_dir_ + "/dumps/step_3/group_3.record"));
+
+  FakeTrainable resumed(run_dir_, 2, 2);
+  const auto restored = resumed.Restore();
+  const Outcome second = Run(config, resumed, true, restored, [&] {
+    const auto start = std::chrono::steady_clock::now();
+    while (SecondsSince(start) < 0.5) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    EXPECT_EQ(trainable.steps_taken(), 3);
+    EXPECT_EQ(resumed.steps_taken(), 0);  // as paused as it was
+    ASSERT_TRUE(UnpauseRun(run_dir_).ok());
+    AwaitStep(6);
+    while (!stop_ && !PauseReason(run_dir_))
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    ASSERT_TRUE(UnpauseRun(run_dir_).ok());
+  });
+  ASSERT_TRUE(second.status.ok()) << second.status;
+  EXPECT_EQ(Of(second, "unpaused").size(), 2u);
+  EXPECT_EQ(Of(second, "finished").size(), 1u);
+  EXPECT_EQ(CheckedLineage().last_step, 8);
+  EXPECT_EQ(Series("tramontane_trainer_paused"), 0);
+}
+
+TEST_F(RunLoopTest, AStarvedRunPausesWhereItIsToldTo) {
+  StartGenerator();
+  RunConfig config = Config(5);
+  config.trainer.starvation = "pause";
+  config.trainer.starvation_steps = 1;
+  config.algorithm.filter.accept_low = config.algorithm.filter.accept_high = 0.123;  // nobody
+  FakeTrainable trainable(run_dir_, 2, 2);
+  const Outcome outcome = Run(config, trainable, false, {}, [&] {
+    while (!stop_ && !PauseReason(run_dir_))
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    stop_ = true;
+  });
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(trainable.steps_taken(), 0);
+  ASSERT_TRUE(PauseReason(run_dir_));
+  EXPECT_THAT(*PauseReason(run_dir_), HasSubstr("trainer.starvation"));
+  EXPECT_GE(Series("tramontane_starved_total"), 1);
 }
 
 TEST_F(RunLoopTest, KeepsBlobsBoundedByTheCheckpointInterval) {

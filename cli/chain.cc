@@ -1,0 +1,181 @@
+#include "cli/chain.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "cli/validate.h"
+#include "common/algorithm_rules.h"
+#include "common/files.h"
+#include "common/kind_rules.h"
+#include "common/stages.h"
+#include "common/status.h"
+
+namespace fs = std::filesystem;
+
+namespace tramontane {
+namespace {
+
+// Empty while the stage has none.
+absl::StatusOr<std::optional<Json>> OutputOf(const RunConfig& chain, size_t index,
+                                             const std::string& run_dir) {
+  const std::string path = StageOutputPath(StageRunDir(run_dir, chain, index));
+  std::optional<Json> output;
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) return output;
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, size_t{1} << 20));
+  output = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const char* what = GivesModel(chain.stages[index].kind) ? "model" : "rows";
+  if (!output->is_object() || !output->value(what, Json()).is_string())
+    return absl::DataLossError(path + ": does not say where its " + what + " is");
+  return output;
+}
+
+// The path that a reference stands for. `earlier`: the stages' outputs.
+absl::StatusOr<std::string> PathOf(const RunConfig& chain, size_t index,
+                                   const std::string& reference, bool wants_model,
+                                   const std::vector<Json>& earlier) {
+  const absl::StatusOr<int> stage = FindStage(chain, index, reference, wants_model);
+  if (absl::IsNotFound(stage.status())) return reference;
+  RETURN_IF_ERROR(stage.status());
+  if (*stage < 0) return chain.model.path;
+  return earlier[static_cast<size_t>(*stage)][wants_model ? "model" : "rows"].get<std::string>();
+}
+
+// Several files as one, in the stage's own folder.
+absl::StatusOr<std::string> Concatenate(const std::vector<std::string>& paths,
+                                        const std::string& folder) {
+  if (paths.size() == 1) return paths.front();
+  std::string all;
+  for (const std::string& path : paths) {
+    ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+    all += text;
+    if (!all.empty() && all.back() != '\n') all += '\n';
+  }
+  RETURN_IF_ERROR(MakeDirs(folder));
+  const std::string path = folder + "/rows.jsonl";
+  RETURN_IF_ERROR(WriteFileAtomic(path, all));
+  return path;
+}
+
+absl::StatusOr<StageInputs> Inputs(const RunConfig& chain, size_t index, const std::string& run_dir,
+                                   const std::vector<Json>& earlier) {
+  const StageSection& stage = chain.stages[index];
+  StageInputs inputs;
+  if (!stage.from.empty()) {
+    ASSIGN_OR_RETURN(inputs.model, PathOf(chain, index, stage.from, true, earlier));
+  } else if (const int newest = NewestModel(chain, index); newest >= 0) {
+    inputs.model = earlier[static_cast<size_t>(newest)]["model"];
+  }
+  for (const std::string& model : stage.models) {
+    ASSIGN_OR_RETURN(std::string path, PathOf(chain, index, model, true, earlier));
+    inputs.models.push_back(std::move(path));
+  }
+  std::vector<std::string> data;
+  for (const std::string& reference : stage.data) {
+    ASSIGN_OR_RETURN(std::string path, PathOf(chain, index, reference, false, earlier));
+    data.push_back(std::move(path));
+  }
+  if (!data.empty()) {
+    ASSIGN_OR_RETURN(inputs.data,
+                     Concatenate(data, StageRunDir(run_dir, chain, index) + ".input"));
+  }
+  return inputs;
+}
+
+absl::Status RunStage(const RunConfig& chain, size_t index, const std::string& run_dir,
+                      const std::vector<Json>& earlier, const StageRunner& runner) {
+  ASSIGN_OR_RETURN(const StageInputs inputs, Inputs(chain, index, run_dir, earlier));
+  ASSIGN_OR_RETURN(RunConfig config, StageConfig(chain, index, run_dir, inputs));
+  std::error_code ignored;
+  const std::string folder = StageRunDir(run_dir, chain, index);
+  const bool begun = fs::exists(folder + "/configs/config.json", ignored);
+  if (!begun) fs::remove_all(folder, ignored);  // killed before anything ran there
+  ASSIGN_OR_RETURN(RunDir dir,
+                   RunDir::Create(config, begun ? RunDirMode::kResume : RunDirMode::kNew));
+  return runner(config, dir, begun);
+}
+
+}  // namespace
+
+absl::Status CheckChain(const RunConfig& chain) {
+  for (size_t i = 0; i < chain.stages.size(); ++i) {
+    const StageSection& stage = chain.stages[i];
+    const std::string where = "stage '" + stage.name + "'";
+    std::vector<std::string> paths;
+    const auto collect = [&](const std::string& reference, bool wants_model) {
+      if (absl::IsNotFound(FindStage(chain, i, reference, wants_model).status()))
+        paths.push_back(reference);
+    };
+    if (!stage.from.empty()) collect(stage.from, true);
+    for (const std::string& model : stage.models) collect(model, true);
+    for (const std::string& data : stage.data) collect(data, false);
+    std::error_code ignored;
+    for (const std::string& path : paths) {
+      if (!fs::exists(path, ignored))
+        return absl::NotFoundError(where + ": " + path + " does not exist");
+    }
+    const bool base = std::find(stage.models.begin(), stage.models.end(), "base") !=
+                      stage.models.end();
+    if (base && chain.model.path.empty()) {
+      return absl::InvalidArgumentError(where +
+                                        ": base is a fresh random model (model.init), which has no "
+                                        "folder to take it from (rule base_is_a_folder)");
+    }
+    StageInputs inputs;
+    if (!stage.data.empty()) inputs.data = "rows/of/a/stage";
+    inputs.models = stage.models;
+    ASSIGN_OR_RETURN(const RunConfig config, StageConfig(chain, i, "run", inputs));
+    if (RunsAlone(config)) continue;
+    RETURN_IF_ERROR(Annotate(CheckRunnable(config.algorithm), where));
+    RETURN_IF_ERROR(Annotate(CheckAnswers(config), where));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Json> StageStates(const RunConfig& chain, const std::string& run_dir) {
+  Json states = Json::array();
+  for (size_t i = 0; i < chain.stages.size(); ++i) {
+    const std::string dir = StageRunDir(run_dir, chain, i);
+    ASSIGN_OR_RETURN(const std::optional<Json> output, OutputOf(chain, i, run_dir));
+    std::error_code ignored;
+    Json state = {{"name", chain.stages[i].name}, {"kind", chain.stages[i].kind}, {"run_dir", dir}};
+    if (output) state.update(*output);
+    state["state"] = output ? "done" : fs::exists(dir + "/configs", ignored) ? "started" : "pending";
+    states.push_back(std::move(state));
+  }
+  return states;
+}
+
+absl::Status RunChain(const RunConfig& chain, const std::string& run_dir, const StageRunner& runner,
+                      const std::function<void(const Json&)>& note) {
+  std::vector<Json> outputs;
+  for (size_t i = 0; i < chain.stages.size(); ++i) {
+    const StageSection& stage = chain.stages[i];
+    ASSIGN_OR_RETURN(std::optional<Json> output, OutputOf(chain, i, run_dir));
+    if (!output) {
+      note({{"event", "stage"},
+            {"stage", stage.name},
+            {"kind", stage.kind},
+            {"number", i + 1},
+            {"count", chain.stages.size()},
+            {"state", "started"},
+            {"run_dir", StageRunDir(run_dir, chain, i)}});
+      const absl::Status status = RunStage(chain, i, run_dir, outputs, runner);
+      if (!status.ok()) return Annotate(status, "stage '" + stage.name + "'");
+      ASSIGN_OR_RETURN(output, OutputOf(chain, i, run_dir));
+      if (!output) {
+        return absl::InternalError("stage '" + stage.name + "' ended and wrote no output.json");
+      }
+      Json done = {{"event", "stage"}, {"stage", stage.name}, {"state", "done"}};
+      done.update(*output);
+      note(done);
+    }
+    outputs.push_back(*std::move(output));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tramontane

@@ -1,0 +1,24 @@
+// What each kind of run (run.kind) needs, and combinations that it cannot work with.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "common/config.h"
+
+namespace tramontane {
+
+bool IsKind(const std::string& kind);
+// Kinds whose output is a model folder; reject_sample's is a file of rows.
+inline bool GivesModel(const std::string& kind) { return kind != "reject_sample"; }
+// Learns from the rows of sft.data, without generators and verifiers.
+bool IsSupervised(const RunConfig& config);
+// The trainer alone does it.
+inline bool RunsAlone(const RunConfig& config) {
+  return IsSupervised(config) || config.run.kind == "merge";
+}
+
+// InvalidArgument names the field and the rule it breaks.
+absl::Status CheckKindRules(const RunConfig& config);
+
+}  // namespace tramontane

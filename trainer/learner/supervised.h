@@ -1,0 +1,25 @@
+// The supervised kinds of run (sft, distill by logits, dpo) as points in the space of algorithms.
+#pragma once
+
+#include <vector>
+
+#include "common/config.h"
+#include "trainer/learner/microbatch.h"
+#include "trainer/learner/train_rows.h"
+
+namespace tramontane {
+
+// sft: cross-entropy, mean over completion tokens. distill: KL from the teacher over the vocabulary
+// at every completion token, and nll_weight times the cross-entropy. dpo: log-probabilities times
+// what trainer/learner/preference.h says, and a copy of the policy to start from as its reference.
+AlgorithmConfig SupervisedAlgorithm(const RunConfig& config);
+
+// `reference` as the microbatches compare with it: null for none.
+StepMath SupervisedMath(const RunConfig& config, Transformer* reference);
+
+// Advantages and token weights of sft and distill, one a row; of distill the rows' temperature.
+void ShapeSupervised(const RunConfig& config, const AlgorithmConfig& algorithm,
+                     std::vector<TrainRow>& rows, std::vector<double>& advantage,
+                     std::vector<double>& token_weight);
+
+}  // namespace tramontane
