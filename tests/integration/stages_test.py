@@ -268,6 +268,15 @@ class Published(TestCase):
         right = [f"\\boxed{{{prompts[r['prompt_index']]['answer']}}}" in r["text"] for r in rollouts]
         return sum(right) / len(right), sum(len(r["tokens"]) for r in rollouts) / len(rollouts)
 
+    def thinking(self, model, before):
+        """Share of samples that begin with a thought."""
+        prompts = [before + row["prompt"] for row in read_lines(SOURCE / "runs/stages-data/eval.jsonl")]
+        request = {"prompts": prompts, "max_new_tokens": 48, "temperature": 1, "n": 4}
+        status, out, err = tramontane("generate", "--model", model, "--json", stdin=json.dumps(request), timeout=300)
+        self.assertEqual(status, 0, err)
+        rollouts = json.loads(out)["rollouts"]
+        return sum(rollout["text"].startswith("<think>") for rollout in rollouts) / len(rollouts)
+
     def test_r1(self):
         stages = self.run_chain("r1")
         self.assertGreater(stages["reasoning"]["accuracy_after"], stages["reasoning"]["accuracy_before"])
@@ -288,8 +297,12 @@ class Published(TestCase):
         self.run_chain("phi4")
 
     def test_nemotron_toggle(self):
-        stages = self.run_chain("nemotron_toggle")
-        self.assertGreater(stages["rl"]["reward_last_10"], stages["rl"]["reward_first"])
+        self.run_chain("nemotron_toggle")
+        for name in ("paired", "rl"):
+            on, off = (self.thinking(self.models[name], f"detailed thinking {switch}\n") for switch in ("on", "off"))
+            print(f"nemotron_toggle {name}: thinks in {on:.3f} when on, {off:.3f} when off")
+            self.assertGreater(on, 0.9)
+            self.assertLess(off, 0.1)
 
 
 if __name__ == "__main__":
