@@ -269,8 +269,6 @@ struct GeneratorSection {
   bool recompute_kv_on_swap = false;   // running sequences compute all their keys by new weights
   bool mtp_draft = false;              // one token guessed by the model's own head
   int32_t ngram_draft_tokens = 0;      // guessed ahead in one step of a sequence; 0: off
-  int32_t max_running_searches = 8;    // of serving requests, side by side
-  int32_t max_waiting_searches = 256;  // beyond it: RESOURCE_EXHAUSTED
   int32_t claim_groups = 4;            // groups claimed from the queue ahead of need
   double lease_s = 60;                 // renewed while the group is alive
   std::string device = "cpu";          // cpu | cuda

@@ -400,11 +400,6 @@ void Visit(V& v, GeneratorSection& s) {
     "Most tokens that a step guesses for a sequence, from where its last tokens stood before (n-gram "
     "speculation). Samples stay the same, token for token; texts that repeat themselves take fewer steps. "
     "0: off.");
-  v("max_running_searches", s.max_running_searches,
-    "Searches (`search` of a request, docs/thinking.md) that run side by side, each on a thread that mostly "
-    "waits.");
-  v("max_waiting_searches", s.max_waiting_searches,
-    "Searches that may wait for their turn; beyond it RESOURCE_EXHAUSTED, 429 over HTTP.");
   v("mtp_draft", s.mtp_draft,
     "Guess one token a step by the model's multi-token-prediction head, where there is no other "
     "guess. Samples stay the same, token for token. Refused for models without one.");

@@ -331,8 +331,6 @@ void CheckGenerator(const RunConfig& c, Rules& r) {
                 " tokens) cannot hold one completion of rollout.max_new_tokens");
   r.AtLeast("generator.prefill_chunk_tokens", g.prefill_chunk_tokens, 1);
   r.Between("generator.ngram_draft_tokens", g.ngram_draft_tokens, 0, 64);
-  r.Between("generator.max_running_searches", g.max_running_searches, 1, 1024);
-  r.Between("generator.max_waiting_searches", g.max_waiting_searches, 0, 1 << 20);
   r.AtLeast("generator.claim_groups", g.claim_groups, 1);
   r.AtLeast("generator.lease_s", g.lease_s, 1);
   r.OneOf("generator.device", g.device, {"cpu", "cuda"});

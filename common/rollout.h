@@ -67,8 +67,7 @@ struct GroupTask {
   bool wants_routes = false;   // rollouts say through which experts their tokens went
 };
 
-// kTimeout: the request's deadline passed; what was sampled until then is there. kUnspecified: not
-// ended, because the request was to pause here.
+// kTimeout: the request's deadline passed; what was sampled until then is there.
 enum class FinishReason { kUnspecified, kStop, kLength, kAborted, kError, kTimeout };
 
 // A run of consecutive tokens sampled by one weight version.
@@ -145,9 +144,6 @@ struct Rollout {
   std::string text;  // derived from tokens, special tokens kept
   Verdict verdict;
   double generate_seconds = 0;
-  // Random numbers used up: one for each sampled token, those that control took back included.
-  // Between engine and searches alone; kept nowhere.
-  int32_t draws = 0;
 };
 
 struct Group {

@@ -40,12 +40,13 @@ ActiveSample::ActiveSample(std::shared_ptr<const ActiveRequest> request, int32_t
   }
 }
 
-void ActiveSample::TakeUp(const Rollout& begun) {
+void ActiveSample::TakeUp(const OpenResponse& open) {
+  const Rollout& begun = open.rollout;
   sequence_.tokens.insert(sequence_.tokens.end(), begun.tokens.begin(), begun.tokens.end());
   logprobs_ = begun.logprobs;
   spans_ = begun.spans;
   injected_ = begun.injected;
-  draws_ = static_cast<uint32_t>(begun.draws);
+  draws_ = static_cast<uint32_t>(open.draws);
   if (!decoder_) return;
   RebuildText();
   text_begin_ = streamed_ = stops_->text().size();
@@ -225,7 +226,6 @@ void ActiveSample::Finish(FinishReason reason, double generate_seconds,
   rollout.logprobs = std::move(logprobs_);
   rollout.finish_reason = reason;
   rollout.generate_seconds = generate_seconds;
-  rollout.draws = static_cast<int32_t>(draws_);
   if (decoder_) {
     // Bytes that were held back cannot complete a stop string any more than the text could.
     if (!ended_by_string_) stops_->Push(decoder_->Finish());
@@ -240,7 +240,11 @@ void ActiveSample::Finish(FinishReason reason, double generate_seconds,
   if (request_->request.plan != nullptr)
     rollout.usage =
         CountUsage(*request_->request.plan, rollout, ended_by_token_, request_->tokenizer);
-  request_->request.on_finished(std::move(rollout));
+  if (request_->request.on_open) {
+    request_->request.on_open({std::move(rollout), static_cast<int32_t>(draws_)});
+  } else {
+    request_->request.on_finished(std::move(rollout));
+  }
 }
 
 std::string ActiveSample::FinalText() const {

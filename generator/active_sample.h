@@ -55,7 +55,7 @@ class ActiveSample {
   void Finish(FinishReason reason, double generate_seconds, std::vector<uint8_t> routes);
 
  private:
-  void TakeUp(const Rollout& begun);
+  void TakeUp(const OpenResponse& open);
   void FollowControl();
   bool Pauses();
   int32_t response_tokens() const { return sequence_.size() - sequence_.prompt_size; }

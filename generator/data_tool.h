@@ -1,4 +1,5 @@
-// Training data out of a model's own responses, by the searches' machinery (`tramontane make-data`).
+// Training data out of a model's own responses, by the searches' machinery (`tramontane
+// make-data`).
 #pragma once
 
 #include <cstdint>

@@ -58,12 +58,13 @@ absl::Status CheckTokens(const char* field, const std::vector<int32_t>& tokens, 
 absl::Status CheckBegun(const SampleRequest& request, const ModelConfig& config,
                         int64_t size_limit) {
   if (request.begun == nullptr) return absl::OkStatus();
-  const Rollout& begun = *request.begun;
-  if (request.n != 1) return absl::InvalidArgumentError("n: a response is taken up once, not " +
-                                                        std::to_string(request.n) + " times");
+  const Rollout& begun = request.begun->rollout;
+  if (request.n != 1)
+    return absl::InvalidArgumentError("n: a response is taken up once, not " +
+                                      std::to_string(request.n) + " times");
   RETURN_IF_ERROR(CheckTokens("begun", begun.tokens, config.vocab_size));
   if (begun.logprobs.size() != begun.tokens.size() ||
-      !AreDisjointSpans(begun.injected, begun.tokens.size()) || begun.draws < 0)
+      !AreDisjointSpans(begun.injected, begun.tokens.size()) || request.begun->draws < 0)
     return absl::InvalidArgumentError("begun: is no beginning of a response");
   const auto size = static_cast<int64_t>(request.prompt_tokens.size() + begun.tokens.size());
   if (size >= size_limit ||
@@ -83,7 +84,8 @@ absl::Status CheckRequest(const SampleRequest& request, const ModelConfig& confi
                                       " samples");
   if (request.wants_routes && config.expert_layers() == 0)
     return absl::InvalidArgumentError("wants_routes: this model has no experts");
-  if (!request.on_finished) return absl::InvalidArgumentError("on_finished must be set");
+  if (!request.on_finished && !request.on_open)
+    return absl::InvalidArgumentError("on_finished must be set");
   if (request.prompt_tokens.empty()) return absl::InvalidArgumentError("prompt_tokens is empty");
   if (static_cast<int64_t>(request.prompt_tokens.size()) >= size_limit)
     return absl::InvalidArgumentError(
@@ -91,6 +93,8 @@ absl::Status CheckRequest(const SampleRequest& request, const ModelConfig& confi
         " tokens leave no room to generate; model and cache hold " + std::to_string(size_limit));
   RETURN_IF_ERROR(CheckTokens("prompt_tokens", request.prompt_tokens, config.vocab_size));
   RETURN_IF_ERROR(CheckBegun(request, config, size_limit));
+  if ((request.begun != nullptr || request.pause.any()) && !request.on_open)
+    return absl::InvalidArgumentError("on_open must be set where the response may pause");
   if (request.pause.after_draws < 1) return absl::InvalidArgumentError("pause: must be positive");
   if (request.sampling.stop_token_ids.size() > kMostStopTokens)
     return absl::InvalidArgumentError("stop_token_ids: at most " + std::to_string(kMostStopTokens) +

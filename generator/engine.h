@@ -68,10 +68,17 @@ struct PromptLogprobs {
 
 // Where a response is interrupted; another request may take it up from its rollout.
 struct PauseRule {
-  std::string at_text;            // behind the token that brings it; empty: nowhere
+  std::string at_text;  // behind the token that brings it; empty: nowhere
   int32_t after_draws = INT32_MAX;
 
   bool any() const { return !at_text.empty() || after_draws != INT32_MAX; }
+};
+
+// A response that may go on: what there is of it, and how many random numbers it took, those of
+// tokens that control took back included. A finish reason of kUnspecified: it has paused.
+struct OpenResponse {
+  Rollout rollout;
+  int32_t draws = 0;
 };
 
 // `n` samples of one prompt. Callbacks run on the engine thread: they must not block.
@@ -84,7 +91,7 @@ struct SampleRequest {
   // A response that goes on where an earlier request of this prompt and sampling paused, as if it
   // had never stopped: draws, control, rules, stop strings and limits; its rollout holds all of it.
   // The pause counts from here. One sample alone.
-  std::shared_ptr<const Rollout> begun = {};
+  std::shared_ptr<const OpenResponse> begun = {};
   PauseRule pause = {};
   DrawRules rules = {};
   int32_t top_logprobs = 0;  // alternatives reported beside each token
@@ -98,6 +105,7 @@ struct SampleRequest {
   std::function<void(PromptLogprobs)> on_prompt = {};  // may be empty; once, before the first chunk
   std::function<void(TokenChunk)> on_chunk;            // may be empty: no streaming
   std::function<void(Rollout)> on_finished;            // once per sample
+  std::function<void(OpenResponse)> on_open = {};      // in its place, for responses that may pause
   std::shared_ptr<const ThinkingPlan> plan;            // made by Submit; null without a tokenizer
 };
 

@@ -10,7 +10,8 @@ absl::Status WhyLost(const EngineHooks& engine, FinishReason reason) {
   if (reason == FinishReason::kAborted)
     return absl::UnavailableError("the sample was aborted; try again");
   return absl::InternalError(
-      "the sample could not be finished: nothing that the model can say goes on with what was asked "
+      "the sample could not be finished: nothing that the model can say goes on with what was "
+      "asked "
       "for");
 }
 

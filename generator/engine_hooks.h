@@ -18,8 +18,8 @@ struct EngineHooks {
 
 EngineHooks HooksOf(Engine& engine);  // which outlives them
 
-// Why a sample ended that nobody cancelled, for a `reason` that is no end of a response. Trying again
-// helps where the engine will be well again, not where this very sample cannot go on.
+// Why a sample ended that nobody cancelled, for a `reason` that is no end of a response. Trying
+// again helps where the engine will be well again, not where this very sample cannot go on.
 absl::Status WhyLost(const EngineHooks& engine, FinishReason reason);
 
 }  // namespace tramontane

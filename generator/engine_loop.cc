@@ -72,6 +72,13 @@ void EngineLoop::Handle(EngineWork work) {
 }
 
 void EngineLoop::Admit(SampleRequest request) {
+  // What a version sampled that the trainer went back behind belongs to no history.
+  if (request.begun != nullptr && MaxVersion(request.begun->rollout) > stats_.version) {
+    OpenResponse lost = *request.begun;
+    lost.rollout.finish_reason = FinishReason::kAborted;
+    inbox_.Forget(request.id);
+    return request.on_open(std::move(lost));
+  }
   auto shared = std::make_shared<ActiveRequest>();
   shared->stop_tokens = request.sampling.stop_token_ids;
   if (!request.sampling.ignore_eos)
@@ -326,7 +333,8 @@ absl::StatusOr<std::optional<FinishReason>> EngineLoop::Take(LiveSample& live,
                                                              const SampledToken& token) {
   ++stats_.generated_tokens;
   std::optional<FinishReason> ended = live.sample.Accept(token, stats_.version);
-  if (ended || !live.rules) return ended;
+  const bool pauses = ended == FinishReason::kUnspecified;  // unless the rules end it here
+  if ((ended && !pauses) || !live.rules) return ended;
   live.rules->Rewind(live.sample.kept_tokens());
   ASSIGN_OR_RETURN(const bool complete,
                    live.rules->Follow(live.sample.response(), live.sample.injected()));

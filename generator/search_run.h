@@ -29,8 +29,8 @@ struct SearchJudge {
 // The work on one prompt, whose paths grow in `paths`; called from several threads at once.
 using PromptWork = std::function<absl::Status(size_t prompt, EnginePaths& paths)>;
 
-// Every prompt's work, several at a time in an engine of their own; at most `search`'s paths grow side
-// by side for each. Prompt p draws with seed sampling.seed + p. An error names its prompt.
+// Every prompt's work, several at a time in an engine of their own; at most `search`'s paths grow
+// side by side for each. Prompt p draws with seed sampling.seed + p. An error names its prompt.
 absl::Status ForEachPrompt(const LoadedModel& loaded,
                            const std::vector<std::vector<int32_t>>& prompts,
                            const SamplingParams& sampling, const SearchParams& search,

@@ -12,8 +12,7 @@ absl::StatusOr<std::vector<SearchResult>> RunSearchAsk(
     if (ask.answers.empty())
       return absl::InvalidArgumentError("search.answers: grader \"" + ask.scorer +
                                         "\" needs one for each prompt");
-    for (const std::string& answer : ask.answers)
-      RETURN_IF_ERROR(hooks.check(ask.scorer, answer));
+    for (const std::string& answer : ask.answers) RETURN_IF_ERROR(hooks.check(ask.scorer, answer));
     judge.score =
         [&](size_t prompt,
             const std::vector<const SearchPath*>& paths) -> absl::StatusOr<std::vector<double>> {

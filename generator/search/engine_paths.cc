@@ -15,25 +15,25 @@ constexpr std::chrono::milliseconds kQueuePatience{20};
 // Waits for the samples of one call of Grow.
 class EnginePaths::Round {
  public:
-  explicit Round(size_t samples) : rollouts_(samples) {}
+  explicit Round(size_t samples) : responses_(samples) {}
 
-  void Put(size_t index, Rollout rollout) {
+  void Put(size_t index, OpenResponse response) {
     std::lock_guard lock(mutex_);
-    rollouts_[index] = std::move(rollout);
+    responses_[index] = std::move(response);
     ++finished_;
     changed_.notify_all();
   }
   // Ends because the engine finishes or aborts whatever it has accepted.
-  std::vector<Rollout> Wait(size_t samples) {
+  std::vector<OpenResponse> Wait(size_t samples) {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return finished_ >= samples; });
-    return std::move(rollouts_);
+    return std::move(responses_);
   }
 
  private:
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<Rollout> rollouts_;
+  std::vector<OpenResponse> responses_;
   size_t finished_ = 0;
 };
 
@@ -56,7 +56,7 @@ absl::StatusOr<std::vector<PathGrowth>> EnginePaths::Grow(const std::vector<Path
     std::lock_guard lock(mutex_);
     CancelLive();
   }
-  std::vector<Rollout> rollouts = round->Wait(accepted);
+  std::vector<OpenResponse> responses = round->Wait(accepted);
   std::lock_guard lock(mutex_);
   live_.clear();
   if (cancelled_) return absl::CancelledError("the search was cancelled");
@@ -64,7 +64,7 @@ absl::StatusOr<std::vector<PathGrowth>> EnginePaths::Grow(const std::vector<Path
   sampled_ = true;
   std::vector<PathGrowth> grown;
   for (size_t i = 0; i < asks.size(); ++i) {
-    ASSIGN_OR_RETURN(PathGrowth growth, Grown(asks[i], std::move(rollouts[i])));
+    ASSIGN_OR_RETURN(PathGrowth growth, Grown(asks[i], std::move(responses[i])));
     grown.push_back(std::move(growth));
   }
   return grown;
@@ -76,10 +76,13 @@ absl::Status EnginePaths::Submit(const PathAsk& ask, size_t index,
   SampleRequest request = sample_;
   request.id += "/" + std::to_string(next_request_++);
   request.first_sample = path.sample_index;
-  if (path.draws > 0) request.begun = std::make_shared<const Rollout>(path);
+  if (ask.path->draws > 0)
+    request.begun = std::make_shared<const OpenResponse>(OpenResponse{path, ask.path->draws});
   request.pause.after_draws = ask.max_tokens;
   if (!ask.to_end) request.pause.at_text = step_end_;
-  request.on_finished = [round, index](Rollout rollout) { round->Put(index, std::move(rollout)); };
+  request.on_open = [round, index](OpenResponse response) {
+    round->Put(index, std::move(response));
+  };
   while (true) {
     const absl::Status status = SubmitOnce(request);
     const bool again = absl::IsResourceExhausted(status) && (sampled_ || index > 0) && !late();
@@ -99,7 +102,8 @@ absl::Status EnginePaths::SubmitOnce(SampleRequest request) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<PathGrowth> EnginePaths::Grown(const PathAsk& ask, Rollout rollout) {
+absl::StatusOr<PathGrowth> EnginePaths::Grown(const PathAsk& ask, OpenResponse response) {
+  const Rollout& rollout = response.rollout;
   PathGrowth growth;
   switch (rollout.finish_reason) {
     case FinishReason::kStop:
@@ -108,14 +112,16 @@ absl::StatusOr<PathGrowth> EnginePaths::Grown(const PathAsk& ask, Rollout rollou
       break;
     case FinishReason::kUnspecified: {
       const size_t before = ask.path->rollout.text.size();
-      const bool step = !ask.to_end && rollout.text.find(step_end_, before) != std::string::npos;
+      const bool step = response.draws - ask.path->draws < ask.max_tokens ||
+                        (!ask.to_end && rollout.text.find(step_end_, before) != std::string::npos);
       growth.stop = step ? PathStop::kStep : PathStop::kCut;
       break;
     }
     default:
       return WhyLost(engine_, rollout.finish_reason);
   }
-  growth.rollout = std::move(rollout);
+  growth.rollout = std::move(response.rollout);
+  growth.draws = response.draws;
   return growth;
 }
 

@@ -34,7 +34,7 @@ class EnginePaths {
 
   absl::Status Submit(const PathAsk& ask, size_t index, const std::shared_ptr<Round>& round);
   absl::Status SubmitOnce(SampleRequest request);
-  absl::StatusOr<PathGrowth> Grown(const PathAsk& ask, Rollout rollout);
+  absl::StatusOr<PathGrowth> Grown(const PathAsk& ask, OpenResponse response);
   void CancelLive();  // holds mutex_
   bool late() const;
 
@@ -50,8 +50,8 @@ class EnginePaths {
   bool cancelled_ = false;         // guarded by mutex_
 };
 
-// One search whose paths grow in `paths`; `tools` has the rest. Without a score, a path's is the mean
-// log-probability of its tokens.
+// One search whose paths grow in `paths`; `tools` has the rest. Without a score, a path's is the
+// mean log-probability of its tokens.
 absl::StatusOr<SearchResult> SearchIn(EnginePaths& paths, const SearchParams& params,
                                       int32_t max_tokens, SearchTools tools);
 

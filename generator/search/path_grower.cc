@@ -46,7 +46,7 @@ absl::Status PathGrower::GrowOnce(std::vector<SearchPath*>& open, bool to_end) {
   ASSIGN_OR_RETURN(std::vector<PathGrowth> grown, tools_.grow(asks));
   std::vector<SearchPath*> cut;
   for (int64_t i = 0; i < asking; ++i) {
-    const int64_t drawn = int64_t{grown[i].rollout.draws} - open[i]->rollout.draws;
+    const int64_t drawn = int64_t{grown[i].draws} - open[i]->draws;
     sampled_ += drawn;
     left_ -= drawn;
     if (Append(*open[i], std::move(grown[i]))) cut.push_back(open[i]);
@@ -62,6 +62,7 @@ bool PathGrower::Append(SearchPath& path, PathGrowth growth) {
   more.sample_index = path.rollout.sample_index;
   more.generate_seconds += path.rollout.generate_seconds;
   path.rollout = std::move(more);
+  path.draws = growth.draws;
   const bool full = Size(path) >= path_limit_;
   path.ended = growth.stop == PathStop::kEnded || full;
   if (growth.stop != PathStop::kEnded) path.rollout.finish_reason = FinishReason::kLength;

@@ -55,14 +55,16 @@ absl::StatusOr<SearchParams> SearchFromJson(const nlohmann::json& json);
 
 // A response, or the beginning of one.
 struct SearchPath {
-  Rollout rollout;  // sample_index is the stream
+  Rollout rollout;    // sample_index is the stream
+  int32_t draws = 0;  // random numbers that it took so far
   std::vector<double> step_scores;
   double score = 0;    // of the step scores, or of the whole
   bool ended = false;  // by an end token, a stop string or its length: never expanded again
   std::optional<std::string> answer;
 };
 
-// One path to be grown by at most `max_tokens` sampled ones, up to the end of a step unless `to_end`.
+// One path to be grown by at most `max_tokens` sampled ones, up to the end of a step unless
+// `to_end`.
 struct PathAsk {
   const SearchPath* path = nullptr;
   int32_t max_tokens = 0;
@@ -71,9 +73,10 @@ struct PathAsk {
 
 enum class PathStop { kStep, kEnded, kCut };  // kCut: max_tokens
 
-// `rollout` is the whole path: what it was, and what it has grown by.
+// The whole path: what it was, and what it has grown by.
 struct PathGrowth {
   Rollout rollout;
+  int32_t draws = 0;
   PathStop stop = PathStop::kCut;
 };
 

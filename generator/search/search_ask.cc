@@ -59,8 +59,8 @@ absl::StatusOr<SearchAsk> SearchAskFromJson(const Json& json, size_t prompts) {
     if (!ask.answers.empty()) return BadAsk("answers", "mean_logprob compares with no answer");
     if (!ask.scorer_params.empty()) return BadAsk("scorer_params", "mean_logprob takes none");
   } else if (!ask.answers.empty() && ask.answers.size() != prompts) {
-    return BadAsk("answers", "needs one for each of " + std::to_string(prompts) +
-                                 " prompts, got " + std::to_string(ask.answers.size()));
+    return BadAsk("answers", "needs one for each of " + std::to_string(prompts) + " prompts, got " +
+                                 std::to_string(ask.answers.size()));
   }
   return ask;
 }

@@ -63,8 +63,8 @@ absl::Status SearchPool::Submit(SearchJob job) {
     if (live_.contains(id)) return absl::AlreadyExistsError("search " + id + " is still running");
     const auto open = static_cast<int32_t>(live_.size());
     if (open >= options_.max_running + options_.max_waiting)
-      return absl::ResourceExhaustedError("too many searches: " + std::to_string(busy_) +
-                                          " run, " + std::to_string(queue_.size()) + " wait");
+      return absl::ResourceExhaustedError("too many searches: " + std::to_string(busy_) + " run, " +
+                                          std::to_string(queue_.size()) + " wait");
     auto live = std::make_shared<Live>(engine_, std::move(job));
     live_.emplace(id, live);
     queue_.push_back(std::move(live));

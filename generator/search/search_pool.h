@@ -1,5 +1,5 @@
-// Searches beside everything else that an engine serves: each on a thread of its own, which waits for
-// the engine or the scorer nearly all of the time; so many at once, so many more waiting.
+// Searches beside everything else that an engine serves: each on a thread of its own, which waits
+// for the engine or the scorer nearly all of the time; so many at once, so many more waiting.
 #pragma once
 
 #include <condition_variable>
@@ -40,8 +40,8 @@ struct SearchDesk {
 struct SearchJob {
   SearchParams params;
   SampleRequest sample;
-  SearchTools tools;                // `grow` is the pool's; without `score` the mean log-probability
-  std::function<void()> on_cancel;  // ends what `tools` wait for; may be empty
+  SearchTools tools;  // `grow` is the pool's; without `score` the mean log-probability
+  std::function<void()> on_cancel = {};  // ends what `tools` wait for; may be empty
   std::function<void(absl::StatusOr<SearchResult>)> done;  // as SearchOrder's
 };
 

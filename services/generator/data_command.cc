@@ -20,8 +20,8 @@ absl::StatusOr<Json> RunMakeData(const DataCommandOptions& options) {
   TextTools text;
   ASSIGN_OR_RETURN(text, LoadTextTools(options.model_dir));
   std::vector<PromptRow> rows;
-  ASSIGN_OR_RETURN(rows, LoadPrompts(options.data_path, config.data, *text.tokenizer,
-                                     text.chat_template.get()));
+  ASSIGN_OR_RETURN(
+      rows, LoadPrompts(options.data_path, config.data, *text.tokenizer, text.chat_template.get()));
   RowGraders graders;
   ASSIGN_OR_RETURN(graders, MakeRowGraders(config, rows));
   SearchHooks hooks;

@@ -48,9 +48,7 @@ absl::StatusOr<Json> RunEval(const EvalOptions& options) {
   SearchHooks hooks;
   ASSIGN_OR_RETURN(hooks, MakeSearchHooks(config.reward));
   return EvalTool(options.model_dir, rows, sampling, options.samples_per_prompt, search,
-                  options.engine,
-                  GradeBy(graders),
-                  hooks);
+                  options.engine, GradeBy(graders), hooks);
 }
 
 }  // namespace tramontane

@@ -36,8 +36,9 @@ void AddServe(CLI::App& app, ServeOptions& options) {
       ->check(CLI::Range(1, 256));
   serve->add_option("--kv-blocks", options.kv_blocks, "Blocks in the KV cache")
       ->check(CLI::PositiveNumber);
-  serve->add_option("--verifier", options.verifiers,
-                    "Without a run: NAME=host:port of a verifier that may score searches; repeatable");
+  serve->add_option(
+      "--verifier", options.verifiers,
+      "Without a run: NAME=host:port of a verifier that may score searches; repeatable");
   serve->add_flag("--vllm-metric-aliases", options.vllm_metric_aliases,
                   "/metrics repeats the main series under vLLM's names");
   serve->add_option("--bind", options.bind, "host:port; port 0 picks a free one");
@@ -96,17 +97,20 @@ void AddEval(CLI::App& app, ToolOptions& options) {
 }
 
 void AddMakeData(CLI::App& app, ToolOptions& options) {
-  CLI::App* make = AddTool(app, "make-data", "Training rows out of a model's own responses", options);
+  CLI::App* make =
+      AddTool(app, "make-data", "Training rows out of a model's own responses", options);
   DataCommandOptions& data = options.data;
   make->add_option("--data", data.data_path, "JSONL file of prompts")->required();
   make->add_option("--out", data.out_path, "JSONL file to be written")->required();
-  make->add_option("--kind", data.data.kind,
-                   "sft (shortest correct response), labels (the majority's answer) or values (share "
-                   "of a step's continuations that are correct)")
+  make->add_option(
+          "--kind", data.data.kind,
+          "sft (shortest correct response), labels (the majority's answer) or values (share "
+          "of a step's continuations that are correct)")
       ->required()
       ->check(CLI::IsMember({"sft", "labels", "values"}));
   make->add_option("--config", data.config_path, "Take reward table and verifiers from here");
-  make->add_option("--samples", data.data.samples, "Responses of each prompt; continuations of a step")
+  make->add_option("--samples", data.data.samples,
+                   "Responses of each prompt; continuations of a step")
       ->check(CLI::Range(1, 4096));
   make->add_option("--min-agreement", data.data.min_agreement,
                    "labels: least share of the responses that give the answer")

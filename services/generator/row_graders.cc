@@ -28,8 +28,9 @@ absl::StatusOr<RowGraders> MakeRowGraders(const RunConfig& config,
     const auto section = key.ok() ? config.verifiers.find(*key) : config.verifiers.end();
     const bool configured = section != config.verifiers.end();
     if (configured && section->second.builtin.empty()) {
-      return absl::InvalidArgumentError("row " + row.row_id + ": verifier '" + row.verifier +
-                                        "' is a service of its own; tools know built-in graders only");
+      return absl::InvalidArgumentError(
+          "row " + row.row_id + ": verifier '" + row.verifier +
+          "' is a service of its own; tools know built-in graders only");
     }
     const std::string name = configured ? section->second.builtin : row.verifier;
     absl::StatusOr<std::unique_ptr<Grader>> grader = MakeBuiltinGrader(name, config.reward);

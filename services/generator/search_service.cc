@@ -91,8 +91,7 @@ absl::Status SearchService::Start(SearchOrder order) {
 absl::StatusOr<SearchTools> SearchService::ToolsFor(const SearchOrder& order) const {
   SearchTools tools;
   if (order.ask.by_verifier()) {
-    const bool registered =
-        verifiers_ != nullptr && FindVerifier(sections_, order.ask.scorer).ok();
+    const bool registered = verifiers_ != nullptr && FindVerifier(sections_, order.ask.scorer).ok();
     if (registered) {
       tools = VerifierTools(order);
     } else {
@@ -111,9 +110,10 @@ SearchTools SearchService::VerifierTools(const SearchOrder& order) const {
   PromptRow row = order.row;
   row.verifier = order.ask.scorer;
   row.params = order.ask.scorer_params;
-  tools.score = [pool = verifiers_, row = std::move(row), round, owner = order.sample.id,
-                 deadline = order.sample.deadline](const std::vector<const SearchPath*>& paths)
-      -> absl::StatusOr<std::vector<double>> {
+  tools.score =
+      [pool = verifiers_, row = std::move(row), round, owner = order.sample.id,
+       deadline = order.sample.deadline](
+          const std::vector<const SearchPath*>& paths) -> absl::StatusOr<std::vector<double>> {
     const auto wait = std::make_shared<VerdictWait>(paths.size());
     const VerifyTicket ticket{owner + "#" + std::to_string((*round)++), owner,
                               static_cast<int32_t>(paths.size())};
@@ -137,9 +137,9 @@ absl::StatusOr<SearchTools> SearchService::GraderTools(const SearchOrder& order)
   const std::string& name = order.ask.scorer;
   RETURN_IF_ERROR(BadScorer(graders_.check(name, order.row.answer)));
   SearchTools tools;
-  tools.score = [this, name, prompt = order.row.prompt, gold = order.row.answer](
-                    const std::vector<const SearchPath*>& paths)
-      -> absl::StatusOr<std::vector<double>> {
+  tools.score =
+      [this, name, prompt = order.row.prompt, gold = order.row.answer](
+          const std::vector<const SearchPath*>& paths) -> absl::StatusOr<std::vector<double>> {
     std::vector<double> scores;
     for (const SearchPath* path : paths) {
       ASSIGN_OR_RETURN(const double score, graders_.grade(name, prompt, path->rollout, gold));

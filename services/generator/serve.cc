@@ -198,11 +198,8 @@ class GeneratorProcess {
     reward.think_open = thinking_.open;
     reward.think_close = thinking_.close;
     ASSIGN_OR_RETURN(SearchHooks graders, MakeSearchHooks(reward));
-    const GeneratorSection& section = config_.generator;
     searches_.emplace(
-        SearchService::Options{.pool = {.max_running = section.max_running_searches,
-                                        .max_waiting = section.max_waiting_searches},
-                               .most_paths = section.max_waiting_sequences},
+        SearchService::Options{.pool = {}, .most_paths = config_.generator.max_waiting_sequences},
         ServedEngine(), std::move(graders), verifiers_.get(), config_.verifiers, metrics_);
     service_->ServeSearches(searches_->Desk());
     return absl::OkStatus();

@@ -40,7 +40,7 @@ class GeneratorService final : public v1::Generator::CallbackService {
   // are, is added by main.
   ProcessStatus Status() const;
   void AddWaits(std::function<std::map<std::string, double>()> waits);       // before serving
-  void ServeSearches(SearchDesk desk);                                      // before serving
+  void ServeSearches(SearchDesk desk);                                       // before serving
   void AddDetail(const std::string& key, std::function<Json()> detail);     // before serving
 
   grpc::ServerWriteReactor<v1::GenerateEvent>* Generate(grpc::CallbackServerContext* context,

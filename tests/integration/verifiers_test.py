@@ -268,5 +268,42 @@ class Runs(Verifiers):
             self.assertIn("verifiers.digits.digest pins " + "0" * 64, json.dumps(run.events))
 
 
+class Searching(Verifiers):
+    def serve_digits(self):
+        process = subprocess.Popen([python(), "-m", "tramontane_verifier", "serve", self.write_digits("1.0.0"),
+                                    "--workers", "1"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait, 20)
+        self.addCleanup(process.terminate)
+        return process, json.loads(process.stdout.readline())["address"]
+
+    def test_a_served_verifier_chooses_among_the_paths(self):
+        process, address = self.serve_digits()
+
+        def share(text):
+            return sum(c in '"0123456789"' for c in text) / max(1, len(text))
+
+        with Server(self.folder, "--verifier", f"digits={address}") as server:
+            body = {"prompt": "1+1=", "max_tokens": 30, "seed": 3, "ignore_eos": True}
+            for search in ({"method": "best_of_n", "n": 8}, {"method": "beam", "n": 4, "step_end": "e", "max_steps": 4}):
+                choice = server.complete(**body, search={**search, "scorer": "digits"})["choices"][0]
+                found = choice["search"]
+                for candidate in found["candidates"]:
+                    self.assertAlmostEqual(candidate["score"], share(candidate["text"]), places=6)
+                self.assertEqual(found["score"], max(c["score"] for c in found["candidates"]))
+                self.assertAlmostEqual(share(choice["text"]), found["score"], places=6)
+            # Nobody scores: the deadline ends the search, and the rest goes on.
+            process.kill()
+            status, _, reply = server.ask("POST", "/v1/completions", {
+                **body, "timeout_s": 2, "search": {"n": 2, "scorer": "digits"}})
+            self.assertEqual(status, 504, reply)
+            self.assertEqual(server.complete(**body)["usage"]["completion_tokens"], 30)
+
+    def test_a_bad_verifier_option_is_refused(self):
+        status, out, err = tramontane("serve", "--model", self.folder, "--verifier", "digits")
+        self.assertEqual(status, 1)
+        self.assertIn("--verifier", out + err)
+
+
 if __name__ == "__main__":
     main()

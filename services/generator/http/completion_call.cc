@@ -144,10 +144,10 @@ absl::Status CompletionCall::StartSearch(size_t prompt, SampleRequest sample) {
     return WithParam(absl::FailedPreconditionError("there are no searches here"), "search");
   SearchOrder order;
   order.ask = *request_.search;
-  order.row = {.row_id = sample.id,
-               .prompt = request_.prompts[prompt].text,
-               .prompt_tokens = sample.prompt_tokens,
-               .messages = request_.messages};
+  order.row.row_id = sample.id;
+  order.row.prompt = request_.prompts[prompt].text;
+  order.row.prompt_tokens = sample.prompt_tokens;
+  order.row.messages = request_.messages;
   if (!order.ask.answers.empty()) order.row.answer = order.ask.answers[prompt];
   order.sample = std::move(sample);
   order.done = [self = shared_from_this(), prompt](absl::StatusOr<SearchResult> found) {
@@ -217,7 +217,8 @@ void CompletionCall::OnChunk(size_t prompt, TokenChunk chunk) {
 void CompletionCall::OnFinished(size_t prompt, const Rollout& rollout) {
   const FinishReason reason = rollout.finish_reason;
   if (reason == FinishReason::kTimeout) Late();
-  if (reason == FinishReason::kAborted || reason == FinishReason::kError) Fail(WhyLost(engine_, reason));
+  if (reason == FinishReason::kAborted || reason == FinishReason::kError)
+    Fail(WhyLost(engine_, reason));
   bool whole = false;
   {
     std::lock_guard lock(mutex_);

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <future>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -148,21 +149,21 @@ TEST_F(ThinkingSearch, IsBoundedInEveryPathOfEveryMethod) {
 
 // Every step is a request of its own, and cuts come anywhere: none of them may show.
 TEST_F(ThinkingSearch, APathThatPausesIsTheResponseThatDoesNot) {
-  for (const char* block : {R"({"budget":7,"on_exhaust":"cwm","reserve":10})",
-                            R"({"budget":20,"min_tokens":12,"on_exhaust":"s1","reserve":5})",
-                            R"({"budget":0})", R"({"tag":"dynamic","reserve":8})"}) {
+  for (const char* block :
+       {R"({"budget":7,"on_exhaust":"cwm","reserve":10})",
+        R"({"budget":20,"min_tokens":12,"on_exhaust":"s1","reserve":5})", R"({"budget":0})",
+        R"({"tag":"dynamic","reserve":8,"on_exhaust":"cwm"})"}) {
     Think(block);
     const auto plain = RunBatch(loaded_, prompts_, sampling_, 1, {});
     ASSERT_TRUE(plain.ok()) << plain.status();
-    for (const char* params :
-         {R"({"method":"beam","n":1,"expansion":1})", R"({"method":"best_of_n","n":1,"aggregate":"min"})"}) {
+    for (const char* params : {R"({"method":"beam","n":1,"expansion":1})",
+                               R"({"method":"best_of_n","n":1,"aggregate":"min"})"}) {
       const auto found = Run(params);
       for (size_t p = 0; p < found.size(); ++p) {
         const Rollout &rollout = found[p].best.rollout, &whole = (*plain)[p][0];
         EXPECT_EQ(rollout.tokens, whole.tokens) << block << params << p;
         EXPECT_EQ(rollout.injected, whole.injected) << block << params;
         EXPECT_EQ(rollout.usage, whole.usage) << block << params;
-        EXPECT_EQ(rollout.draws, whole.draws) << block << params;
         EXPECT_EQ(rollout.text, whole.text) << block << params;
       }
     }
@@ -195,6 +196,65 @@ TEST_F(SearchRun, AGraderNeedsGoldAnswersThatItUnderstands) {
         RunSearchAsk(ask, loaded_, prompts_, texts, sampling_, hooks, {}).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(status.message()), HasSubstr("search.answers"));
+  }
+}
+
+TEST(OpenResponse, OneThatCannotGoOnIsRefused) {
+  MetricsRegistry metrics;
+  auto engine = Engine::Create({}, TinyModel(7), ByteTokenizer(), metrics);
+  ASSERT_TRUE(engine.ok());
+  const auto refusal = [&](OpenResponse begun, int32_t n, PauseRule pause, bool open) {
+    SampleRequest request;
+    request.id = "a";
+    request.prompt_tokens = {65};
+    request.sampling.max_new_tokens = 4;
+    request.n = n;
+    request.begun = std::make_shared<const OpenResponse>(std::move(begun));
+    request.pause = std::move(pause);
+    if (open) request.on_open = [](OpenResponse) {};
+    request.on_finished = [](Rollout) {};
+    return (*engine)->Submit(std::move(request)).ToString();
+  };
+  const auto begun = [](std::vector<int32_t> tokens, std::vector<float> logprobs) {
+    OpenResponse response;
+    response.rollout.tokens = std::move(tokens);
+    response.rollout.logprobs = std::move(logprobs);
+    return response;
+  };
+  EXPECT_THAT(refusal(begun({66}, {-1}), 2, {}, true), HasSubstr("taken up once"));
+  EXPECT_THAT(refusal(begun({6600}, {-1}), 1, {}, true), HasSubstr("begun: token 6600"));
+  EXPECT_THAT(refusal(begun({66}, {}), 1, {}, true), HasSubstr("begun: is no beginning"));
+  EXPECT_THAT(refusal(begun({1, 2, 3, 4}, {0, 0, 0, 0}), 1, {}, true), HasSubstr("no room"));
+  EXPECT_THAT(refusal(begun({66}, {-1}), 1, {}, false), HasSubstr("on_open must be set"));
+  EXPECT_THAT(refusal(begun({66}, {-1}), 1, {"x", 5}, false), HasSubstr("on_open must be set"));
+  EXPECT_THAT(refusal(begun({66}, {-1}), 1, {"", 0}, true), HasSubstr("pause"));
+}
+
+TEST(OpenResponse, OneOfAForgottenVersionIsAborted) {
+  MetricsRegistry metrics;
+  EngineOptions options;
+  options.initial_version = 4;
+  auto engine = Engine::Create(options, TinyModel(7), ByteTokenizer(), metrics);
+  ASSERT_TRUE(engine.ok());
+  for (const auto& [version, reason] :
+       {std::pair{4, FinishReason::kLength}, {5, FinishReason::kAborted}}) {
+    OpenResponse begun;
+    begun.rollout.tokens = {66};
+    begun.rollout.logprobs = {-1};
+    begun.rollout.spans = {{version, 1}};
+    begun.draws = 1;
+    std::promise<Rollout> ended;
+    SampleRequest request;
+    request.id = "a";
+    request.prompt_tokens = {65};
+    request.sampling.max_new_tokens = 4;
+    request.sampling.ignore_eos = true;
+    request.begun = std::make_shared<const OpenResponse>(begun);
+    request.on_open = [&ended](OpenResponse open) { ended.set_value(std::move(open.rollout)); };
+    ASSERT_TRUE((*engine)->Submit(std::move(request)).ok());
+    const Rollout rollout = ended.get_future().get();
+    EXPECT_EQ(rollout.finish_reason, reason);
+    EXPECT_EQ(rollout.tokens.size(), reason == FinishReason::kLength ? 4u : 1u);
   }
 }
 

@@ -13,10 +13,12 @@
 namespace tramontane {
 namespace {
 
-using ::testing::HasSubstr;
 using std::chrono::seconds;
+using ::testing::HasSubstr;
 
-std::chrono::steady_clock::time_point Soon() { return std::chrono::steady_clock::now() + seconds(20); }
+std::chrono::steady_clock::time_point Soon() {
+  return std::chrono::steady_clock::now() + seconds(20);
+}
 
 class HeldEngine {
  public:
@@ -48,13 +50,14 @@ class HeldEngine {
   }
   static void End(const SampleRequest& request, const std::string& text,
                   FinishReason reason = FinishReason::kStop) {
-    Rollout rollout = request.begun == nullptr ? Rollout() : *request.begun;
+    OpenResponse response = request.begun == nullptr ? OpenResponse() : *request.begun;
+    Rollout& rollout = response.rollout;
     rollout.tokens.push_back(static_cast<int32_t>(text.size()));
     rollout.logprobs.push_back(-static_cast<float>(text.size()));
-    ++rollout.draws;
+    ++response.draws;
     rollout.text += text;
     rollout.finish_reason = reason;
-    request.on_finished(std::move(rollout));
+    request.on_open(std::move(response));
   }
 
  private:
@@ -179,7 +182,7 @@ TEST_F(SearchPoolTest, AFullQueueRefusesASearchAtItsBeginAndIsWaitedForLater) {
   SampleRequest second = engine_.Next();  // after three refusals
   EXPECT_EQ(engine_.refusals(), 0);
   ASSERT_NE(second.begun, nullptr);
-  EXPECT_EQ(second.begun->text, "step\n\n");
+  EXPECT_EQ(second.begun->rollout.text, "step\n\n");
   HeldEngine::End(second, "end");
   const Found found = Await(patient);
   ASSERT_TRUE(found.ok()) << found.status();
@@ -189,9 +192,10 @@ TEST_F(SearchPoolTest, AFullQueueRefusesASearchAtItsBeginAndIsWaitedForLater) {
 
 TEST_F(SearchPoolTest, LateAndLostSamplesAreErrorsWithTheirCodes) {
   SearchPool pool({}, engine_.Hooks(), metrics_);
-  for (const auto& [reason, code] : {std::pair{FinishReason::kTimeout, absl::StatusCode::kDeadlineExceeded},
-                                     {FinishReason::kAborted, absl::StatusCode::kUnavailable},
-                                     {FinishReason::kError, absl::StatusCode::kInternal}}) {
+  for (const auto& [reason, code] :
+       {std::pair{FinishReason::kTimeout, absl::StatusCode::kDeadlineExceeded},
+        {FinishReason::kAborted, absl::StatusCode::kUnavailable},
+        {FinishReason::kError, absl::StatusCode::kInternal}}) {
     std::promise<Found> found;
     ASSERT_TRUE(pool.Submit(Job("a", R"({"n":2})", found)).ok());
     HeldEngine::End(engine_.Next(), "", reason);

@@ -78,14 +78,14 @@ class ChoiceTree {
   PathGrowth Grow(const PathAsk& ask, int32_t choice) const {
     PathGrowth growth;
     growth.rollout = ask.path->rollout;
-    const size_t levels = growth.rollout.tokens.size() +
-                          (ask.to_end ? static_cast<size_t>(ask.max_tokens) : 1);
+    const size_t levels =
+        growth.rollout.tokens.size() + (ask.to_end ? static_cast<size_t>(ask.max_tokens) : 1);
     while (growth.rollout.tokens.size() < levels && !Ended(growth.rollout.text)) {
       growth.rollout.tokens.push_back(choice % branching_);
       growth.rollout.logprobs.push_back(-std::log(static_cast<float>(branching_)));
       growth.rollout.text += Digit(choice % branching_);
     }
-    growth.rollout.draws = static_cast<int32_t>(growth.rollout.tokens.size());
+    growth.draws = static_cast<int32_t>(growth.rollout.tokens.size());
     growth.rollout.finish_reason = FinishReason::kStop;
     growth.stop = Ended(growth.rollout.text) ? PathStop::kEnded
                   : ask.to_end               ? PathStop::kCut
@@ -220,7 +220,7 @@ double SuccessOver(int32_t n, double p, const SearchParams& params, bool perfect
         const bool correct = (outcome >> asks[i].path->rollout.sample_index) & 1;
         grown[i].rollout.tokens = {correct};
         grown[i].rollout.logprobs = {0};
-        grown[i].rollout.draws = 1;
+        grown[i].draws = 1;
         grown[i].rollout.text = correct ? "right" : "wrong";
         grown[i].stop = PathStop::kEnded;
       }
@@ -287,7 +287,7 @@ PathGrowth RandomGrowth(const PathAsk& ask) {
     if (token == 0 && !ask.to_end) growth.stop = PathStop::kStep;
     if (growth.stop != PathStop::kCut) break;
   }
-  growth.rollout.draws = static_cast<int32_t>(growth.rollout.tokens.size());
+  growth.draws = static_cast<int32_t>(growth.rollout.tokens.size());
   growth.rollout.finish_reason = FinishReason::kStop;
   return growth;
 }
