@@ -79,12 +79,13 @@ void GenerateStream::OnChunk(TokenChunk chunk) {
   Pump();
 }
 
-void GenerateStream::OnFinished(const Rollout& rollout) {
+void GenerateStream::OnFinished(const Rollout& rollout, const std::string& session) {
   {
     std::lock_guard lock(mutex_);
     --unfinished_;
     if (!finishing_ && !reader_gone_) {
       unsent_[rollout.sample_index].finished = std::make_unique<v1::Rollout>(ToProto(rollout));
+      unsent_[rollout.sample_index].session = session;
     }
   }
   Pump();
@@ -143,6 +144,7 @@ v1::GenerateEvent GenerateStream::NextEvent() {
     unsent.search.reset();
   } else {
     *event.mutable_finished() = std::move(*unsent.finished);
+    event.set_session(unsent.session);
     unsent.finished.reset();
   }
   if (unsent.chunks.empty() && unsent.finished == nullptr) unsent_.erase(it);

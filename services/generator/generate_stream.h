@@ -38,7 +38,7 @@ class GenerateStream : public std::enable_shared_from_this<GenerateStream> {
 
   // Engine thread.
   void OnChunk(TokenChunk chunk);
-  void OnFinished(const Rollout& rollout);
+  void OnFinished(const Rollout& rollout, const std::string& session = "");
 
  private:
   class Reactor;
@@ -47,6 +47,7 @@ class GenerateStream : public std::enable_shared_from_this<GenerateStream> {
     std::deque<v1::TokenChunk> chunks;  // at most one per weight version
     std::unique_ptr<v1::SearchReport> search;
     std::unique_ptr<v1::Rollout> finished;
+    std::string session;
   };
 
   void OnWriteDone(bool ok);

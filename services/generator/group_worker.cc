@@ -160,7 +160,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
   // Waits while the engine has no room; the lease is renewed meanwhile.
   void Submit(const LiveGroupPtr& group) {
     while (true) {
-      const absl::Status status = hooks_.submit(RequestFor(group));
+      const absl::Status status = hooks_.submit(RequestFor(group), group->task.row);
       if (status.ok()) return;
       if (absl::IsResourceExhausted(status) && !draining_) {
         Sleep(kTick);
@@ -220,6 +220,10 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
       if (!item.has_value()) continue;
       const LiveGroupPtr& group = item->group;
       const Rollout sample = groups_.Sample(group, item->sample_index);
+      if (groups_.CameJudged(group, item->sample_index)) {
+        Judged(group, item->sample_index, sample.verdict);
+        continue;
+      }
       if (sample.finish_reason == FinishReason::kTimeout) {
         Judged(group, item->sample_index, TimedOut());
         continue;

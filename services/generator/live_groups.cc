@@ -11,6 +11,7 @@ LiveGroupPtr LiveGroups::Open(Lease lease, GroupTask task) {
   group->task = std::move(task);
   group->unsampled = group->unverified = group->task.samples;
   group->rollouts.resize(static_cast<size_t>(group->task.samples));
+  group->came_judged.resize(group->rollouts.size(), 0);
   std::lock_guard lock(mutex_);
   unsampled_ += group->unsampled;
   open_[group->request_id] = group;
@@ -21,6 +22,7 @@ bool LiveGroups::SampleDone(const LiveGroupPtr& group, Rollout rollout) {
   std::lock_guard lock(mutex_);
   if (group->closed) return false;
   const auto index = static_cast<size_t>(rollout.sample_index);
+  group->came_judged.at(index) = rollout.verdict.status != VerdictStatus::kUnspecified;
   group->rollouts.at(index) = std::move(rollout);
   --group->unsampled;
   --unsampled_;
@@ -42,6 +44,11 @@ LiveGroups::Verdicts LiveGroups::VerdictDone(const LiveGroupPtr& group, int32_t 
 Rollout LiveGroups::Sample(const LiveGroupPtr& group, int32_t sample_index) const {
   std::lock_guard lock(mutex_);
   return group->rollouts.at(static_cast<size_t>(sample_index));
+}
+
+bool LiveGroups::CameJudged(const LiveGroupPtr& group, int32_t sample_index) const {
+  std::lock_guard lock(mutex_);
+  return group->came_judged.at(static_cast<size_t>(sample_index)) != 0;
 }
 
 Group LiveGroups::Take(const LiveGroupPtr& group, const std::string& generator_id) {

@@ -24,7 +24,8 @@ struct LiveGroup {
   std::string request_id;  // unique over deliveries, so that a redelivered group never collides
   int32_t unsampled = 0;
   int32_t unverified = 0;
-  std::vector<Rollout> rollouts;  // by sample index
+  std::vector<Rollout> rollouts;     // by sample index
+  std::vector<uint8_t> came_judged;  // by sample index: its verdict is no verifier's
   int32_t rescored = 0;  // times that all verdicts were asked for again
   bool closed = false;
 };
@@ -45,6 +46,8 @@ class LiveGroups {
   Verdicts VerdictDone(const LiveGroupPtr& group, int32_t sample_index, Verdict verdict);
   // Copy of a kept sample, for the verifier.
   Rollout Sample(const LiveGroupPtr& group, int32_t sample_index) const;
+  // Whether the sample brought its verdict with it (an environment's): no verifier is asked then.
+  bool CameJudged(const LiveGroupPtr& group, int32_t sample_index) const;
   // The finished record. Call once, after VerdictDone said kComplete.
   Group Take(const LiveGroupPtr& group, const std::string& generator_id);
 

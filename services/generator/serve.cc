@@ -13,10 +13,12 @@
 #include "common/log.h"
 #include "common/metrics.h"
 #include "common/status.h"
-#include "generator/engine.h"
+#include "generator/engine_hooks.h"
+#include "generator/session_store.h"
 #include "model/model_config.h"
 #include "model/model_dir.h"
 #include "services/generator/announcer.h"
+#include "services/generator/environments.h"
 #include "services/generator/group_worker.h"
 #include "services/generator/http/endpoint.h"
 #include "services/generator/search_hooks.h"
@@ -99,7 +101,7 @@ class GeneratorProcess {
     runner_.AddService(&*service_, v1::Generator::service_full_name());
     runner_.OnState([this] { return service_->Status(); });
     runner_.OnDrain([this](double deadline_s) { Drain(deadline_s); });
-    RETURN_IF_ERROR(BuildSearches());
+    RETURN_IF_ERROR(BuildServing());
     if (member) RETURN_IF_ERROR(BuildWorker());
     return BuildEndpoint(model_dir);
   }
@@ -122,14 +124,17 @@ class GeneratorProcess {
   }
 
  private:
-  // A verifier that is away is waited for; one that speaks another protocol would be waited for in
-  // vain, so the run has to hear of it.
+  // A verifier or environment that is away is waited for; one that speaks another protocol would be
+  // waited for in vain, so the run has to hear of it.
   void WatchVerifiers(std::stop_token stop) {
     while (!stop.stop_requested()) {
       const absl::Status ready = verifiers_->WaitUntilReady(/*timeout_s=*/0.5);
-      if (ready.ok()) return;
+      const absl::Status turns = environments_->WaitUntilReady(/*timeout_s=*/0.5);
+      if (ready.ok() && turns.ok()) return;
       if (absl::IsFailedPrecondition(ready))
         return runner_.RequestStop("a verifier refused us", ready);
+      if (absl::IsFailedPrecondition(turns))
+        return runner_.RequestStop("an environment refused us", turns);
     }
   }
 
@@ -150,7 +155,7 @@ class GeneratorProcess {
     ASSIGN_OR_RETURN(
         endpoint_,
         OpenAiEndpoint::Start(options, Served(model_dir, static_cast<int32_t>(shape.vocab_size)),
-                              ServedEngine(), searches_->Desk(), metrics_));
+                              ServedEngine(), searches_->Desk(), &*sessions_, metrics_));
     runner_.set_http_address(endpoint_->address());
     return absl::OkStatus();
   }
@@ -190,22 +195,34 @@ class GeneratorProcess {
                 }};
   }
 
-  absl::Status BuildSearches() {
-    ASSIGN_OR_RETURN(verifiers_,
-                     VerifierPool::Create(config_.verifiers, {.identity = identity_, .circuit = {}},
-                                          metrics_, clock_));
+  absl::Status BuildServing() {
+    std::map<std::string, VerifierSection> judges = config_.verifiers;
+    std::erase_if(judges, [](const auto& entry) { return IsEnvironment(entry.second); });
+    ASSIGN_OR_RETURN(
+        verifiers_,
+        VerifierPool::Create(judges, {.identity = identity_, .circuit = {}}, metrics_, clock_));
     RewardSection reward = config_.reward;
     reward.think_open = thinking_.open;
     reward.think_close = thinking_.close;
     ASSIGN_OR_RETURN(SearchHooks graders, MakeSearchHooks(reward));
     searches_.emplace(
         SearchService::Options{.pool = {}, .most_paths = config_.generator.max_waiting_sequences},
-        ServedEngine(), std::move(graders), verifiers_.get(), config_.verifiers, metrics_);
+        ServedEngine(), std::move(graders), verifiers_.get(), std::move(judges), metrics_);
     service_->ServeSearches(searches_->Desk());
+    sessions_.emplace(SessionStore::Options(), metrics_);
+    service_->ServeSessions(*sessions_);
     return absl::OkStatus();
   }
 
   absl::Status BuildWorker() {
+    const GeneratorSection& section = config_.generator;
+    ASSIGN_OR_RETURN(environments_,
+                     Environments::Create(config_.verifiers,
+                                          {.identity = identity_,
+                                           .size_limit = engine_->size_limit(),
+                                           .most_episodes = section.max_running_sequences +
+                                                            section.max_waiting_sequences},
+                                          HooksOf(*engine_), text_.tokenizer, metrics_));
     // Without it no group could be read or finished: better no generator than one that idles.
     ASSIGN_OR_RETURN(BlobStore blobs, BlobStore::Open(BlobsDir(options_.run_dir)));
     worker_ = std::make_unique<GroupWorker>(
@@ -221,13 +238,22 @@ class GeneratorProcess {
         Hooks(), metrics_);
     service_->AddWaits([this] { return worker_->WaitingSeconds(); });
     service_->AddWaits([this] { return verifiers_->WaitingSeconds(); });
+    service_->AddWaits([this] { return environments_->WaitingSeconds(); });
     service_->AddDetail("verifiers", [this] { return verifiers_->State(); });
     return absl::OkStatus();
   }
 
   GroupWorkerHooks Hooks() {
-    return {.submit = [this](SampleRequest request) { return engine_->Submit(std::move(request)); },
-            .cancel = [this](const std::string& id) { engine_->Cancel(id); },
+    return {.submit =
+                [this](SampleRequest request, const PromptRow& row) {
+                  return environments_->Has(row) ? environments_->Submit(std::move(request), row)
+                                                 : engine_->Submit(std::move(request));
+                },
+            .cancel =
+                [this](const std::string& id) {
+                  engine_->Cancel(id);
+                  environments_->Cancel(id);
+                },
             .ready =
                 [this] {
                   const EngineStats stats = engine_->stats();
@@ -236,7 +262,9 @@ class GeneratorProcess {
             .verify =
                 [this](const PromptRow& row, const Rollout& rollout, const VerifyTicket& ticket,
                        std::function<void(Verdict)> done) {
-                  verifiers_->Verify(row, rollout, ticket, std::move(done));
+                  PromptRow judged = row;
+                  judged.verifier = environments_->JudgeOf(row);
+                  verifiers_->Verify(judged, rollout, ticket, std::move(done));
                 },
             .cancel_verify = [this](const std::string& owner) { verifiers_->Cancel(owner); }};
   }
@@ -257,8 +285,10 @@ class GeneratorProcess {
   Identity identity_;
   TextTools text_;
   ThinkingProfile thinking_;
+  std::optional<SessionStore> sessions_;  // callbacks of the engine end their turns
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<VerifierPool> verifiers_;
+  std::unique_ptr<Environments> environments_;
   std::unique_ptr<GroupWorker> worker_;
   std::optional<GeneratorService> service_;
   std::optional<SearchService> searches_;

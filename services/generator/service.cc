@@ -60,6 +60,8 @@ void GeneratorService::AddWaits(std::function<std::map<std::string, double>()> w
   waits_.push_back(std::move(waits));
 }
 
+void GeneratorService::ServeSessions(SessionStore& store) { sessions_ = &store; }
+
 void GeneratorService::ServeSearches(SearchDesk desk) { searches_ = std::move(desk); }
 
 void GeneratorService::AddDetail(const std::string& key, std::function<Json()> detail) {
@@ -104,10 +106,28 @@ absl::StatusOr<SampleRequest> GeneratorService::ToSampleRequest(
   return sample;
 }
 
-absl::Status GeneratorService::Submit(SampleRequest sample,
+absl::StatusOr<std::shared_ptr<SessionTurn>> GeneratorService::TurnOf(
+    const v1::GenerateRequest& request) const {
+  if (request.session().empty()) return std::shared_ptr<SessionTurn>();
+  if (sessions_ == nullptr) return absl::UnimplementedError("session: is not served here");
+  if (request.n() > 1) return absl::InvalidArgumentError("n: a session goes on in one way");
+  if (request.has_search()) return absl::InvalidArgumentError("search: not in a session");
+  return SessionTurn::Take(*sessions_, request.session());
+}
+
+absl::Status GeneratorService::Submit(SampleRequest sample, std::shared_ptr<SessionTurn> turn,
                                       const std::shared_ptr<GenerateStream>& stream) {
+  if (turn != nullptr)
+    sample.prompt_tokens.insert(sample.prompt_tokens.begin(), turn->before().begin(),
+                                turn->before().end());
   sample.on_chunk = [stream](TokenChunk chunk) { stream->OnChunk(std::move(chunk)); };
-  sample.on_finished = [stream](Rollout rollout) { stream->OnFinished(rollout); };
+  sample.on_finished = [stream, turn = std::move(turn),
+                        prompt = sample.prompt_tokens](const Rollout& rollout) {
+    const bool whole = rollout.finish_reason == FinishReason::kStop ||
+                       rollout.finish_reason == FinishReason::kLength;
+    if (turn != nullptr) whole ? turn->Commit(prompt, rollout.tokens) : turn->GiveUp();
+    stream->OnFinished(rollout, turn == nullptr ? "" : turn->id());
+  };
   return engine_.Submit(std::move(sample));
 }
 
@@ -146,6 +166,11 @@ grpc::ServerWriteReactor<v1::GenerateEvent>* GeneratorService::Generate(
   if (status.ok() && streams > options_.max_open_streams) {
     status = absl::ResourceExhaustedError("too many open streams: " + std::to_string(streams));
   }
+  absl::StatusOr<std::shared_ptr<SessionTurn>> turn = std::shared_ptr<SessionTurn>();
+  if (status.ok()) {
+    turn = TurnOf(*request);
+    status = turn.status();
+  }
   if (status.ok()) {
     const double left_s = SecondsLeft(*context, kNoDeadlineS);
     if (left_s < kNoDeadlineS) {
@@ -154,7 +179,7 @@ grpc::ServerWriteReactor<v1::GenerateEvent>* GeneratorService::Generate(
           std::chrono::milliseconds(static_cast<int64_t>(std::max(0.0, left_s) * 1e3));
     }
     status = request->has_search() ? StartSearch(request->search(), *std::move(sample), stream)
-                                   : Submit(*std::move(sample), stream);
+                                   : Submit(*std::move(sample), *std::move(turn), stream);
   }
   stream->Submitted(status);
   return reactor;
@@ -255,6 +280,14 @@ absl::Status GeneratorService::Commit(const v1::CommitWeightsRequest& request,
   committed_ = key;
   last_commit_ = reply;
   return absl::OkStatus();
+}
+
+grpc::ServerUnaryReactor* GeneratorService::CloseSession(grpc::CallbackServerContext* context,
+                                                         const v1::CloseSessionRequest* request,
+                                                         v1::CloseSessionReply*) {
+  return FinishNow(context, sessions_ == nullptr
+                                ? absl::UnimplementedError("session: is not served here")
+                                : sessions_->Close(request->session()));
 }
 
 grpc::ServerUnaryReactor* GeneratorService::GetState(grpc::CallbackServerContext* context,

@@ -13,6 +13,7 @@
 #include "common/metrics.h"
 #include "generator/engine.h"
 #include "generator/search/search_pool.h"
+#include "generator/session_store.h"
 #include "model/weights/transport.h"
 #include "services/handshake.h"
 #include "services/runner.h"
@@ -41,6 +42,7 @@ class GeneratorService final : public v1::Generator::CallbackService {
   ProcessStatus Status() const;
   void AddWaits(std::function<std::map<std::string, double>()> waits);       // before serving
   void ServeSearches(SearchDesk desk);                                       // before serving
+  void ServeSessions(SessionStore& store);                                   // before serving
   void AddDetail(const std::string& key, std::function<Json()> detail);     // before serving
 
   grpc::ServerWriteReactor<v1::GenerateEvent>* Generate(grpc::CallbackServerContext* context,
@@ -51,6 +53,9 @@ class GeneratorService final : public v1::Generator::CallbackService {
   grpc::ServerUnaryReactor* CommitWeights(grpc::CallbackServerContext* context,
                                           const v1::CommitWeightsRequest* request,
                                           v1::CommitWeightsReply* reply) override;
+  grpc::ServerUnaryReactor* CloseSession(grpc::CallbackServerContext* context,
+                                         const v1::CloseSessionRequest* request,
+                                         v1::CloseSessionReply* reply) override;
   grpc::ServerUnaryReactor* GetState(grpc::CallbackServerContext* context,
                                      const v1::GetGeneratorStateRequest* request,
                                      v1::GeneratorState* reply) override;
@@ -63,7 +68,10 @@ class GeneratorService final : public v1::Generator::CallbackService {
   };
 
   absl::StatusOr<SampleRequest> ToSampleRequest(const v1::GenerateRequest& request) const;
-  absl::Status Submit(SampleRequest sample, const std::shared_ptr<GenerateStream>& stream);
+  // Empty where the request names no session.
+  absl::StatusOr<std::shared_ptr<SessionTurn>> TurnOf(const v1::GenerateRequest& request) const;
+  absl::Status Submit(SampleRequest sample, std::shared_ptr<SessionTurn> turn,
+                      const std::shared_ptr<GenerateStream>& stream);
   absl::Status StartSearch(const v1::Search& search, SampleRequest sample,
                            const std::shared_ptr<GenerateStream>& stream);
   grpc::ServerUnaryReactor* RunOnTransferThread(grpc::CallbackServerContext* context,
@@ -80,6 +88,7 @@ class GeneratorService final : public v1::Generator::CallbackService {
   std::vector<std::function<std::map<std::string, double>()>> waits_;
   std::map<std::string, std::function<Json()>> details_;
   SearchDesk searches_;
+  SessionStore* sessions_ = nullptr;
   const std::unique_ptr<WeightFetcher> shared_memory_, tcp_;
   std::shared_ptr<std::atomic<int32_t>> open_streams_ = std::make_shared<std::atomic<int32_t>>(0);
   // Transfer thread only.

@@ -188,6 +188,37 @@ class Searches(ServedCase):
         self.assertEqual(self.server.metric("tramontane_generator_searches{"), 0)
 
 
+class Sessions(ServedCase):
+    def test_turns_are_one_conversation_and_keep_their_keys(self):
+        opened = self.server.metric("tramontane_generator_sessions")
+        first = self.server.complete(prompt="abcdefgh" * 4, session="new", max_tokens=20, seed=1, ignore_eos=True,
+                                     return_token_ids=True)
+        said = first["choices"][0]["prompt_token_ids"] + first["choices"][0]["token_ids"]
+        before = self.server.metric('tramontane_generator_prefix_hit_tokens_total{from="cache"}')
+        second = self.server.complete(prompt=" and?", session=first["session"], max_tokens=20, seed=2,
+                                      ignore_eos=True, return_token_ids=True)["choices"][0]
+        self.assertEqual(second["prompt_token_ids"][:len(said)], said)
+        new = self.server.complete(prompt=" and?", add_special_tokens=False, return_token_ids=True)["choices"][0]
+        self.assertEqual(second["prompt_token_ids"][len(said):], new["prompt_token_ids"])
+        self.assertGreaterEqual(
+            self.server.metric('tramontane_generator_prefix_hit_tokens_total{from="cache"}') - before, 48)
+        alone = self.server.complete(prompt=second["prompt_token_ids"], max_tokens=20, seed=2, ignore_eos=True,
+                                     return_token_ids=True)["choices"][0]
+        self.assertEqual(second["token_ids"], alone["token_ids"])
+        status, _, _ = self.server.ask("DELETE", "/v1/sessions/" + first["session"])
+        self.assertEqual(status, 200)
+        status, _, reply = self.server.ask("POST", TEXT, {"prompt": "a", "session": first["session"]})
+        self.assertEqual((status, reply["error"]["code"], reply["error"]["param"]),
+                         (404, "session_not_found", "session"))
+        self.assertEqual(self.server.metric("tramontane_generator_sessions"), opened)
+
+    def test_a_session_that_outgrows_the_context_says_so(self):
+        session = self.server.complete(prompt="a" * 200, session="new", max_tokens=20, ignore_eos=True)["session"]
+        status, _, reply = self.server.ask("POST", TEXT, {"prompt": "b" * 20, "session": session, "max_tokens": 30})
+        self.assertEqual((status, reply["error"]["code"]), (400, "context_length_exceeded"))
+        self.assertEqual(self.server.complete(prompt="b", session=session, max_tokens=5)["session"], session)
+
+
 class Many(ServedCase):
     def test_every_request_gets_what_it_gets_alone(self):
         bodies = mixed_requests(120, seed=11)

@@ -17,6 +17,7 @@
 #include "common/files.h"
 #include "generator/engine_hooks.h"
 #include "generator/search/search_pool.h"
+#include "generator/session_store.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "model/init.h"
 #include "model/model_dir.h"
@@ -93,6 +94,7 @@ struct Streamed {
   std::map<int, std::string> chunk_text;
   std::map<int, Rollout> finished;
   std::optional<v1::SearchReport> search;
+  std::string session;
   absl::Status status;
 };
 
@@ -148,6 +150,7 @@ class ServicesTest : public testing::Test {
     searches_.emplace(SearchPoolOptions(), HooksOf(*engine_), metrics_);
     service_->ServeSearches({.start = [this](SearchOrder order) { return Start(std::move(order)); },
                              .cancel = [this](const std::string& id) { searches_->Cancel(id); }});
+    service_->ServeSessions(sessions_);
     runner_.emplace(Loopback("generator-0"), metrics_);
     runner_->set_identity(identity_);
     runner_->AddService(&*service_, v1::Generator::service_full_name());
@@ -201,6 +204,7 @@ class ServicesTest : public testing::Test {
     } else {
       absl::StatusOr<Rollout> rollout = FromProto(event.finished());
       EXPECT_TRUE(rollout.ok()) << rollout.status();
+      streamed.session = event.session();
       if (rollout.ok()) streamed.finished[rollout->sample_index] = *rollout;
     }
   }
@@ -247,6 +251,7 @@ class ServicesTest : public testing::Test {
   MetricsRegistry metrics_;
   TextTools text_;
   Identity identity_;
+  SessionStore sessions_{{}, metrics_};
   std::unique_ptr<Engine> engine_;
   std::optional<GeneratorService> service_;
   std::optional<SearchPool> searches_;
@@ -316,6 +321,34 @@ TEST_F(ServicesTest, ASearchReportsAmongWhatItFoundTheResponse) {
   v1::GenerateRequest several = Request("several", 40, 2);
   several.mutable_search();
   EXPECT_TRUE(absl::IsInvalidArgument(Generate(several).status));
+}
+
+TEST_F(ServicesTest, ASessionGoesOnWithAllThatWasSaid) {
+  v1::GenerateRequest first = Request("first", 20);
+  first.set_session("new");
+  const Streamed begun = Generate(first);
+  ASSERT_FALSE(begun.session.empty()) << begun.status;
+  v1::GenerateRequest second = Request("second", 20), whole = Request("whole", 20);
+  second.set_session(begun.session);
+  for (int token : begun.finished.at(0).tokens) whole.mutable_prompt_tokens()->add_tokens(token);
+  for (int token : second.prompt_tokens().tokens())
+    whole.mutable_prompt_tokens()->add_tokens(token);
+  EXPECT_EQ(Generate(second).finished.at(0).tokens, Generate(whole).finished.at(0).tokens);
+
+  v1::GenerateRequest several = Request("several", 5, 2), unknown = Request("unknown", 5);
+  several.set_session(begun.session);
+  EXPECT_TRUE(absl::IsInvalidArgument(Generate(several).status));
+  unknown.set_session("nobody");
+  EXPECT_TRUE(absl::IsNotFound(Generate(unknown).status));
+  v1::CloseSessionRequest close;
+  close.set_session(begun.session);
+  for (const bool there : {true, false}) {
+    grpc::ClientContext context;
+    SetDeadline(context, 10);
+    v1::CloseSessionReply reply;
+    const absl::Status closed = FromGrpc(generator_->CloseSession(&context, close, &reply));
+    EXPECT_EQ(closed.code(), there ? absl::StatusCode::kOk : absl::StatusCode::kNotFound);
+  }
 }
 
 TEST_F(ServicesTest, ACancelledSearchFreesItsSequencesAndADeadlineEndsOne) {

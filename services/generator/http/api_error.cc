@@ -20,6 +20,8 @@ Shape ShapeOf(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kInvalidArgument: return {400, "invalid_request_error", nullptr};
     case absl::StatusCode::kNotFound: return {404, "invalid_request_error", "not_found"};
+    case absl::StatusCode::kAborted:
+      return {409, "invalid_request_error", "conflict"};
     case absl::StatusCode::kOutOfRange: return {413, "invalid_request_error", "too_large"};
     case absl::StatusCode::kFailedPrecondition:
       return {422, "invalid_request_error", "unprocessable"};

@@ -1,9 +1,9 @@
 // The API's error objects: {"error": {"message", "type", "param", "code"}} with an HTTP status.
 // Inside, they are absl::Status; the parameter at fault and the API's code travel as payloads.
 //
-//   InvalidArgument 400   NotFound 404    OutOfRange 413 (too large)   FailedPrecondition 422 (this
-//   model or server cannot)   ResourceExhausted 429   Unavailable 503   DeadlineExceeded 504
-//   anything else 500
+//   InvalidArgument 400   NotFound 404    Aborted 409    OutOfRange 413 (too large)
+//   FailedPrecondition 422 (this model or server cannot)   ResourceExhausted 429   Unavailable 503
+//   DeadlineExceeded 504 anything else 500
 #pragma once
 
 #include <string>

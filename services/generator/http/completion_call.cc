@@ -91,6 +91,7 @@ void CompletionCall::Start(std::shared_ptr<void> open) {
   }
   if (failed) CancelAll();  // whatever came in while it failed
   if (!status.ok()) {
+    if (request_.turn != nullptr) request_.turn->GiveUp();
     Fail(WithParamOfMessage(status, request_.chat));
     return;
   }
@@ -223,7 +224,11 @@ void CompletionCall::OnFinished(size_t prompt, const Rollout& rollout) {
   {
     std::lock_guard lock(mutex_);
     --unfinished_;
-    if (!failed_.ok()) return;
+    if (!failed_.ok()) {
+      if (request_.turn != nullptr) request_.turn->GiveUp();
+      return;
+    }
+    if (request_.turn != nullptr) request_.turn->Commit(request_.prompts[0].tokens, rollout.tokens);
     Choice& choice = choices_[prompt * static_cast<size_t>(request_.n) +
                               static_cast<size_t>(rollout.sample_index)];
     if (request_.split_reasoning) TakeText(choice, choice.splitter.Finish());

@@ -80,6 +80,16 @@ absl::Status ReadSearch(const OrderedJson* block, CompletionRequest& request) {
   return absl::OkStatus();
 }
 
+// A session goes on in one way.
+absl::Status CheckSession(const CompletionRequest& request) {
+  if (request.session.empty()) return absl::OkStatus();
+  if (request.prompts.size() != 1) return BadField("prompt", "must be one, with session");
+  if (request.n != 1) return BadField("n", "must be 1 with session");
+  if (request.echo) return BadField("echo", "cannot be had with session");
+  if (request.search) return BadField("search", "cannot be had with session");
+  return absl::OkStatus();
+}
+
 std::vector<PromptMessage> MessagesOf(const OrderedJson& context) {
   std::vector<PromptMessage> messages;
   for (const OrderedJson& message : context.at("messages")) {
@@ -234,7 +244,8 @@ absl::StatusOr<CompletionRequest> ReadCompletion(const std::string& body,
   int64_t max_tokens = kCompletionTokens;
   ReadSampling(fields, model, request, max_tokens);
   fields.Read("echo", request.echo);
-  bool special_tokens = true;
+  fields.Read("session", request.session);
+  bool special_tokens = request.session.empty() || request.session == "new";
   fields.Read("add_special_tokens", special_tokens);
   int32_t logprobs = -1;
   fields.Read("logprobs", logprobs, 0, kMostTopLogprobs);
@@ -249,6 +260,7 @@ absl::StatusOr<CompletionRequest> ReadCompletion(const std::string& body,
   RETURN_IF_ERROR(fields.Finish());
   RETURN_IF_ERROR(ReadPrompts(prompt, special_tokens, model, request));
   RETURN_IF_ERROR(ReadSearch(search, request));
+  RETURN_IF_ERROR(CheckSession(request));
   RETURN_IF_ERROR(CheckSamples(request, model));
   RETURN_IF_ERROR(SetMaxTokens(max_tokens, "prompt", model, request));
   RETURN_IF_ERROR(SetGrammar(format, model, request));
@@ -293,6 +305,20 @@ absl::StatusOr<CompletionRequest> ReadChat(const std::string& body, const Served
   RETURN_IF_ERROR(SetMaxTokens(max_tokens, "messages", model, request));
   RETURN_IF_ERROR(SetGrammar(format, model, request));
   return request;
+}
+
+absl::Status TakeSession(SessionStore& sessions, const ServedModel& model,
+                         CompletionRequest& request) {
+  absl::StatusOr<std::shared_ptr<SessionTurn>> turn = SessionTurn::Take(sessions, request.session);
+  if (!turn.ok()) {
+    const absl::Status named = WithParam(turn.status(), "session");
+    return absl::IsNotFound(named) ? WithCode(named, "session_not_found") : named;
+  }
+  std::vector<int32_t>& tokens = request.prompts[0].tokens;
+  tokens.insert(tokens.begin(), (*turn)->before().begin(), (*turn)->before().end());
+  RETURN_IF_ERROR(SetMaxTokens(request.sampling.max_new_tokens, "session", model, request));
+  request.turn = *std::move(turn);
+  return absl::OkStatus();
 }
 
 }  // namespace tramontane

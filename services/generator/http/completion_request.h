@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "common/rollout.h"
 #include "generator/search/search_ask.h"
+#include "generator/session_store.h"
 #include "text/chat_template.h"
 #include "text/grammar.h"
 #include "text/tokenizer.h"
@@ -59,9 +60,16 @@ struct CompletionRequest {
   std::optional<std::string>
       answer_opening;  // a chat's: the end of the prompt that is the answer's
   double timeout_s = 0;
+  std::string session;                  // "new" or an id; empty: none
+  std::shared_ptr<SessionTurn> turn;    // of that session, once the endpoint has taken it
   std::optional<SearchAsk> search;      // one answer for each prompt, the one found
   std::vector<PromptMessage> messages;  // a chat's, for verifiers
 };
+
+// Takes the session that the request names: its prompt is then everything said so far. NotFound,
+// Aborted (409), ResourceExhausted; InvalidArgument where the context is too long by now.
+absl::Status TakeSession(SessionStore& sessions, const ServedModel& model,
+                         CompletionRequest& request);
 
 // Errors as api_error.h lists them.
 absl::StatusOr<CompletionRequest> ReadCompletion(const std::string& body, const ServedModel& model);

@@ -15,16 +15,18 @@ namespace tramontane {
 namespace {
 
 constexpr char kModelsPath[] = "/v1/models";
+constexpr char kSessionsPath[] = "/v1/sessions/";
 
 }  // namespace
 
 class OpenAiEndpoint::Impl {
  public:
   Impl(const EndpointOptions& options, ServedModel model, EngineHooks engine, SearchDesk searches,
-       MetricsRegistry& registry)
+       SessionStore* sessions, MetricsRegistry& registry)
       : vllm_aliases_(options.vllm_metric_aliases),
         context_(std::make_shared<CallContext>(std::move(model), std::move(engine),
                                                std::move(searches), registry)),
+        sessions_(sessions),
         registry_(registry),
         prefix_(RandomHex(16)) {}
 
@@ -60,6 +62,7 @@ class OpenAiEndpoint::Impl {
     const std::string& path = request.path;
     if (path == "/health") return Get(exchange, get, Health());
     if (path == "/metrics") return Get(exchange, get, Metrics());
+    if (path.starts_with(kSessionsPath)) return CloseSession(exchange, path);
     if (path.starts_with(kModelsPath)) return Get(exchange, get, Models(path));
     if (path != "/v1/completions" && path != "/v1/chat/completions") {
       return exchange->Reply(
@@ -75,14 +78,30 @@ class OpenAiEndpoint::Impl {
         draining_ ? Stopping()
         : chat    ? ReadChat(body, context_->model)
                   : ReadCompletion(body, context_->model);
-    if (!request.ok()) {
-      return exchange->Reply(Refuse(exchange->request().path, request.status()));
+    absl::Status status = request.status();
+    if (status.ok() && !request->session.empty()) {
+      status =
+          sessions_ == nullptr
+              ? WithParam(absl::FailedPreconditionError("there are no sessions here"), "session")
+              : TakeSession(*sessions_, context_->model, *request);
     }
+    if (!status.ok()) return exchange->Reply(Refuse(exchange->request().path, status));
     const std::string id =
         (chat ? "chatcmpl-" : "cmpl-") + prefix_ + "-" + std::to_string(++calls_);
     std::make_shared<CompletionCall>(std::move(exchange), *std::move(request), id,
                                      context_)
         ->Start(OpenCall());
+  }
+
+  void CloseSession(const std::shared_ptr<HttpExchange>& exchange, const std::string& path) {
+    if (exchange->request().method != "DELETE") return WrongMethod(exchange, "DELETE");
+    const std::string id = path.substr(sizeof kSessionsPath - 1);
+    const absl::Status closed = sessions_ == nullptr
+                                    ? absl::NotFoundError("there are no sessions here")
+                                    : sessions_->Close(id);
+    if (!closed.ok()) return exchange->Reply(Refuse("other", closed));
+    context_->metrics.Answered("other", 200);
+    exchange->Reply({.body = OrderedJson{{"id", id}, {"deleted", true}}.dump()});
   }
 
   // Counts as open for as long as anybody holds it.
@@ -142,6 +161,7 @@ class OpenAiEndpoint::Impl {
 
   const bool vllm_aliases_;
   const std::shared_ptr<CallContext> context_;
+  SessionStore* const sessions_;
   MetricsRegistry& registry_;
   const std::string prefix_;  // ids of two servers, or of two lives of one, differ
   std::atomic<uint64_t> calls_ = 0;
@@ -152,9 +172,9 @@ class OpenAiEndpoint::Impl {
 
 absl::StatusOr<std::unique_ptr<OpenAiEndpoint>> OpenAiEndpoint::Start(
     const EndpointOptions& options, ServedModel model, EngineHooks engine, SearchDesk searches,
-    MetricsRegistry& metrics) {
+    SessionStore* sessions, MetricsRegistry& metrics) {
   auto impl = std::make_unique<Impl>(options, std::move(model), std::move(engine),
-                                     std::move(searches), metrics);
+                                     std::move(searches), sessions, metrics);
   RETURN_IF_ERROR(impl->Start(options.server));
   return std::unique_ptr<OpenAiEndpoint>(new OpenAiEndpoint(std::move(impl)));
 }

@@ -2,6 +2,7 @@
 //
 //   GET  /health /metrics /v1/models /v1/models/{name}
 //   POST /v1/completions /v1/chat/completions
+//   DELETE /v1/sessions/{id}
 //
 // Tool calls that a model writes stay in the content, as its template words them; they are not
 // parsed. Everything else that an answer can hold is in docs/http.md.
@@ -25,12 +26,11 @@ struct EndpointOptions {
 
 class OpenAiEndpoint {
  public:
-  // `metrics` outlives the endpoint, and so does what the hooks reach. Errors as HttpServer::Start.
-  static absl::StatusOr<std::unique_ptr<OpenAiEndpoint>> Start(const EndpointOptions& options,
-                                                               ServedModel model,
-                                                               EngineHooks engine,
-                                                               SearchDesk searches,
-                                                               MetricsRegistry& metrics);
+  // `metrics` outlives the endpoint, and so do `sessions` (null: none) and what the hooks reach.
+  // Errors as HttpServer::Start.
+  static absl::StatusOr<std::unique_ptr<OpenAiEndpoint>> Start(
+      const EndpointOptions& options, ServedModel model, EngineHooks engine, SearchDesk searches,
+      SessionStore* sessions, MetricsRegistry& metrics);
   // Ends the server; requests that are still open are cancelled.
   ~OpenAiEndpoint();
 

@@ -51,12 +51,14 @@ OrderedJson ReplyWriter::Frame(bool chunk) const {
   const char* object = !request_.chat ? "text_completion"
                        : chunk        ? "chat.completion.chunk"
                                       : "chat.completion";
-  return {{"id", id_},
-          {"object", object},
-          {"created", created_s_},
-          {"model", model_.name},
-          {"system_fingerprint", "weights-" + std::to_string(version_)},
-          {"choices", OrderedJson::array()}};
+  OrderedJson frame = {{"id", id_},
+                       {"object", object},
+                       {"created", created_s_},
+                       {"model", model_.name},
+                       {"system_fingerprint", "weights-" + std::to_string(version_)}};
+  if (request_.turn != nullptr) frame["session"] = request_.turn->id();
+  frame["choices"] = OrderedJson::array();
+  return frame;
 }
 
 OrderedJson ReplyWriter::ChatLogprobs(const ChoicePart& part) const {

@@ -163,8 +163,9 @@ class EndpointTest : public testing::Test {
     model.grammars = std::make_shared<GrammarCompiler>(model.tokenizer, 264);
     model.context_tokens = 1 << 20;
     model.vocab_size = 264;
-    auto endpoint = OpenAiEndpoint::Start({.server = server, .vllm_metric_aliases = true},
-                                          std::move(model), engine_.Hooks(), searches_, metrics_);
+    auto endpoint =
+        OpenAiEndpoint::Start({.server = server, .vllm_metric_aliases = true}, std::move(model),
+                              engine_.Hooks(), searches_, &sessions_, metrics_);
     ASSERT_TRUE(endpoint.ok()) << endpoint.status();
     endpoint_ = *std::move(endpoint);
   }
@@ -179,6 +180,7 @@ class EndpointTest : public testing::Test {
   MetricsRegistry metrics_;
   ScriptedEngine engine_;
   SearchDesk searches_;  // none
+  SessionStore sessions_{{.most_sessions = 2}, metrics_};
   std::unique_ptr<OpenAiEndpoint> endpoint_;
 };
 
@@ -618,6 +620,78 @@ TEST_F(EndpointTest, AServerWithoutSearchesSaysSo) {
   Client client = Connect();
   client.Post(kText, R"({"prompt": "a", "search": {}})");
   EXPECT_EQ(client.Status(), 422);
+}
+
+// Ends a request with what it said, and returns the body of the reply.
+class EndpointSession : public EndpointTest {
+ protected:
+  void SetUp() override { Start(); }
+  OrderedJson Turn(const std::string& session, const std::string& prompt_ids, size_t number,
+                   std::vector<int32_t> says) {
+    Client client = Connect();
+    client.Post(kText, R"({"prompt": [)" + prompt_ids + R"(], "session": ")" + session +
+                           R"(", "return_token_ids": true})");
+    const SampleRequest request = engine_.Request(number);
+    asked_ = request.prompt_tokens;
+    Rollout rollout;
+    rollout.tokens = std::move(says);
+    rollout.logprobs.assign(rollout.tokens.size(), -1);
+    rollout.finish_reason = FinishReason::kStop;
+    request.on_finished(std::move(rollout));
+    return client.Body();
+  }
+  int StatusOf(const std::string& session, const std::string& more = "") {
+    Client client = Connect();
+    client.Post(kText, R"({"prompt": "a", "session": ")" + session + "\"" + more + "}");
+    return client.Status();
+  }
+  int Delete(const std::string& id) {
+    Client client = Connect();
+    client.Send("DELETE /v1/sessions/" + id + " HTTP/1.0\r\n\r\n");
+    return client.Status();
+  }
+  std::vector<int32_t> asked_;
+};
+
+TEST_F(EndpointSession, EachTurnFollowsAllThatWasSaidTokenByToken) {
+  const OrderedJson first = Turn("new", "1, 2", 0, {7, 8});
+  const std::string id = first["session"];
+  Turn(id, "3", 1, {9});
+  EXPECT_EQ(asked_, (std::vector<int32_t>{1, 2, 7, 8, 3}));
+  const OrderedJson third = Turn(id, "4", 2, {});
+  EXPECT_EQ(asked_, (std::vector<int32_t>{1, 2, 7, 8, 3, 9, 4}));
+  EXPECT_EQ(third["usage"]["prompt_tokens"], 7);
+  EXPECT_EQ(Delete(id), 200);
+  EXPECT_EQ(StatusOf(id), 404);
+  EXPECT_EQ(Delete(id), 404);
+}
+
+TEST_F(EndpointSession, ATurnThatFailsLeavesTheSessionAsItWas) {
+  const std::string id = Turn("new", "1, 2", 0, {7})["session"];
+  Client client = Connect();
+  client.Post(kText, R"({"prompt": "x", "session": ")" + id + "\"}");
+  const SampleRequest held = engine_.Request(1);
+  EXPECT_EQ(StatusOf(id), 409);  // its turn is under way
+  EXPECT_EQ(Delete(id), 409);
+  ScriptedEngine::End(held, FinishReason::kAborted);
+  EXPECT_EQ(client.Status(), 503);
+  engine_.Refuse(absl::ResourceExhaustedError("full"));
+  EXPECT_EQ(StatusOf(id), 429);
+  engine_.Refuse(absl::OkStatus());
+  Turn(id, "3", 2, {});
+  EXPECT_EQ(asked_, (std::vector<int32_t>{1, 2, 7, 3}));
+}
+
+TEST_F(EndpointSession, TheirNumberIsBoundedAndWhatTheyCannotDoIsRefused) {
+  Turn("new", "1", 0, {1});
+  Turn("new", "2", 1, {1});
+  EXPECT_EQ(StatusOf("new"), 429);
+  for (const char* more : {R"(, "n": 2)", R"(, "echo": true)", R"(, "search": {})"})
+    EXPECT_EQ(StatusOf("new", more), 400) << more;
+  EXPECT_EQ(StatusOf("nobody"), 404);
+  Client chat = Connect();
+  chat.Post(kChat, R"({"messages": [{"role": "user", "content": "a"}], "session": "new"})");
+  EXPECT_EQ(chat.Status(), 400);
 }
 
 }  // namespace

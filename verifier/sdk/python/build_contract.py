@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FILES = ("tramontane/v1/verifier.proto", "tramontane/v1/control.proto")
+FILES = ("tramontane/v1/verifier.proto", "tramontane/v1/control.proto",
+         "tramontane/v1/environment.proto")
 OUT = HERE / "src" / "tramontane_verifier" / "contract.binpb"
 
 

@@ -35,7 +35,8 @@ class Script {
   };
 
   GroupWorkerHooks Hooks() {
-    return {.submit = [this](SampleRequest request) { return Submit(std::move(request)); },
+    return {.submit = [this](SampleRequest request,
+                             const PromptRow&) { return Submit(std::move(request)); },
             .cancel = [this](const std::string& id) { Note(cancelled, id); },
             .ready = [this] { return ready.load(); },
             .verify =
@@ -184,6 +185,31 @@ class GroupWorkerTest : public testing::Test {
   Script script_;
   std::unique_ptr<GroupWorker> worker_;  // ends before what it calls
 };
+
+TEST_F(GroupWorkerTest, WhatComesJudgedIsAskedOfNoVerifierNotEvenAgain) {
+  Start();
+  Admit("aa");
+  const SampleRequest request = script_.NextRequest();
+  Rollout judged;
+  judged.tokens = {1};
+  judged.logprobs = {-1};
+  judged.spans = {{5, 1}};
+  judged.finish_reason = FinishReason::kStop;
+  judged.verdict = Script::Scored(0.25);
+  judged.verdict.verifier_digest = "old";
+  request.on_finished(judged);
+  Script::Finish(request, 1);
+  Verdict other = Script::Scored(1);
+  other.verifier_digest = "new";  // another version of a verifier: the group is judged anew
+  script_.NextAsked().answer(other);
+  const Script::Asked again = script_.NextAsked();
+  EXPECT_EQ(again.rollout.sample_index, 1);
+  other.verifier_digest = "old";
+  again.answer(other);
+  const Group group = TakeCompleted();
+  EXPECT_EQ(group.rollouts[0].verdict.score, 0.25);
+  EXPECT_EQ(group.rollouts[1].verdict.score, 1);
+}
 
 TEST_F(GroupWorkerTest, EverySampleIsVerifiedWhenItIsFinishedAndTheGroupGoesBackWhole) {
   Admit("g");

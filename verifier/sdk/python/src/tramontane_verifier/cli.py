@@ -1,4 +1,4 @@
-"""Command line: init, validate, test, serve, replay, pack, convert."""
+"""Command line: init, validate, test, serve, replay, pack, convert, environment."""
 import argparse
 import asyncio
 import importlib.metadata
@@ -79,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
 
     pack = add("pack", "write the verifier as one file, with its digest", pooled=False)
     pack.add_argument("--out", default=".", help="folder")
+
+    world = commands.add_parser("environment", help="serve an environment for multi-turn rollouts")
+    world.add_argument("target", metavar="FILE.py[:CLASS]")
+    world.add_argument("--bind", default="127.0.0.1:0", help="host:port; port 0 picks a free one")
+    world.add_argument("--threads", type=int, default=16, help="calls of the class side by side")
 
     conv = commands.add_parser("convert", help="Parquet to JSONL")
     conv.add_argument("source")
@@ -184,6 +189,13 @@ def _pack(args) -> int:
     return 0
 
 
+def _environment(args) -> int:
+    from tramontane_verifier import environment, environment_service
+
+    asyncio.run(environment_service.serve(environment.load(args.target), args.bind, args.threads))
+    return 0
+
+
 def _convert(args) -> int:
     rows = convert.parquet_to_jsonl(args.source, args.target)
     print(f"{rows} rows written to {args.target}")
@@ -191,7 +203,8 @@ def _convert(args) -> int:
 
 
 _COMMANDS = {"init": _init, "validate": _validate, "test": _test, "serve": _serve,
-             "replay": _replay, "pack": _pack, "convert": _convert}
+             "replay": _replay, "pack": _pack, "convert": _convert,
+             "environment": _environment}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,6 +7,7 @@ PROTOCOL_VERSION = 1  # must equal kProtocolVersion of the other side; raised wi
 BUILD = "python-sdk 0.1.0"
 SERVICE = "tramontane.v1.Verifier"
 CONTROL = "tramontane.v1.Control"
+ENVIRONMENT = "tramontane.v1.Environment"
 
 _PACKAGE = "tramontane.v1."
 
@@ -39,6 +40,14 @@ GetProcessStateRequest = _message("GetProcessStateRequest")
 ProcessState = _message("ProcessState")
 DrainRequest = _message("DrainRequest")
 DrainReply = _message("DrainReply")
+DescribeEnvironmentRequest = _message("DescribeEnvironmentRequest")
+EnvironmentDescription = _message("EnvironmentDescription")
+ResetRequest = _message("ResetRequest")
+ResetReply = _message("ResetReply")
+StepRequest = _message("StepRequest")
+StepReply = _message("StepReply")
+CloseRequest = _message("CloseRequest")
+CloseReply = _message("CloseReply")
 
 Status = {
     value.name.removeprefix("VERIFY_STATUS_"): value.number

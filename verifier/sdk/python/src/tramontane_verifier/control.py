@@ -61,12 +61,12 @@ class ControlServicer:
         })
 
 
-def add_reflection(server: grpc.aio.Server) -> None:
+def add_reflection(server: grpc.aio.Server, service: str = contract.SERVICE) -> None:
     for module in (health_pb2, reflection_pb2):  # served too, and not in our descriptor set
         file = descriptor_pb2.FileDescriptorProto()
         module.DESCRIPTOR.CopyToProto(file)
         contract.POOL.Add(file)
     reflection.enable_server_reflection(
-        (contract.SERVICE, contract.CONTROL,
+        (service, contract.CONTROL,
          health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
         server, contract.POOL)
