@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -30,6 +31,8 @@ ThinkingPlan Plan(int32_t budget) {
 
 struct Played {
   std::vector<Token> response;
+  std::vector<std::pair<size_t, size_t>> runs;     // put in: begin and count
+  std::vector<const std::vector<int32_t>*> texts;  // of these; the plan's
   int32_t thinking = 0, draws = 0;
   ThinkControl::End end = ThinkControl::End::kOpen;
 
@@ -44,12 +47,38 @@ struct Played {
   }
 };
 
-// Does what an engine does with the rulings. "$" ends the sample; the script's last text repeats.
-Played Play(const ThinkingPlan& plan, const std::vector<std::string>& script, size_t limit = 40) {
+// A control that knows of the response only what it holds, as one that takes it up does.
+ThinkControl TakeUp(const ThinkingPlan& plan, const Played& played) {
   ThinkControl control(std::make_shared<const ThinkingPlan>(plan));
+  auto run = played.runs.begin();
+  for (size_t i = 0; i < played.response.size();) {
+    if (run != played.runs.end() && i == run->first) {
+      control.Injected(*played.texts[static_cast<size_t>(run - played.runs.begin())]);
+      i += run->second;
+      ++run;
+      continue;
+    }
+    const ThinkRuling ruling =
+        control.Offer(played.response[i].text, false, static_cast<int32_t>(i));
+    EXPECT_TRUE(ruling.keep) << played.text();
+    ++i;
+  }
+  return control;
+}
+
+// Does what an engine does with the rulings. "$" ends the sample; the script's last text repeats.
+// With `paused`, the response is taken up anew before every token.
+Played Play(const ThinkingPlan& plan, const std::vector<std::string>& script, size_t limit = 40,
+            bool paused = false) {
+  std::optional<ThinkControl> own(std::in_place, std::make_shared<const ThinkingPlan>(plan));
+  ThinkControl& control = *own;
   Played played;
   for (size_t i = 0; played.response.size() < limit; ++i) {
     const std::string& piece = script[std::min(i, script.size() - 1)];
+    if (paused) {
+      ThinkControl anew = TakeUp(plan, played);
+      own.emplace(std::move(anew));
+    }
     ++played.draws;
     const ThinkRuling ruling =
         control.Offer(piece, piece == "$", static_cast<int32_t>(played.response.size()));
@@ -60,6 +89,8 @@ Played Play(const ThinkingPlan& plan, const std::vector<std::string>& script, si
     }
     EXPECT_LE(ruling.drop, static_cast<int32_t>(played.response.size()));
     played.response.resize(played.response.size() - ruling.drop);
+    played.runs.emplace_back(played.response.size(), ruling.inject->size());
+    played.texts.push_back(ruling.inject);
     for (int32_t byte : *ruling.inject)
       if (played.response.size() < limit)
         played.response.push_back({std::string(1, static_cast<char>(byte)), true});
@@ -249,7 +280,56 @@ TEST(ThinkControl, RandomTokenisationsAgreeWithTheDefinition) {
     if (played.injected() == 0) {
       ASSERT_EQ(played.text(), text + "$");
     }
+    const Played paused = Play(plan, script, 200, /*paused=*/true);
+    ASSERT_EQ(paused.text(), played.text());
+    ASSERT_EQ(paused.draws, played.draws);
+    ASSERT_EQ(paused.thinking, played.thinking) << played.text();
+    ASSERT_EQ(paused.end, played.end);
   }
+}
+
+// s1 (arXiv 2501.19393 §3.2) on a model that counts to its target, a token a number, with thoughts
+// as long as that needs: the share of responses whose thinking lies within what was asked for, and
+// how accuracy goes with the budget.
+class CountingModel {
+ public:
+  // Accuracy and control over targets 1 to 20.
+  struct Metrics {
+    double accuracy = 0, control = 0;
+  };
+  static Metrics Measure(ThinkingPlan plan) {
+    constexpr int32_t kTargets = 20;
+    Metrics metrics;
+    for (int32_t target = 1; target <= kTargets; ++target) {
+      std::vector<std::string> script;
+      for (int32_t i = 1; i <= target; ++i) script.push_back(" " + std::to_string(i));
+      script.push_back("</think>");
+      for (int32_t i = 0; i < 40; ++i) script.push_back(i == 0 ? "=" : "$");
+      const Played played = Play(plan, script, 200);
+      const bool most = plan.budget < 0 || played.thinking <= plan.budget;
+      metrics.control += most && played.thinking >= plan.min_tokens;
+      // It answers with the number that its thinking has reached.
+      std::string thoughts = played.text().substr(0, played.text().find("</think>"));
+      if (thoughts.ends_with("!")) thoughts.pop_back();  // put in with the closing tag
+      metrics.accuracy += thoughts.ends_with(" " + std::to_string(target));
+    }
+    return {metrics.accuracy / kTargets, metrics.control / kTargets};
+  }
+};
+
+TEST(ThinkControl, ControlIsCompleteAndAccuracyRisesWithTheBudgetOfACountingModel) {
+  std::vector<double> accuracies;
+  for (int32_t budget : {1, 2, 5, 10, 15, 20, 25}) {
+    const auto [accuracy, control] = CountingModel::Measure(Plan(budget));
+    EXPECT_EQ(control, 1) << budget;
+    EXPECT_DOUBLE_EQ(accuracy, std::min(budget, 20) / 20.0);
+    accuracies.push_back(accuracy);
+  }
+  double slopes = 0;  // s1's Scaling: the mean over all pairs of budgets
+  for (size_t i = 0; i < accuracies.size(); ++i)
+    for (size_t j = 0; j < i; ++j) slopes += accuracies[i] - accuracies[j];
+  EXPECT_GT(slopes, 0);
+  EXPECT_EQ(CountingModel::Measure(Plan(-1)).accuracy, 1);
 }
 
 }  // namespace
