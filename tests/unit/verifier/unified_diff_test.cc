@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <iterator>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -98,6 +101,31 @@ TEST(UnifiedDiffTest, WhatDoesNotFitExactlyIsRefused) {
   }
   EXPECT_EQ(Applied(head + "@@ -3,0 +4 @@\n+three and a half\n")->at("a.py"),
             "one\ntwo\nthree\nthree and a half\nfour\nfive\n");
+}
+
+TEST(UnifiedDiffTest, NoMutationDoesMoreThanBeRefused) {
+  const std::string patch =
+      "diff --git a/a.py b/a.py\nindex 1..2 100644\n--- a/a.py\n+++ b/a.py\n"
+      "@@ -1,2 +1,3 @@\n one\n-two\n+2\n+two and a half\n@@ -4,2 +5,1 @@ f\n four\n-five\n"
+      "--- /dev/null\n+++ b/c\n@@ -0,0 +1 @@\n+z\n\\ No newline at end of file\n"
+      "diff --git a/empty b/empty\ndeleted file mode 100644\n";
+  const std::string bits[] = {"@@ -1 +1 @@\n", "\n", "\\\n", "--- ", "+++ ", "-", "+", " ", "a/", "0",
+                              "9999999", "diff --git a/ b/\n", "new file mode 1\n", ",", "/dev/null"};
+  std::mt19937 random(7);
+  int applied = 0;
+  for (int i = 0; i < 20000; ++i) {
+    std::string mutant = patch;
+    for (size_t edits = 1 + random() % 4; edits > 0; --edits) {
+      const size_t at = random() % (mutant.size() + 1);
+      if (random() % 2 == 0) mutant.erase(at, random() % 12);
+      mutant.insert(std::min(at, mutant.size()), bits[random() % std::size(bits)]);
+    }
+    applied += Applied(mutant).ok();
+    PatchSimilarity(ParseUnifiedDiff(mutant).value_or(std::vector<FileDiff>{}),
+                    *ParseUnifiedDiff(patch));
+  }
+  EXPECT_GT(applied, 0);
+  EXPECT_LT(applied, 20000);
 }
 
 // Values of Python's difflib.SequenceMatcher(None, a, b, autojunk=False).ratio().

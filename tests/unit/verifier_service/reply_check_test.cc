@@ -83,7 +83,7 @@ TEST(ReplyCheckTest, WhatWasJudgedIsToldInSixteenDigits) {
   request.clear_completion();
   request.add_group()->set_completion("2");
   request.add_group()->set_completion("\xc3\xbc");
-  EXPECT_EQ(JudgedDigest(request), Sha256Hex("4:1+1=1:22:\xc3\xbc3:two").substr(0, 16));
+  EXPECT_EQ(JudgedDigest(request), Sha256Hex("4:1+1=1:22:\xc3\xbc" "3:two").substr(0, 16));
 }
 
 TEST(ReplyCheckTest, AReplyAboutAnotherCompletionIsNoVerdictThoughItHasTheRightId) {
