@@ -79,7 +79,7 @@ def boxed(completion, answer):
         code, out, err = run("validate", boxed, "--workers", "1", "--data", data)
         self.assertEqual(code, 1, out + err)
         for said in ("18 of 20 right", "rows.jsonl:8: scored, reward 0.0", "19 of 20",
-                     "rows.jsonl:10: bad_input"):
+                     "rows.jsonl:10: skipped"):
             self.assertIn(said, out)
         code, out, _ = run("validate", boxed, "--workers", "1", "--data", data, "--gold", "$answer",
                            "--limit", "5")

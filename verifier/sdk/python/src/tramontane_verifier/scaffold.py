@@ -19,7 +19,7 @@ _CASES = (
     {"completion": "<think>2+3</think>5", "answer": "5", "expect": {"reward": 1.0, "correct": True}},
     {"completion": "<think>2+3</think>6", "answer": "5", "expect": {"reward": 0.0}},
     {"completion": "", "answer": "5", "expect": {"reward": 0.0}},
-    {"completion": "5", "answer": "", "expect": {"status": "bad_input"}},
+    {"completion": "5", "answer": "", "expect": {"status": "skipped"}},
 )
 
 
