@@ -75,6 +75,10 @@ void AddBench(CLI::App& app, std::string& model_dir, TrainBenchOptions& options,
       ->check(CLI::PositiveNumber);
   train->add_option("--ranks", options.ranks, "trainer.ranks")->check(CLI::Range(1, 64));
   train->add_option("--zero", options.zero, "trainer.zero")->check(CLI::Range(0, 2));
+  train->add_flag("--activation-checkpointing", options.activation_checkpointing,
+                  "trainer.activation_checkpointing");
+  train->add_option("--dtype", options.dtype, "trainer.dtype");
+  train->add_option("--lora-rank", options.lora_rank, "lora.rank")->check(CLI::Range(0, 1 << 16));
   train->add_option("--algorithm", options.algorithm, "The algorithm block, as JSON");
 }
 

@@ -92,6 +92,27 @@ class Recipes(TestCase):
         self.assertGreater(after[0]["policy"]["kl"], 0.2 * before[-1]["policy"]["kl"])
         self.assertEqual(after[-1]["policy"]["reference_version"], 0)
 
+    def test_adapters_go_on_after_a_stop_on_another_number_of_ranks(self):
+        config = self.write_config({"algorithm": {"entropy": {"kind": "fixed", "coefficient": 1}},
+                                    "lora": {"rank": 4}, "run": {"max_steps": 100000},
+                                    "trainer": {"learning_rate": 1e-2, "activation_checkpointing": True}})
+        with Run(config) as run:
+            run.wait_for_step(4)
+            run.process.send_signal(signal.SIGINT)
+            self.assertEqual(run.finish(60), 130, run.story())
+            before = [event for event in run.events if event.get("event") == "step"]
+        last = before[-1]["step"] + 2
+        with Run(run.run_dir, "--resume", f"run.max_steps={last}", "trainer.ranks=2", "trainer.zero=2") as resumed:
+            after = self.finished(resumed, last)
+        step = run.run_dir / f"checkpoints/step_{last}"
+        self.assertEqual(json.loads((step / "adapter/adapter_config.json").read_text())["r"], 4)
+        self.assertTrue((step / "adapter/adapter_model.safetensors").stat().st_size > 0)
+        # Generators sample from what is merged: they and the trainer agree before and after.
+        for event in before + after:
+            self.assertLess(event["logprob_gap_max"], 1e-3)
+        self.assertGreater(after[-1]["policy"]["rank_bytes"], 0)
+        self.assertGreater(after[-1]["policy"]["model_flop_share"], 0)
+
 
 if __name__ == "__main__":
     main()

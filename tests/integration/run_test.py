@@ -202,7 +202,8 @@ class Faults(Runs):
         run = self.run_with(kill_rank, changes)
         self.assert_restarted(run, "trainer")
         run.wait_for(lambda e: e.get("event") == "resumed", 1)
-        self.assertIn("rank 1 is gone", (run.run_dir / "logs/trainer.log").read_text())
+        logs = "".join(log.read_text() for log in run.run_dir.glob("logs/*/trainer.log"))
+        self.assertIn("rank 1 is gone", logs)
         self.assertFalse(alive(run.rank))
 
     def test_killed_redis(self):

@@ -93,6 +93,9 @@ absl::StatusOr<RunConfig> BenchConfig(const TrainBenchOptions& options) {
   config.trainer.threads = options.threads;
   config.trainer.ranks = options.ranks;
   config.trainer.zero = options.zero;
+  config.trainer.activation_checkpointing = options.activation_checkpointing;
+  config.trainer.dtype = options.dtype;
+  config.lora.rank = options.lora_rank;
   config.trainer.microbatch_tokens = options.microbatch_tokens;
   config.trainer.logprob_gap_alarm = 1e9;  // nobody sampled these tokens
   // Other ranks are told the configuration, and validate it as that of a run.
@@ -174,6 +177,9 @@ absl::StatusOr<Json> Bench(const std::string& model_dir, const TrainBenchOptions
               {"threads", options.threads},
               {"ranks", options.ranks},
               {"zero", options.zero},
+              {"activation_checkpointing", options.activation_checkpointing},
+              {"dtype", options.dtype},
+              {"lora_rank", options.lora_rank},
               {"microbatch_tokens", options.microbatch_tokens},
               {"groups", options.groups},
               {"samples", options.samples},

@@ -17,11 +17,15 @@ struct TrainBenchOptions {
   int32_t steps = 8;  // measured, after one that is not
   int32_t threads = 1, microbatch_tokens = 2048;
   int32_t ranks = 1, zero = 0;  // trainer.ranks, trainer.zero
+  bool activation_checkpointing = false;
+  std::string dtype = "float32";
+  int32_t lora_rank = 0;
   std::string algorithm;  // the `algorithm` block as JSON; empty: the defaults
 };
 
 // Steps on random tokens of the model's vocabulary, rewards that differ within each group →
-// {"model", "parameters", "threads", "ranks", "zero", "microbatch_tokens", "groups", "samples", "prompt_tokens",
+// {"model", "parameters", "threads", "ranks", "zero",
+//  "activation_checkpointing", "dtype", "lora_rank", "microbatch_tokens", "groups", "samples", "prompt_tokens",
 //  "response_tokens", "steps", "step_seconds": {"best", "median"}, "cpu_seconds_per_step",
 //  "tokens_per_second", "response_tokens_per_second", "phase_seconds", "phase_share",
 //  "snapshot_seconds", "weight_mib", "peak_memory_mib", "gflop_per_step", "gflop_per_s",

@@ -56,34 +56,27 @@ Optimiser::Optimiser(std::unique_ptr<TrainedWeights> weights, const TrainerSecti
       elements_(CountElements(parameters_)),
       shard_(ShardFor(trainer, elements_, crew)),
       touched_(static_cast<size_t>(crew.threads())) {
-  const bool whole = shard_.size() == elements_;
   adamw_ = std::make_unique<AdamW>(
-      whole ? parameters_ : Pieces(parameters_, shard_),
+      shares() ? Pieces(parameters_, shard_) : parameters_,
       AdamW::Options{trainer.adam_beta1, trainer.adam_beta2, trainer.adam_epsilon});
-  if (!whole && trainer.zero == 2) {
+  if (shares() && trainer.zero == 2) {
     buckets_ = std::make_unique<GradientBuckets>(parameters_, shard_, *crew.ranks());
   } else {
     for (int i = 0; i < crew.threads(); ++i) gradients_.push_back(MakeFlatLike(parameters_));
   }
-  if (whole) {
+  if (!shares()) {
     shard_gradients_ = gradients_[0].views;
     return;
   }
   // The same cuts as those of the weights.
-  const at::Tensor mine =
-      buckets_ != nullptr ? buckets_->shard() : Shard(gradients_[0].flat);
   int64_t begin = 0;
   for (const at::Tensor& piece : Pieces(parameters_, shard_)) {
-    shard_gradients_.push_back(mine.narrow(0, begin, piece.numel()));
+    shard_gradients_.push_back(Mine().narrow(0, begin, piece.numel()));
     begin += piece.numel();
   }
 }
 
 Optimiser::~Optimiser() = default;
-
-at::Tensor Optimiser::Shard(const at::Tensor& flat) const {
-  return flat.narrow(0, static_cast<int64_t>(shard_.begin), static_cast<int64_t>(shard_.size()));
-}
 
 void Optimiser::RunBackward(const at::Tensor& loss, const TakeGradient& take) const {
   hooks_.Backward(loss, [&](size_t leaf, const at::Tensor& gradient) {
@@ -133,22 +126,36 @@ absl::Status Optimiser::AccumulateInBuckets(
   return crew_.ranks()->Agree(computed);
 }
 
+at::Tensor Optimiser::Mine() const {
+  if (buckets_ != nullptr) return buckets_->shard();
+  return gradients_[0].flat.narrow(0, static_cast<int64_t>(shard_.begin),
+                                   static_cast<int64_t>(shard_.size()));
+}
+
+// Adds up the buffers of workers, then of ranks: all of it, or what this rank keeps.
+absl::Status Optimiser::SumBuffers() {
+  const at::NoGradGuard no_grad;
+  const at::Tensor& sum = gradients_[0].flat;
+  if (!touched_[0]) sum.zero_();
+  for (size_t w = 1; w < gradients_.size(); ++w) {
+    if (touched_[w]) sum.add_(gradients_[w].flat);
+  }
+  if (crew_.ranks() == nullptr) return absl::OkStatus();
+  return WithSpan(sum, [&](auto span) {
+    return shares() ? crew_.ranks()->ReduceScatterSum(span, ShardsWithin({0, elements_}, 1))
+                    : crew_.ranks()->AllReduceSum(span);
+  });
+}
+
 absl::StatusOr<double> Optimiser::Reduce() {
   double norm = 0;
   absl::Status status;
   RETURN_IF_ERROR(GuardTorch([&] {
-    const at::NoGradGuard no_grad;
-    const at::Tensor sum = buckets_ != nullptr ? buckets_->shard() : gradients_[0].flat;
-    if (buckets_ == nullptr && !touched_[0]) sum.zero_();
-    for (size_t w = 1; w < gradients_.size(); ++w) {
-      if (touched_[w]) sum.add_(gradients_[w].flat);
-    }
-    if (crew_.ranks() != nullptr && buckets_ == nullptr)
-      status = WithSpan(sum, [&](auto span) { return crew_.ranks()->AllReduceSum(span); });
-    norm = at::linalg_vector_norm(sum, 2, std::nullopt, false, at::kDouble).item<double>();
+    if (buckets_ == nullptr) status = SumBuffers();
+    norm = at::linalg_vector_norm(Mine(), 2, std::nullopt, false, at::kDouble).item<double>();
   }));
   RETURN_IF_ERROR(status);
-  if (buckets_ == nullptr) return norm;
+  if (!shares()) return norm;
   std::vector<double> square = {norm * norm};
   RETURN_IF_ERROR(crew_.ranks()->AllReduceSum(square));
   return std::sqrt(square[0]);
@@ -158,10 +165,10 @@ absl::Status Optimiser::Apply(double norm, const UpdateRule& rule) {
   RETURN_IF_ERROR(GuardTorch([&] {
     const at::NoGradGuard no_grad;
     const double scale = rule.max_grad_norm / (norm + 1e-6);
-    if (scale < 1) (buckets_ != nullptr ? buckets_->shard() : Shard(gradients_[0].flat)).mul_(scale);
+    if (scale < 1) Mine().mul_(scale);
     adamw_->Step(shard_gradients_, rule.learning_rate, rule.weight_decay);
   }));
-  if (shard_.size() < elements_) RETURN_IF_ERROR(GatherWeights());
+  if (shares()) RETURN_IF_ERROR(GatherWeights());
   return GuardTorch([&] { weights_->Publish(); });
 }
 
@@ -189,7 +196,7 @@ absl::Status Optimiser::GatherWeights() {
 
 // All of a moment on rank 0; nothing on the others.
 absl::StatusOr<at::Tensor> Optimiser::Gather(const at::Tensor& moment) const {
-  if (shard_.size() == elements_) return moment;
+  if (!shares()) return moment;
   at::Tensor whole, piece;
   RETURN_IF_ERROR(GuardTorch([&] {
     if (crew_.leads()) whole = at::empty({static_cast<int64_t>(elements_)}, moment.options());

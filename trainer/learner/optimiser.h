@@ -66,7 +66,9 @@ class Optimiser {
   void RunBackward(const at::Tensor& loss, const TakeGradient& take) const;
   absl::StatusOr<at::Tensor> Gather(const at::Tensor& moment) const;
   absl::Status Scatter(const at::Tensor& whole, at::Tensor& moment) const;
-  at::Tensor Shard(const at::Tensor& flat) const;
+  bool shares() const { return shard_.size() < elements_; }
+  at::Tensor Mine() const;  // the gradient of the shard
+  absl::Status SumBuffers();
   absl::Status GatherWeights();
   std::vector<Range> ShardsWithin(const Range& window, size_t width) const;
 

@@ -43,7 +43,7 @@ template <class F>
 absl::Status Tell(RankGroup* ranks, F&& make) {
   if (ranks == nullptr || ranks->rank() != 0) return absl::OkStatus();
   std::string bytes = Encode(make());
-  return ranks->Broadcast(bytes, /*patient=*/true);
+  return ranks->Broadcast(bytes);  // they are listening
 }
 
 // What all ranks refuse alike (InvalidArgument) leaves them in step; any other error may have

@@ -46,6 +46,14 @@ TEST(TrainBenchTest, ReportsStepsThatAddUp) {
   EXPECT_GT((*report)["model_flop_share"], 0);
   EXPECT_LT((*report)["model_flop_share"], 1.5);
   EXPECT_GT((*report)["peak_memory_mib"], (*report)["weight_mib"]);
+  EXPECT_EQ((*report)["gradient_mib"].get<double>(), 2 * (*report)["weight_mib"].get<double>());
+  options.lora_rank = 2;
+  options.activation_checkpointing = true;
+  const absl::StatusOr<Json> adapters = BenchTrain(dir, options);
+  ASSERT_TRUE(adapters.ok()) << adapters.status();
+  EXPECT_LT((*adapters)["moment_mib"], (*report)["moment_mib"]);
+  options.dtype = "float8";
+  EXPECT_EQ(BenchTrain(dir, options).status().code(), absl::StatusCode::kInvalidArgument);
   options.samples = 1;
   EXPECT_EQ(BenchTrain(dir, options).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_FALSE(BenchTrain(dir + "/nothing", TrainBenchOptions()).ok());
