@@ -41,8 +41,8 @@ struct RecomputedFunction : torch::autograd::Function<RecomputedFunction> {
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const RecomputingScope scope;
     const at::AutoGradMode with_grad(true);
-    const auto holder = c10::static_intrusive_pointer_cast<PartHolder>(
-        ctx->saved_data["part"].toCapsule());
+    const auto holder =
+        c10::static_intrusive_pointer_cast<PartHolder>(ctx->saved_data["part"].toCapsule());
     const std::vector<at::Tensor> parameters = ctx->saved_data["parameters"].toTensorVector();
     const at::Tensor x = ctx->get_saved_variables()[0].detach().requires_grad_(true);
     variable_list inputs = {x};

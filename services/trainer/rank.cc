@@ -17,8 +17,8 @@ namespace {
 
 absl::Status Serve(const RankArguments& arguments) {
   std::unique_ptr<RankGroup> group;
-  ASSIGN_OR_RETURN(group, JoinRanks(arguments.address, arguments.rank, RankToken(),
-                                    arguments.join_timeout_s));
+  ASSIGN_OR_RETURN(
+      group, JoinRanks(arguments.address, arguments.rank, RankToken(), arguments.join_timeout_s));
   return ServeRank(*group);
 }
 

@@ -78,8 +78,8 @@ void GradientBuckets::Empty(Bucket& bucket) {
     shards.push_back(Within(whole, bucket.elements));
   }
   if (status_.ok()) {
-    status_ = WithSpan(bucket.sum.flat,
-                       [&](auto span) { return ranks_.ReduceScatterSum(span, shards); });
+    status_ =
+        WithSpan(bucket.sum.flat, [&](auto span) { return ranks_.ReduceScatterSum(span, shards); });
   }
   const Range mine = shards[ranks_.rank()];
   if (mine.size() > 0 && status_.ok()) {

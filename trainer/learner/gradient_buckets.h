@@ -45,10 +45,10 @@ class GradientBuckets {
   const Range shard_;
   RankGroup& ranks_;
   at::Tensor shard_T_;
-  std::vector<Bucket> buckets_;         // from the last parameters to the first
-  std::vector<size_t> bucket_of_;       // by parameter
-  std::vector<uint8_t> taken_;          // by parameter, in this pass
-  size_t next_ = 0;                     // bucket to be emptied
+  std::vector<Bucket> buckets_;    // from the last parameters to the first
+  std::vector<size_t> bucket_of_;  // by parameter
+  std::vector<uint8_t> taken_;     // by parameter, in this pass
+  size_t next_ = 0;                // bucket to be emptied
   int64_t most_bytes_ = 0, held_bytes_ = 0;
   absl::Status status_;
 };

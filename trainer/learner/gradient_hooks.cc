@@ -11,7 +11,8 @@ namespace tramontane {
 namespace {
 
 // Who takes the gradients of the pass that this thread runs: a hook belongs to a tensor, which
-// passes of several threads share, and autograd runs a pass over CPU tensors on its caller's thread.
+// passes of several threads share, and autograd runs a pass over CPU tensors on its caller's
+// thread.
 thread_local const TakeGradient* taker = nullptr;
 
 class TakerScope {

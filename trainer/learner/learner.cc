@@ -201,12 +201,14 @@ absl::StatusOr<StepReport> Learner::DpoStep(const std::vector<PreferencePair>& p
 }
 
 absl::Status Learner::SaveState(const std::string& dir) const {
-  RETURN_IF_ERROR(Tell(impl_->ranks(), [&] { return RankCommand{.op = RankOp::kSave, .text = dir}; }));
+  RETURN_IF_ERROR(
+      Tell(impl_->ranks(), [&] { return RankCommand{.op = RankOp::kSave, .text = dir}; }));
   return impl_->SaveState(dir);
 }
 
 absl::Status Learner::LoadState(const std::string& dir) {
-  RETURN_IF_ERROR(Tell(impl_->ranks(), [&] { return RankCommand{.op = RankOp::kLoad, .text = dir}; }));
+  RETURN_IF_ERROR(
+      Tell(impl_->ranks(), [&] { return RankCommand{.op = RankOp::kLoad, .text = dir}; }));
   return impl_->LoadState(dir);
 }
 

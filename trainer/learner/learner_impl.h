@@ -71,7 +71,7 @@ class Learner::Impl {
   PolicyUpdate update_;
   LearnerState state_;
   std::unique_ptr<ReferenceModel> reference_;  // null unless algorithm.kl compares with a copy
-  std::unique_ptr<Critic> critic_;  // null unless advantages are measured from values
+  std::unique_ptr<Critic> critic_;             // null unless advantages are measured from values
   LearnerMetrics metrics_;
   double peak_flops_ = 1;  // of all ranks; trainer/learner/model_flop.h
 };

@@ -138,8 +138,7 @@ absl::StatusOr<StepReport> Learner::Impl::Step(const std::vector<Group>& groups,
   RETURN_IF_ERROR(StartAnew(now, step));
   const StepMath math = MathAt(now, step);
   ASSIGN_OR_RETURN(Inputs inputs, MakeInputs(collected, now, math, timer, report));
-  ASSIGN_OR_RETURN(AdvantageResult advantages,
-                   ComputeAdvantages(inputs.advantage, math.algorithm));
+  ASSIGN_OR_RETURN(AdvantageResult advantages, ComputeAdvantages(inputs.advantage, math.algorithm));
   ReportAdvantages(collected, advantages, report);
   if (math.algorithm.objective.kind == "nll") KeepPositive(advantages);
   inputs.rows.advantage = std::move(advantages.advantage);

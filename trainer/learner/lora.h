@@ -1,5 +1,6 @@
 // Low-rank adapters (Hu et al., "LoRA", arXiv 2106.09685): of each target matrix W [out, in] only
-// A [rank, in] and B [out, rank] are trained, and the model computes with W + s·B·A, s = alpha/rank.
+// A [rank, in] and B [out, rank] are trained, and the model computes with W + s·B·A, s =
+// alpha/rank.
 //
 // The model's tensors always hold the sum, so that every forward pass, every checkpoint and every
 // published version is that of an ordinary model, with no adapter in the way; what the sum was made

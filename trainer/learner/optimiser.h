@@ -44,9 +44,9 @@ class Optimiser {
 
   // The gradient of the sum of losses: calls compute(microbatch, backward) for each of this rank's
   // microbatches; workers at once.
-  absl::Status Accumulate(const PackPlan& plan,
-                          const std::function<absl::Status(int32_t microbatch,
-                                                           const Backward& backward)>& compute);
+  absl::Status Accumulate(
+      const PackPlan& plan,
+      const std::function<absl::Status(int32_t microbatch, const Backward& backward)>& compute);
   // Sums over workers and ranks; the 2-norm of the whole, which may not be finite.
   absl::StatusOr<double> Reduce();
   // One AdamW update by the gradient that Reduce gave the norm of, scaled to the bound if above it.
@@ -79,10 +79,10 @@ class Optimiser {
   const size_t elements_;
   const Range shard_;  // what this rank has moments of: everything, or its share
   std::unique_ptr<AdamW> adamw_;
-  std::vector<FlatTensor> gradients_;           // one per worker; the sum ends in the first
-  std::vector<uint8_t> touched_;                // by worker: its buffer holds this update's gradient
-  std::unique_ptr<GradientBuckets> buckets_;    // zero 2, in place of the buffers
-  std::vector<at::Tensor> shard_gradients_;     // of the shard, in AdamW's pieces
+  std::vector<FlatTensor> gradients_;         // one per worker; the sum ends in the first
+  std::vector<uint8_t> touched_;              // by worker: its buffer holds this update's gradient
+  std::unique_ptr<GradientBuckets> buckets_;  // zero 2, in place of the buffers
+  std::vector<at::Tensor> shard_gradients_;   // of the shard, in AdamW's pieces
 };
 
 }  // namespace tramontane

@@ -41,9 +41,8 @@ absl::StatusOr<PolicyWeights> InBfloat16(const std::shared_ptr<Transformer>& mod
   }
   PolicyWeights policy;
   RETURN_IF_ERROR(GuardTorch([&] {
-    policy.compute =
-        std::make_shared<Transformer>(model->config(), model->parameters().front().device(),
-                                      at::kBFloat16);
+    policy.compute = std::make_shared<Transformer>(
+        model->config(), model->parameters().front().device(), at::kBFloat16);
     policy.trained =
         std::make_unique<RoundedWeights>(NamesOf(*model), policy.compute->parameters());
   }));

@@ -19,12 +19,12 @@ enum class RankOp { kCreate, kStep, kSftStep, kDpoStep, kSave, kLoad };
 struct RankCommand {
   RankOp op = RankOp::kStep;
   int64_t step = 0;
-  std::string text = {};             // kSave, kLoad: the folder, which rank 0 alone looks at
-  Json config = nullptr;             // kCreate: the run's, and the model's config.json
+  std::string text = {};  // kSave, kLoad: the folder, which rank 0 alone looks at
+  Json config = nullptr;  // kCreate: the run's, and the model's config.json
   Json model = nullptr;
-  std::string dtype = {};            // kCreate: of the weights, as c10::toString has it
-  std::vector<std::string> records = {};  // kStep: groups; kSftStep: examples; kDpoStep:
-                                          // each pair as two, the chosen one first
+  std::string dtype = {};  // kCreate: of the weights, as c10::toString has it
+  // kStep: groups; kSftStep: examples; kDpoStep: each pair as two, the chosen one first.
+  std::vector<std::string> records = {};
 };
 
 RankCommand StepCommand(const std::vector<Group>& groups, int64_t step);

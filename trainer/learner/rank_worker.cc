@@ -56,9 +56,8 @@ class RankWorker {
     if (!model_config.ok()) return absl::InternalError(model_config.status().message());
     const auto dtype = command.dtype == c10::toString(at::kDouble) ? at::kDouble : at::kFloat;
     std::shared_ptr<Transformer> model;
-    RETURN_IF_ERROR(GuardTorch([&] {
-      model = std::make_shared<Transformer>(*std::move(model_config), at::kCPU, dtype);
-    }));
+    RETURN_IF_ERROR(GuardTorch(
+        [&] { model = std::make_shared<Transformer>(*std::move(model_config), at::kCPU, dtype); }));
     ASSIGN_OR_RETURN(learner_, Learner::Create(*config, std::move(model), metrics_, &ranks_));
     return absl::OkStatus();
   }

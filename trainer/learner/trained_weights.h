@@ -1,5 +1,5 @@
-// What an optimiser trains, and what a model computes with: often the same tensors, but adapters and
-// weights of lower precision come between.
+// What an optimiser trains, and what a model computes with: often the same tensors, but adapters
+// and weights of lower precision come between.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,7 +21,8 @@ class TrainedWeights {
   virtual const NamedParameters& masters() const = 0;
   // From the gradient of a leaf to those of the masters that it is made of: take(master, gradient).
   // Several threads at once.
-  virtual void Translate(size_t leaf, const at::Tensor& gradient, const TakeGradient& take) const = 0;
+  virtual void Translate(size_t leaf, const at::Tensor& gradient,
+                         const TakeGradient& take) const = 0;
   // Makes the leaves anew, from masters that have changed.
   virtual void Publish() = 0;
 };

@@ -42,9 +42,14 @@ std::vector<char*> Pointers(std::vector<std::string>& strings) {
 }
 
 absl::StatusOr<pid_t> StartRank(int rank, const std::string& address, const std::string& token) {
-  std::vector<std::string> argv = {"tramontane-trainer", "rank",   "--join",
-                                   address,              "--rank", std::to_string(rank),
-                                   "--parent",           std::to_string(::getpid())};
+  std::vector<std::string> argv = {"tramontane-trainer",
+                                   "rank",
+                                   "--join",
+                                   address,
+                                   "--rank",
+                                   std::to_string(rank),
+                                   "--parent",
+                                   std::to_string(::getpid())};
   std::vector<std::string> environment = EnvironmentWith(token);
   pid_t pid = -1;
   const int error = ::posix_spawn(&pid, "/proc/self/exe", nullptr, nullptr, Pointers(argv).data(),
@@ -88,9 +93,10 @@ absl::Status LocalRanks::AllAlive() {
     int status = 0;
     if (pids_[i] > 0 && ::waitpid(pids_[i], &status, WNOHANG) == 0) continue;
     pids_[i] = -1;
-    return absl::UnavailableError(
-        WIFSIGNALED(status) ? who + " ended by signal " + std::to_string(WTERMSIG(status))
-                            : who + " ended with exit status " + std::to_string(WEXITSTATUS(status)));
+    return absl::UnavailableError(WIFSIGNALED(status)
+                                      ? who + " ended by signal " + std::to_string(WTERMSIG(status))
+                                      : who + " ended with exit status " +
+                                            std::to_string(WEXITSTATUS(status)));
   }
   return absl::OkStatus();
 }

@@ -25,7 +25,9 @@ class LocalRanks {
 
   // Unavailable: one has ended; says which and how.
   absl::Status AllAlive();
-  const std::vector<pid_t>& pids() const { return pids_; }  // of ranks 1, 2, …; -1 once it has ended
+  const std::vector<pid_t>& pids() const {
+    return pids_;
+  }  // of ranks 1, 2, …; -1 once it has ended
 
  private:
   LocalRanks() = default;

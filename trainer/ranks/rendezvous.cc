@@ -1,6 +1,7 @@
-// Frames of JSON. To rank 0: {"format", "token", "rank", "data_address"}. From it: {"refused": why},
-// or when all have come {"size", "timeout_s", "memory" (a path; TCP: empty), "data_addresses"}. A
-// connection between two ranks for TCP begins with {"token", "rank"}, sent by the higher one.
+// Frames of JSON. To rank 0: {"format", "token", "rank", "data_address"}. From it: {"refused":
+// why}, or when all have come {"size", "timeout_s", "memory" (a path; TCP: empty),
+// "data_addresses"}. A connection between two ranks for TCP begins with {"token", "rank"}, sent by
+// the higher one.
 
 #include "trainer/ranks/rendezvous.h"
 
@@ -87,7 +88,8 @@ absl::StatusOr<std::vector<UniqueFd>> MeetPeers(int rank, const std::string& tok
 }
 
 // What a newcomer may not be; empty: it may come.
-std::string WhyNot(const Json& hello, const std::string& token, const std::vector<UniqueFd>& taken) {
+std::string WhyNot(const Json& hello, const std::string& token,
+                   const std::vector<UniqueFd>& taken) {
   if (Field(hello, "token", std::string()) != token) return "the token is another one";
   if (Field(hello, "format", 0) != kFormat) return "it speaks another version of the protocol";
   const int rank = Field(hello, "rank", -1), size = static_cast<int>(taken.size());

@@ -15,9 +15,9 @@ namespace tramontane {
 
 struct RankOptions {
   int size = 2;
-  bool shared_memory = true;    // else TCP; all ranks are on this host
-  double join_timeout_s = 60;   // until all have come
-  double timeout_s = 600;       // a rank that is silent within a step for so long ends the group
+  bool shared_memory = true;   // else TCP; all ranks are on this host
+  double join_timeout_s = 60;  // until all have come
+  double timeout_s = 600;      // a rank that is silent within a step for so long ends the group
 };
 
 class RankHost {

@@ -122,9 +122,9 @@ class TcpRanks final : public RankGroup {
         if (t.out_left + t.in_left < left) deadline = std::chrono::steady_clock::now() + timeout_;
         if (t.done()) continue;
         silent = t.peer;
-        fds.push_back({t.fd, static_cast<short>((t.out_left > 0 ? POLLOUT : 0) |
-                                                (t.in_left > 0 ? POLLIN : 0)),
-                       0});
+        fds.push_back(
+            {t.fd,
+             static_cast<short>((t.out_left > 0 ? POLLOUT : 0) | (t.in_left > 0 ? POLLIN : 0)), 0});
       }
       if (fds.empty()) return absl::OkStatus();
       ::poll(fds.data(), fds.size(), kExchangePollMs);

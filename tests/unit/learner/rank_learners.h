@@ -32,12 +32,12 @@ inline RunConfig RankRun(int ranks, int zero) {
 
 // Calls lead(group) as rank 0 (null for one rank) while the others serve; `serve` is ServeRank
 // unless a test wants to look closer.
-inline void WithServingRanks(int ranks, bool shared_memory,
-                             const std::function<void(RankGroup*)>& lead,
-                             const std::function<void(RankGroup&)>& serve = [](RankGroup& group) {
-                               const absl::Status status = ServeRank(group);
-                               EXPECT_TRUE(status.ok()) << status;
-                             }) {
+inline void WithServingRanks(
+    int ranks, bool shared_memory, const std::function<void(RankGroup*)>& lead,
+    const std::function<void(RankGroup&)>& serve = [](RankGroup& group) {
+      const absl::Status status = ServeRank(group);
+      EXPECT_TRUE(status.ok()) << status;
+    }) {
   if (ranks == 1) return lead(nullptr);
   auto host = RankHost::Listen("127.0.0.1:0", "token");
   ASSERT_TRUE(host.ok()) << host.status();
@@ -49,8 +49,8 @@ inline void WithServingRanks(int ranks, bool shared_memory,
       serve(**group);
     });
   }
-  auto group = host->Await({.size = ranks, .shared_memory = shared_memory},
-                           [] { return absl::OkStatus(); });
+  auto group =
+      host->Await({.size = ranks, .shared_memory = shared_memory}, [] { return absl::OkStatus(); });
   ASSERT_TRUE(group.ok()) << group.status();
   lead(group->get());
 }

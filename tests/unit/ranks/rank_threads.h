@@ -1,4 +1,5 @@
-// Ranks as threads of one process: they meet by the real rendezvous and talk by the real transports.
+// Ranks as threads of one process: they meet by the real rendezvous and talk by the real
+// transports.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -15,10 +16,8 @@
 namespace tramontane::testing {
 
 inline RankOptions RanksOf(int size, bool shared_memory, double timeout_s = 60) {
-  return {.size = size,
-          .shared_memory = shared_memory,
-          .join_timeout_s = 30,
-          .timeout_s = timeout_s};
+  return {
+      .size = size, .shared_memory = shared_memory, .join_timeout_s = 30, .timeout_s = timeout_s};
 }
 
 // Calls on_rank(group) on a thread for every rank, which may end its group when it likes.
@@ -41,8 +40,7 @@ inline void WithMortalRanks(const RankOptions& options,
 
 // The same; no group ends before all calls have: who leaves early may be missed by one that is
 // still at the last collective.
-inline void WithRanks(const RankOptions& options,
-                      const std::function<void(RankGroup&)>& on_rank) {
+inline void WithRanks(const RankOptions& options, const std::function<void(RankGroup&)>& on_rank) {
   std::latch all_done(options.size);
   WithMortalRanks(options, [&](std::unique_ptr<RankGroup> group) {
     on_rank(*group);
