@@ -355,6 +355,34 @@ TEST(FusedWeights, AreProbedBeforeTheSwapAndNotInIt) {
 INSTANTIATE_TEST_SUITE_P(Engines, WeightSwap, ::testing::Values("fused", "torch"),
                          [](const auto& info) { return std::string(info.param); });
 
+// Where experts are all but equally likely, one probe token may differ under the right weights.
+TEST(MixtureSwap, AProbeIsJudgedByItsMedianToken) {
+  const auto config = ParseModelConfig({{"model_type", "mixtral"},
+                                        {"vocab_size", 264},
+                                        {"hidden_size", 32},
+                                        {"intermediate_size", 24},
+                                        {"num_hidden_layers", 2},
+                                        {"num_attention_heads", 4},
+                                        {"num_key_value_heads", 2},
+                                        {"num_local_experts", 4}});
+  ASSERT_TRUE(config.ok()) << config.status();
+  const auto mixture = std::make_shared<Transformer>(*config);
+  mixture->InitRandom(3);
+  const auto commit = [](const std::shared_ptr<Transformer>& model, size_t wrong_tokens) {
+    MetricsRegistry metrics;
+    auto engine = Engine::Create({}, model, nullptr, metrics);
+    EXPECT_TRUE(engine.ok()) << engine.status();
+    Payload version = Version(*model, 1);
+    for (size_t i = 0; i < wrong_tokens; ++i) version.manifest.probe_logprobs[i] += 1;
+    EXPECT_TRUE((*engine)->StageWeights(version.manifest, version.bytes).ok());
+    return (*engine)->CommitWeights(1, 1).status();
+  };
+  EXPECT_TRUE(commit(mixture, 0).ok());
+  EXPECT_TRUE(commit(mixture, 1).ok());
+  EXPECT_EQ(commit(mixture, 3).code(), absl::StatusCode::kDataLoss);  // of five
+  EXPECT_EQ(commit(TinyModel(20), 1).code(), absl::StatusCode::kDataLoss);
+}
+
 TEST(IntraOpThreads, OfOneThreadLeaveOthersAlone) {
   const int before = at::get_num_threads();
   int inside = 0, later = 0;
