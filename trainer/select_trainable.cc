@@ -48,7 +48,7 @@ absl::StatusOr<StepReport> SelectTrainable::Step(const std::vector<Group>& group
 }
 
 absl::Status SelectTrainable::Check(const Group& group) const {
-  return CheckGroup(group, model_->config().vocab_size);
+  return CheckGroup(group, {.vocab_size = model_->config().vocab_size});
 }
 
 WeightManifest SelectTrainable::Snapshot(int64_t version, std::vector<char>& payload) const {

@@ -55,6 +55,9 @@ absl::Status CheckRoutes(const Group& group, const Rollout& rollout, const RowLi
       return absl::InvalidArgumentError(NameOf(group, rollout) +
                                         "routes: names an expert that the model does not have");
   }
+  return absl::OkStatus();
+}
+
 absl::Status AddCompletion(const std::vector<int32_t>& prompt,
                            const std::vector<int32_t>& completion, int64_t index, const char* what,
                            CollectedRows& collected) {
