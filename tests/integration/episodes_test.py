@@ -70,7 +70,7 @@ class Episodes(TestCase):
 
     def rollouts(self, run_dir):
         files = sorted(run_dir.glob("rollouts/step_*/train.jsonl"), key=lambda f: int(f.parent.name[5:]))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
 
     def test_a_job_whose_reward_needs_a_second_turn(self):
         command = [str(python()), "-m", "tramontane_verifier", "environment", str(self.file), "--bind",

@@ -65,7 +65,7 @@ class Recipes(TestCase):
             steps = self.finished(run, 9)
         lengths = {}
         for step in steps:
-            rows = (run.run_dir / f"rollouts/step_{step['step']}/train.jsonl").read_text().splitlines()
+            rows = (run.run_dir / f"rollouts/step_{step['step']}/train.jsonl").read_bytes().splitlines()
             lengths[step["step"]] = [len(json.loads(row)["tokens"]) for row in rows]
             # Trained at the temperature it was drawn at: both sides agree.
             self.assertLess(step["logprob_gap_max"], 1e-3)

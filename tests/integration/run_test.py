@@ -20,7 +20,7 @@ class Runs(TestCase):
         status, out, err = tramontane("doctor", run_dir, "--json")
         self.assertEqual(status, 0, out + err)
         batches = {}
-        for line in (run_dir / "journal.jsonl").read_text().splitlines():
+        for line in (run_dir / "journal.jsonl").read_bytes().splitlines():
             record = json.loads(line)
             record = record.get("record", record)
             if record["kind"] == "rollback":
@@ -93,7 +93,7 @@ class WholeRun(Runs):
             self.assertIn("has no experts", run.story())
 
     def steps_of(self, run):
-        lines = (run.run_dir / "metrics.jsonl").read_text().splitlines()
+        lines = (run.run_dir / "metrics.jsonl").read_bytes().splitlines()
         return [line for line in map(json.loads, lines) if "policy" in line]
 
     def test_a_head_learns_along_and_guesses_ahead(self):
@@ -186,7 +186,7 @@ class Faults(Runs):
         self.assert_restarted(run, "verifier-math")
         statuses = {json.loads(line)["verdict"]["status"]
                     for file in run.run_dir.glob("rollouts/step_*/train.jsonl")
-                    for line in file.read_text().splitlines()}
+                    for line in file.read_bytes().splitlines()}
         self.assertEqual(statuses, {"scored"}, "a dead verifier must not leave verdicts of its own")
 
     def test_killed_trainer(self):
@@ -260,7 +260,7 @@ class FullDisk(Runs):
         self.assertEqual([path for path in left if ".tmp" in path or ".saving" in path or ".room" in path], [])
         for file in [run_dir / "metrics.jsonl", *run_dir.glob("rollouts/step_*/*.jsonl")]:
             if file.exists():
-                for line in file.read_text().splitlines():
+                for line in file.read_bytes().splitlines():
                     json.loads(line)
         for checkpoint in run_dir.glob("checkpoints/step_*"):
             self.assertTrue((checkpoint / "manifest.json").exists(), checkpoint)

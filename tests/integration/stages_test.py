@@ -17,7 +17,7 @@ QUICK = {"sft": {"steps": 120, "examples_per_step": 8, "learning_rate": 5e-3}}  
 
 
 def read_lines(path):
-    return [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
+    return [json.loads(line) for line in pathlib.Path(path).read_bytes().splitlines()]
 
 
 class Stages(TestCase):

@@ -65,7 +65,7 @@ class Verifiers(TestCase):
 
     def verdicts(self, run_dir):
         files = sorted(run_dir.glob("rollouts/step_*/train.jsonl"), key=lambda f: int(f.parent.name[5:]))
-        return [json.loads(line)["verdict"] for file in files for line in file.read_text().splitlines()]
+        return [json.loads(line)["verdict"] for file in files for line in file.read_bytes().splitlines()]
 
 
 class Guide(Verifiers):
@@ -109,7 +109,7 @@ class Registry(Verifiers):
         pinned = json.loads((run_dir / "configs/config.json").read_text())["verifiers"]["digits"]
         self.assertEqual((pinned["use"], pinned["digest"]), ("digits@1.0.0", first["digest"]))
         self.assertEqual({v["verifier_digest"] for v in self.verdicts(run_dir)}, {first["digest"]})
-        batches = [json.loads(line) for line in (run_dir / "journal.jsonl").read_text().splitlines()]
+        batches = [json.loads(line) for line in (run_dir / "journal.jsonl").read_bytes().splitlines()]
         batches = [b.get("record", b) for b in batches]
         judges = [b["detail"]["verifiers"] for b in batches if b["kind"] == "batch"]
         self.assertEqual(judges, [{"digits@1.0.0": [first["digest"]]}] * 3)
@@ -205,7 +205,7 @@ class Runs(Verifiers):
             self.assertEqual(run.finish(120), 0, run.story())
             groups = {}
             for path in run.run_dir.glob("rollouts/step_*/train.jsonl"):
-                for line in path.read_text().splitlines():
+                for line in path.read_bytes().splitlines():
                     rollout = json.loads(line)
                     groups.setdefault(rollout["gid"], []).append(rollout["verdict"]["score"])
         self.assertTrue(groups)

@@ -112,6 +112,7 @@ class TcpRanks final : public RankGroup {
   }
 
   absl::Status Exchange(std::vector<Transfer> transfers, bool patient) {
+    RETURN_IF_ERROR(control_.Check());
     auto deadline = std::chrono::steady_clock::now() + timeout_;
     while (true) {
       std::vector<pollfd> fds;
@@ -128,7 +129,13 @@ class TcpRanks final : public RankGroup {
       }
       if (fds.empty()) return absl::OkStatus();
       ::poll(fds.data(), fds.size(), kExchangePollMs);
-      RETURN_IF_ERROR(control_.Check());
+      const absl::Status ended = control_.Check();
+      // A peer may send all of it and end for what it learnt: what it sent counts first.
+      const bool complete = !ended.ok() && std::ranges::all_of(transfers, [](Transfer& t) {
+        return t.done() || (Advance(t) && t.done());
+      });
+      if (complete) return absl::OkStatus();
+      RETURN_IF_ERROR(ended);
       if (!patient && std::chrono::steady_clock::now() > deadline) {
         control_.Abort("rank " + std::to_string(silent) + " is silent");
         return absl::DeadlineExceededError("rank " + std::to_string(silent) +
