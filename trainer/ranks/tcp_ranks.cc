@@ -90,6 +90,7 @@ class TcpRanks final : public RankGroup {
                              received[peer].data(), mine.size()});
       }
       RETURN_IF_ERROR(Exchange(std::move(transfers), /*patient=*/false));
+      if (mine.size() == 0) continue;
       std::memcpy(received[rank()].data(), data + mine.begin, mine.size());
       std::memcpy(data + mine.begin, received[0].data(), mine.size());
       for (int from = 1; from < size(); ++from) {

@@ -56,7 +56,8 @@ void CheckSums(bool shared_memory) {
         const absl::Status status = group.AllReduceSum(data);
         ASSERT_TRUE(status.ok()) << status;
         const std::vector<T> expected = SumInOrder<T>(count, ranks);
-        EXPECT_EQ(std::memcmp(data.data(), expected.data(), count * sizeof(T)), 0)
+        EXPECT_TRUE(count == 0 ||
+                    std::memcmp(data.data(), expected.data(), count * sizeof(T)) == 0)
             << "rank " << group.rank() << " of " << ranks << ", " << count << " numbers";
       }
     });

@@ -48,8 +48,8 @@ struct Played {
 };
 
 // A control that knows of the response only what it holds, as one that takes it up does.
-ThinkControl TakeUp(const ThinkingPlan& plan, const Played& played) {
-  ThinkControl control(std::make_shared<const ThinkingPlan>(plan));
+ThinkControl TakeUp(const std::shared_ptr<const ThinkingPlan>& plan, const Played& played) {
+  ThinkControl control(plan);
   auto run = played.runs.begin();
   for (size_t i = 0; i < played.response.size();) {
     if (run != played.runs.end() && i == run->first) {
@@ -70,13 +70,15 @@ ThinkControl TakeUp(const ThinkingPlan& plan, const Played& played) {
 // With `paused`, the response is taken up anew before every token.
 Played Play(const ThinkingPlan& plan, const std::vector<std::string>& script, size_t limit = 40,
             bool paused = false) {
-  std::optional<ThinkControl> own(std::in_place, std::make_shared<const ThinkingPlan>(plan));
+  // One for all controls: what they inject belongs to it.
+  const auto shared = std::make_shared<const ThinkingPlan>(plan);
+  std::optional<ThinkControl> own(std::in_place, shared);
   ThinkControl& control = *own;
   Played played;
   for (size_t i = 0; played.response.size() < limit; ++i) {
     const std::string& piece = script[std::min(i, script.size() - 1)];
     if (paused) {
-      ThinkControl anew = TakeUp(plan, played);
+      ThinkControl anew = TakeUp(shared, played);
       own.emplace(std::move(anew));
     }
     ++played.draws;
