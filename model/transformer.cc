@@ -130,10 +130,9 @@ at::Tensor Transformer::Forward(const at::Tensor& tokens_T, const at::Tensor& po
       return mlp(layer.has_attention() ? RunAttention(l, in_TE, rope, attention) : in_TE);
     };
     with_experts += config_.layers[l].experts > 0;
-    const std::vector<at::Tensor> leaves = layer.leaves();
-    x_TE = recompute_layers_ && at::GradMode::is_enabled() && !leaves.empty()
-               ? Recomputed(run, x_TE, leaves)
-               : run(x_TE);
+    const bool recompute =
+        recompute_layers_ && at::GradMode::is_enabled() && !layer.parameters().empty();
+    x_TE = recompute ? Recomputed(run, x_TE, layer.leaves()) : run(x_TE);
   }
   return RmsNorm(x_TE, layers_->norm_E, config_.rms_norm_eps);
 }
