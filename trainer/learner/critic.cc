@@ -223,9 +223,7 @@ absl::Status Critic::LoadWeights(const std::string& folder) {
 absl::Status Critic::Load(const std::string& dir) {
   const std::string folder = dir + kFolder;
   RETURN_IF_ERROR(crew_.Lead([&] { return LoadWeights(folder); }));
-  std::vector<at::Tensor> weights;
-  for (const auto& [name, tensor] : Names()) weights.push_back(tensor);
-  RETURN_IF_ERROR(Spread(crew_.ranks(), weights));
+  RETURN_IF_ERROR(Spread(crew_.ranks(), TensorsOf(Names())));
   return optimiser_->Load(folder);
 }
 

@@ -103,9 +103,7 @@ absl::Status Learner::Impl::SaveState(const std::string& dir) const {
 absl::Status Learner::Impl::LoadAdapters(const std::string& dir) {
   if (lora_ == nullptr) return absl::OkStatus();
   RETURN_IF_ERROR(crew_.Lead([&] { return lora_->Load(dir + kAdapterFolder); }));
-  std::vector<at::Tensor> adapters;
-  for (const auto& [name, tensor] : lora_->masters()) adapters.push_back(tensor);
-  RETURN_IF_ERROR(Spread(crew_.ranks(), adapters));
+  RETURN_IF_ERROR(Spread(crew_.ranks(), TensorsOf(lora_->masters())));
   return GuardTorch([&] { lora_->Publish(); });
 }
 
@@ -114,7 +112,7 @@ absl::Status Learner::Impl::LoadState(const std::string& dir) {
   RETURN_IF_ERROR(optimiser_.Load(dir));
   if (reference_ != nullptr) {
     RETURN_IF_ERROR(crew_.Lead([&] { return reference_->Load(dir); }));
-    RETURN_IF_ERROR(Spread(crew_.ranks(), WeightsOf(reference_->model())));
+    RETURN_IF_ERROR(Spread(crew_.ranks(), TensorsOf(reference_->model().NamedWeights())));
   }
   if (critic_ != nullptr) RETURN_IF_ERROR(critic_->Load(dir));
   RETURN_IF_ERROR(crew_.Lead([&]() -> absl::Status {
@@ -151,7 +149,7 @@ absl::StatusOr<std::unique_ptr<Learner>> Learner::Create(const RunConfig& config
                        .model = model->config().source,
                        .dtype = c10::toString(model->parameters().front().scalar_type())};
   }));
-  RETURN_IF_ERROR(Spread(ranks, WeightsOf(*model)));
+  RETURN_IF_ERROR(Spread(ranks, TensorsOf(model->NamedWeights())));
   ASSIGN_OR_RETURN(PolicyWeights policy, MakePolicyWeights(config, model));
   std::unique_ptr<Learner> learner;
   RETURN_IF_ERROR(GuardTorch([&] {

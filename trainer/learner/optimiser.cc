@@ -18,12 +18,6 @@ namespace {
 // Moments travel in pieces of this size when a checkpoint is written or read.
 constexpr size_t kPieceElements = size_t{1} << 20;
 
-std::vector<at::Tensor> TensorsOf(const NamedParameters& names) {
-  std::vector<at::Tensor> tensors;
-  for (const auto& [name, tensor] : names) tensors.push_back(tensor);
-  return tensors;
-}
-
 const std::vector<at::Tensor>& Trained(const std::vector<at::Tensor>& leaves) {
   for (const at::Tensor& leaf : leaves) leaf.set_requires_grad(true);
   return leaves;

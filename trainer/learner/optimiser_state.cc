@@ -60,6 +60,12 @@ absl::Status CheckParameters(const std::string& path, const Json& saved, const J
 
 }  // namespace
 
+std::vector<at::Tensor> TensorsOf(const NamedParameters& parameters) {
+  std::vector<at::Tensor> tensors;
+  for (const auto& [name, tensor] : parameters) tensors.push_back(tensor);
+  return tensors;
+}
+
 absl::Status SaveOptimiserState(const std::string& dir, const NamedParameters& parameters,
                                 const OptimiserState& state) {
   const Json description = {{"format_version", kOptimiserFormat},

@@ -16,6 +16,8 @@ namespace tramontane {
 
 using NamedParameters = std::vector<std::pair<std::string, at::Tensor>>;
 
+std::vector<at::Tensor> TensorsOf(const NamedParameters& parameters);
+
 struct OptimiserState {
   at::Tensor first, second;  // moments, [elements], in the parameters' order
   int64_t updates = 0;

@@ -51,12 +51,6 @@ absl::StatusOr<PolicyWeights> InBfloat16(const std::shared_ptr<Transformer>& mod
 
 }  // namespace
 
-std::vector<at::Tensor> WeightsOf(const Transformer& model) {
-  std::vector<at::Tensor> weights;
-  for (const auto& [name, tensor] : model.NamedWeights()) weights.push_back(tensor);
-  return weights;
-}
-
 NamedParameters NamesOf(const Transformer& model) {
   NamedParameters parameters;
   for (const auto& item : model.named_parameters())

@@ -26,8 +26,7 @@ struct PolicyWeights {
 absl::StatusOr<PolicyWeights> MakePolicyWeights(const RunConfig& config,
                                                 const std::shared_ptr<Transformer>& model);
 
-// The model's tensors, and with their names as the optimiser has them.
-std::vector<at::Tensor> WeightsOf(const Transformer& model);
+// The model's tensors with their names as the optimiser has them.
 NamedParameters NamesOf(const Transformer& model);
 
 }  // namespace tramontane
