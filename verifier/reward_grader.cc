@@ -62,8 +62,7 @@ Verdict Unjudged(const absl::Status& status) {
 
 absl::StatusOr<Judgement> Apply(const AnswerRule& rule, const std::string& text,
                                 const GradeRequest& request) {
-  if (rule.judge_long) return rule.judge_long(text, request.answer, request.params, request.stop);
-  return rule.judge(text, request.answer, request.params);
+  return rule.Judge(text, request.answer, request.params, request.stop);
 }
 
 absl::StatusOr<Judged> Judge(const GradeRequest& request, const AnswerRule& rule,
@@ -263,7 +262,7 @@ std::vector<Verdict> TermGrader::GradeGroup(const std::vector<GradeRequest>& req
     judged[i].format = CheckFormat(requests[i].completion, reward_, rule_.boxed);
     // Terms that ask for no accuracy need no gold answer.
     if (judged[i].format.answer && !requests[i].answer.empty()) {
-      auto judgement = rule_.judge(*judged[i].format.answer, requests[i].answer, Json::object());
+      auto judgement = rule_.Judge(*judged[i].format.answer, requests[i].answer, Json::object());
       if (judgement.ok()) judged[i].judgement = *std::move(judgement);
     }
   }

@@ -65,9 +65,6 @@ AnswerRule CodeRule(std::shared_ptr<ProgramRunner> runner, const RunLimits& most
                              const StopCheck& stop) {
     return JudgeProgram(runner.get(), text, gold, params, stop);
   };
-  rule.judge = [runner](const std::string& text, const std::string& gold, const Json& params) {
-    return JudgeProgram(runner.get(), text, gold, params, nullptr);
-  };
   rule.check_row = [most](const std::string& gold, const Json& params) {
     RETURN_IF_ERROR(ParseCodeTests(gold).status());
     return ParseCodeParams(params, most).status();

@@ -126,9 +126,6 @@ AnswerRule PatchRule(std::shared_ptr<ProgramRunner> runner, const RunLimits& mos
                              const StopCheck& stop) {
     return JudgePatch(runner.get(), text, gold, params, stop);
   };
-  rule.judge = [runner](const std::string& text, const std::string& gold, const Json& params) {
-    return JudgePatch(runner.get(), text, gold, params, nullptr);
-  };
   rule.check_row = [most](const std::string& gold, const Json& params) {
     RETURN_IF_ERROR(ParsePatchTask(gold).status());
     return ParsePatchParams(params, most).status();

@@ -41,6 +41,12 @@ struct AnswerRule {
                                           const Json& params, const StopCheck& stop)>
       judge_long = nullptr;
   std::vector<std::string> notes = {};  // for people: what it works with, and without
+
+  // By whichever of the two the rule has.
+  absl::StatusOr<Judgement> Judge(const std::string& text, const std::string& gold,
+                                  const Json& params, const StopCheck& stop = nullptr) const {
+    return judge_long ? judge_long(text, gold, params, stop) : judge(text, gold, params);
+  }
 };
 
 // `algebra` is asked where values cannot tell; without one the answer is wrong then.

@@ -31,7 +31,7 @@ class PatchForgeryTest : public testing::TestWithParam<const char*> {
   }
 
   static Judgement Judge(const std::string& patch, const Json& task) {
-    const auto judgement = Rule().judge(patch, task.dump(), {{"time_limit_s", 2}});
+    const auto judgement = Rule().Judge(patch, task.dump(), {{"time_limit_s", 2}});
     EXPECT_TRUE(judgement.ok()) << judgement.status();
     return judgement.ok() ? *judgement : Judgement{};
   }

@@ -163,7 +163,7 @@ TEST(OutcomeTest, LevelsScoreAsMiMoDescribes) {
 TEST(CodeRuleTest, EveryTestIsRunAndCompared) {
   const auto runner = Echo();
   const AnswerRule rule = CodeRule(runner);
-  const auto right = rule.judge(kAnswer, Gold({{"a", "a\n"}, {"b", "b"}}), {});
+  const auto right = rule.Judge(kAnswer, Gold({{"a", "a\n"}, {"b", "b"}}), {});
   ASSERT_TRUE(right.ok()) << right.status();
   EXPECT_TRUE(right->correct);
   EXPECT_EQ(right->share, 1);
@@ -171,12 +171,12 @@ TEST(CodeRuleTest, EveryTestIsRunAndCompared) {
   EXPECT_EQ(runner->programs[0].language, "python");
   EXPECT_EQ(runner->programs[0].source, "print(input())\n");
 
-  const auto part = rule.judge(kAnswer, Gold({{"a", "x"}, {"b", "b"}}), {{"scoring", "fraction"}});
+  const auto part = rule.Judge(kAnswer, Gold({{"a", "x"}, {"b", "b"}}), {{"scoring", "fraction"}});
   EXPECT_FALSE(part->correct);
   EXPECT_EQ(part->share, 0.5);
   EXPECT_EQ(part->feedback, "test 1: wrong output; passes 1 of 2 tests");
   EXPECT_EQ(runner->programs.size(), 4u);
-  EXPECT_FALSE(rule.judge(kAnswer, Gold({{"a", "x"}, {"b", "b"}}), {})->correct);
+  EXPECT_FALSE(rule.Judge(kAnswer, Gold({{"a", "x"}, {"b", "b"}}), {})->correct);
   EXPECT_EQ(runner->programs.size(), 5u) << "after a failed test `all` is decided";
 }
 
@@ -193,7 +193,7 @@ TEST(CodeRuleTest, RightOutputDoesNotExcuseHowAProgramEnded) {
     run.error = "trace\nValueError: \xff bad\n";
     const auto runner =
         std::make_shared<ScriptedRunner>([&run](const std::string&) { return run; });
-    const auto judgement = CodeRule(runner).judge(kAnswer, Gold({{"a", "a"}}), {});
+    const auto judgement = CodeRule(runner).Judge(kAnswer, Gold({{"a", "a"}}), {});
     ASSERT_TRUE(judgement.ok());
     EXPECT_FALSE(judgement->correct) << ToString(end);
     EXPECT_EQ(judgement->share, 0);
@@ -205,9 +205,9 @@ TEST(CodeRuleTest, TheSandboxsFailureIsNoJudgement) {
   const auto runner = std::make_shared<ScriptedRunner>(
       [](const std::string&) { return absl::UnavailableError("the jail is gone"); });
   EXPECT_TRUE(
-      absl::IsUnavailable(CodeRule(runner).judge(kAnswer, Gold({{"a", "a"}}), {}).status()));
+      absl::IsUnavailable(CodeRule(runner).Judge(kAnswer, Gold({{"a", "a"}}), {}).status()));
   EXPECT_TRUE(
-      absl::IsUnavailable(CodeRule(nullptr).judge(kAnswer, Gold({{"a", "a"}}), {}).status()));
+      absl::IsUnavailable(CodeRule(nullptr).Judge(kAnswer, Gold({{"a", "a"}}), {}).status()));
 
   const auto grader = MakeBuiltinGrader("code", RewardSection{}, {.sandbox = runner});
   ASSERT_TRUE(grader.ok()) << grader.status();
@@ -225,14 +225,14 @@ TEST(CodeRuleTest, WhatTheAnswerChoosesIsTheAnswersFault) {
     return absl::InvalidArgumentError("language 'cpp' is not offered");
   });
   const std::string cxx = "```cpp\nint main() {}\n```";
-  EXPECT_EQ(CodeRule(picky).judge(cxx, Gold({{"a", "a"}}), {})->share, 0);
+  EXPECT_EQ(CodeRule(picky).Judge(cxx, Gold({{"a", "a"}}), {})->share, 0);
   EXPECT_TRUE(absl::IsInvalidArgument(
-      CodeRule(picky).judge(cxx, Gold({{"a", "a"}}), {{"language", "cpp"}}).status()))
+      CodeRule(picky).Judge(cxx, Gold({{"a", "a"}}), {{"language", "cpp"}}).status()))
       << "the row chose it";
-  EXPECT_EQ(CodeRule(Echo()).judge("no block", Gold({{"a", "a"}}), {})->feedback,
+  EXPECT_EQ(CodeRule(Echo()).Judge("no block", Gold({{"a", "a"}}), {})->feedback,
             "no fenced code block");
   const std::string huge = "```python\n" + std::string(kMaxSourceBytes + 1, '#') + "\n```";
-  EXPECT_EQ(CodeRule(Echo()).judge(huge, Gold({{"a", "a"}}), {})->feedback,
+  EXPECT_EQ(CodeRule(Echo()).Judge(huge, Gold({{"a", "a"}}), {})->feedback,
             "the program is too long");
 }
 
@@ -242,7 +242,7 @@ TEST(CodeRuleTest, LimitsThatTheSandboxDoesNotGiveAreTheRowsFaultWhateverTheFenc
   });
   strict->description.languages = {"python"};
   const auto judgement =
-      CodeRule(strict).judge(kAnswer, Gold({{"a", "a"}}), {{"time_limit_s", 60}});
+      CodeRule(strict).Judge(kAnswer, Gold({{"a", "a"}}), {{"time_limit_s", 60}});
   EXPECT_TRUE(absl::IsInvalidArgument(judgement.status())) << judgement.status();
 
   const auto grader = MakeBuiltinGrader("code", RewardSection{}, {.sandbox = strict});
@@ -265,13 +265,13 @@ TEST(CodeRuleTest, ProgramsThatWaitUseUpTheTotalLimitAndABusyMachineDoesNot) {
   sleepy.wall_seconds = 9;
   const auto runner =
       std::make_shared<ScriptedRunner>([&sleepy](const std::string&) { return sleepy; });
-  const auto judgement = CodeRule(runner).judge(kAnswer, gold, params);
+  const auto judgement = CodeRule(runner).Judge(kAnswer, gold, params);
   ASSERT_TRUE(judgement.ok()) << judgement.status();
   EXPECT_EQ(judgement->share, 0);
   EXPECT_EQ(runner->programs.size(), 14u) << "121 s at 9 s each";
   sleepy.starved_seconds = 9;
   runner->programs.clear();
-  EXPECT_TRUE(CodeRule(runner).judge(kAnswer, gold, params).ok());
+  EXPECT_TRUE(CodeRule(runner).Judge(kAnswer, gold, params).ok());
   EXPECT_EQ(runner->programs.size(), 1000u);
 }
 
@@ -280,7 +280,7 @@ TEST(CodeRuleTest, TestsEndWhenNobodyWaitsForTheVerdict) {
   const AnswerRule rule = CodeRule(runner);
   const std::string gold = Gold({{"a", "a"}, {"b", "b"}, {"c", "c"}});
   const auto judgement =
-      rule.judge_long(kAnswer, gold, {}, [&runner] { return runner->programs.size() >= 2; });
+      rule.Judge(kAnswer, gold, {}, [&runner] { return runner->programs.size() >= 2; });
   EXPECT_TRUE(absl::IsCancelled(judgement.status())) << judgement.status();
   EXPECT_EQ(runner->programs.size(), 2u);
 }
@@ -305,7 +305,7 @@ TEST(CodeRuleTest, RowsSetTheLimitsAndAreChecked) {
                        {"output_limit_kib", 2},
                        {"compare", "tokens"},
                        {"somebody_elses", 1}};
-  EXPECT_TRUE(rule.judge(kAnswer, Gold({{"a  b", "a b"}}), params)->correct);
+  EXPECT_TRUE(rule.Judge(kAnswer, Gold({{"a  b", "a b"}}), params)->correct);
   EXPECT_EQ(runner->last_limits.time_s, 0.5);
   EXPECT_EQ(runner->last_limits.memory_bytes, 64 << 20);
   EXPECT_EQ(runner->last_limits.output_bytes, 2048);
@@ -329,10 +329,10 @@ TEST(CodeRuleTest, FunctionsAreComparedByValue) {
     return std::string(R"({"function": "f", "tests": [{"args": )") + args +
            R"(, "expected": [0, 1]}]})";
   };
-  EXPECT_TRUE(rule.judge(kAnswer, gold("[1]"), {})->correct);
-  EXPECT_FALSE(rule.judge(kAnswer, gold("[2]"), {})->correct);
+  EXPECT_TRUE(rule.Judge(kAnswer, gold("[1]"), {})->correct);
+  EXPECT_FALSE(rule.Judge(kAnswer, gold("[2]"), {})->correct);
   EXPECT_EQ(runner->programs[0].function, "f");
-  EXPECT_TRUE(rule.judge(kAnswer, R"({"fn_name": "f", "inputs": [[1]], "outputs": [[[0, 1]]]})", {})
+  EXPECT_TRUE(rule.Judge(kAnswer, R"({"fn_name": "f", "inputs": [[1]], "outputs": [[[0, 1]]]})", {})
                   ->correct)
       << "APPS wraps results";
 }

@@ -60,7 +60,7 @@ class PatchRuleTest : public testing::Test {
  protected:
   Judgement Judge(const std::string& text, const Json& task = Task(),
                   const Json& params = Json::object()) {
-    const auto judgement = rule_.judge(text, task.dump(), params);
+    const auto judgement = rule_.Judge(text, task.dump(), params);
     EXPECT_TRUE(judgement.ok()) << judgement.status();
     return judgement.ok() ? *judgement : Judgement{};
   }
@@ -200,8 +200,8 @@ TEST_F(PatchRuleTest, RowsAreChecked) {
 
 TEST_F(PatchRuleTest, TheSandboxsFailureIsNoJudgementAndAnOlderOneIsRefused) {
   runner_->fault = absl::InternalError("broken");
-  EXPECT_TRUE(absl::IsUnavailable(rule_.judge(kGoldPatch, Task().dump(), {}).status()));
-  EXPECT_TRUE(absl::IsUnavailable(PatchRule(nullptr).judge(kGoldPatch, Task().dump(), {}).status()));
+  EXPECT_TRUE(absl::IsUnavailable(rule_.Judge(kGoldPatch, Task().dump(), {}).status()));
+  EXPECT_TRUE(absl::IsUnavailable(PatchRule(nullptr).Judge(kGoldPatch, Task().dump(), {}).status()));
   EXPECT_TRUE(MakeBuiltinGrader("patch", RewardSection{}, {.sandbox = runner_}).ok());
   runner_->description.takes_files = false;
   EXPECT_TRUE(absl::IsFailedPrecondition(
