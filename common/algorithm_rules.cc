@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "common/config_rules.h"
+
 namespace tramontane {
 namespace {
 
@@ -146,12 +148,7 @@ const AlgorithmRule kRules[] = {
 std::span<const AlgorithmRule> AlgorithmRules() { return kRules; }
 
 absl::Status CheckAlgorithmRules(const AlgorithmConfig& algorithm) {
-  for (const AlgorithmRule& rule : kRules) {
-    if (rule.holds(algorithm)) continue;
-    return absl::InvalidArgumentError(std::string(rule.field) + ": " + rule.why + " (rule " +
-                                      rule.name + ")");
-  }
-  return absl::OkStatus();
+  return CheckRules(kRules, algorithm);
 }
 
 absl::Status CheckRunnable(const AlgorithmConfig& a) {

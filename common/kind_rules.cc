@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "common/config_rules.h"
+
 namespace tramontane {
 namespace {
 
@@ -142,12 +144,7 @@ bool IsSupervised(const RunConfig& c) {
 }
 
 absl::Status CheckKindRules(const RunConfig& config) {
-  for (const KindRule& rule : kKindRules) {
-    if (rule.holds(config)) continue;
-    return absl::InvalidArgumentError(std::string(rule.field) + ": " + rule.why + " (rule " +
-                                      rule.name + ")");
-  }
-  return absl::OkStatus();
+  return CheckRules(kKindRules, config);
 }
 
 }  // namespace tramontane
