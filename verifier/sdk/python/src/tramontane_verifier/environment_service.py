@@ -4,7 +4,6 @@ import concurrent.futures
 import dataclasses
 import json
 import logging
-import signal
 import time
 from typing import Any
 
@@ -16,7 +15,7 @@ from grpc_health.v1._async import HealthServicer
 from tramontane_verifier import contract
 from tramontane_verifier.control import ControlServicer, add_reflection, unary_handlers
 from tramontane_verifier.environment import BadRow, EnvironmentSpec, as_step
-from tramontane_verifier.service import _listen, _server
+from tramontane_verifier.service import _listen, _server, stop_on_signals
 
 log = logging.getLogger("tramontane_environment")
 
@@ -191,14 +190,7 @@ class EnvironmentServicer:
 
 async def serve(spec: EnvironmentSpec, bind: str, threads: int) -> None:
     """Until SIGTERM, SIGINT or Control.Drain. Prints one line of JSON when it listens."""
-    stop: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-
-    def request_stop(deadline_s: float) -> None:
-        if not stop.done():
-            stop.set_result(deadline_s or _LAST_CALLS_S)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, request_stop, 0.0)
+    stop, request_stop = stop_on_signals(_LAST_CALLS_S)
     process = f"environment-{spec.name}"
     server = _server()
     address = _listen(server, bind)

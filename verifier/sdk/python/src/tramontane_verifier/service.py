@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -268,18 +269,26 @@ def _listen(server: grpc.aio.Server, bind: str) -> str:
     return f"{bind.rsplit(':', 1)[0]}:{port}"
 
 
+def stop_on_signals(drain_s: float) -> tuple[asyncio.Future[float], Callable[[float], None]]:
+    """The seconds to drain for, once SIGTERM or SIGINT has come or the returned function is called:
+    `drain_s` unless it says otherwise."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[float] = loop.create_future()
+
+    def request_stop(deadline_s: float) -> None:
+        if not stop.done():
+            stop.set_result(deadline_s or drain_s)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, request_stop, 0.0)
+    return stop, request_stop
+
+
 async def serve(spec: Spec, digest: str, pool: Pool, bind: str, metrics_bind: str,
                 max_request_bytes: int) -> None:
     """Until SIGTERM, SIGINT or Control.Drain. Prints one line of JSON when it listens. An empty
     `metrics_bind` switches /metrics off."""
-    stop: asyncio.Future[float] = asyncio.get_running_loop().create_future()  # seconds to drain for
-
-    def request_stop(deadline_s: float) -> None:
-        if not stop.done():
-            stop.set_result(deadline_s or _DRAIN_S)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, request_stop, 0.0)
+    stop, request_stop = stop_on_signals(_DRAIN_S)
     process = f"verifier-{spec.name}"
     server = _server()
     address = _listen(server, bind)
