@@ -83,7 +83,6 @@ def _parser() -> argparse.ArgumentParser:
     world = commands.add_parser("environment", help="serve an environment for multi-turn rollouts")
     world.add_argument("target", metavar="FILE.py[:CLASS]")
     world.add_argument("--bind", default="127.0.0.1:0", help="host:port; port 0 picks a free one")
-    world.add_argument("--threads", type=int, default=16, help="calls of the class side by side")
 
     conv = commands.add_parser("convert", help="Parquet to JSONL")
     conv.add_argument("source")
@@ -192,7 +191,7 @@ def _pack(args) -> int:
 def _environment(args) -> int:
     from tramontane_verifier import environment, environment_service
 
-    asyncio.run(environment_service.serve(environment.load(args.target), args.bind, args.threads))
+    asyncio.run(environment_service.serve(environment.load(args.target), args.target, args.bind))
     return 0
 
 

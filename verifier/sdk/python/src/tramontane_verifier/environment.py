@@ -13,8 +13,11 @@
                 return Step(reward=1.0, done=True, correct=True)
             return Step("higher\\n" if int(action) < self.secret else "lower\\n")
 
-One object is made for each episode; its methods are never called two at a time. A `close` method, if
-there is one, is called when nobody goes on. Serve it: `tramontane verifier environment FILE.py`.
+One object is made for each episode, in a process of the episode's own, a copy of one that has loaded the
+file: what the file has set up is there, what an episode changes stays its own. Its methods are never
+called two at a time. One that does not return within `call_timeout_s` is killed with its process, and
+costs that episode alone. A `close` method, if there is one, is called when nobody goes on. Serve it:
+`tramontane verifier environment FILE.py`.
 """
 import dataclasses
 import hashlib
@@ -50,16 +53,18 @@ class EnvironmentSpec:
     digest: str
     max_episodes: int
     idle_timeout_s: float
+    call_timeout_s: float
 
 
 def environment(*, name: str, version: str = "0.1.0", max_episodes: int = 4096,
-                idle_timeout_s: float = 600.0):
+                idle_timeout_s: float = 600.0, call_timeout_s: float = 20.0):
     """`max_episodes`: held at once; beyond it clients are told to come back. `idle_timeout_s`: after
-    which an episode that nobody stepped is forgotten."""
+    which an episode that nobody stepped is forgotten. `call_timeout_s`: of one call of `reset`, `step` or
+    `close`; below the clients' own `request_timeout_s` (30), so that they hear what came of it."""
     if not name:
         raise ValueError("environment: needs a name")
-    if max_episodes < 1 or not idle_timeout_s > 0:
-        raise ValueError("environment: max_episodes and idle_timeout_s must be positive")
+    if max_episodes < 1 or not idle_timeout_s > 0 or not call_timeout_s > 0:
+        raise ValueError("environment: max_episodes, idle_timeout_s and call_timeout_s must be positive")
 
     def decorate(make: type) -> EnvironmentSpec:
         for method in ("reset", "step"):
@@ -67,7 +72,7 @@ def environment(*, name: str, version: str = "0.1.0", max_episodes: int = 4096,
                 raise TypeError(f"environment {name}: {make.__name__} has no method {method!r}")
         source = Path(inspect.getfile(make)).read_bytes()
         digest = hashlib.sha256(b"\0".join((name.encode(), version.encode(), source))).hexdigest()
-        return EnvironmentSpec(make, name, version, digest, max_episodes, idle_timeout_s)
+        return EnvironmentSpec(make, name, version, digest, max_episodes, idle_timeout_s, call_timeout_s)
 
     return decorate
 
