@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <utility>
 
@@ -13,7 +12,6 @@
 #include "model/checkpoint.h"
 #include "model/guard_torch.h"
 #include "model/packed_attention.h"
-#include "model/safetensors.h"
 #include "model/transformer.h"
 #include "trainer/learner/policy_loss.h"
 
@@ -21,7 +19,6 @@ namespace tramontane {
 namespace {
 
 const char* const kFolder = "/critic";
-const char* const kHeadFile = "/value_head.safetensors";
 
 // How well `value` says what `target` is, over the kept rows' tokens.
 void Explain(const CriticLesson& lesson, CriticReport& report) {
@@ -60,16 +57,16 @@ Critic::Critic(const Transformer& policy, const RunConfig& config, Crew& crew)
       body_(policy.Clone()) {
   body_->set_recompute_layers(config.trainer.activation_checkpointing);
   const at::Tensor first = policy.parameters().front();
-  weight_D = at::zeros({policy.config().hidden_size}, first.options().requires_grad(false));
-  bias_ = at::zeros({1}, weight_D.options());
+  head_.weight_D = at::zeros({policy.config().hidden_size}, first.options().requires_grad(false));
+  head_.bias = at::zeros({1}, head_.weight_D.options());
   optimiser_.emplace(std::make_unique<WholeWeights>(Names()), config.trainer, crew);
 }
 
 NamedParameters Critic::Names() const {
   NamedParameters names;
   for (const auto& item : body_->named_parameters()) names.emplace_back(item.key(), item.value());
-  names.emplace_back("value_head.weight", weight_D);
-  names.emplace_back("value_head.bias", bias_);
+  names.emplace_back("value_head.weight", head_.weight_D);
+  names.emplace_back("value_head.bias", head_.bias);
   return names;
 }
 
@@ -84,9 +81,7 @@ PackPlan Critic::Plan(std::span<const TrainRow> rows, const std::vector<uint8_t>
 // In at least float32, like the policy's log-probabilities. [R]
 at::Tensor Critic::ValueOf(const PackedRows& packed, PackedAttention& attention) const {
   const at::Tensor hidden_TD = body_->Forward(packed.tokens_T, packed.positions_T, attention);
-  const at::Tensor hidden_RD = hidden_TD.index_select(0, packed.hidden_rows_R);
-  const auto wide = weight_D.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  return at::mv(hidden_RD.to(wide), weight_D.to(wide)) + bias_.to(wide);
+  return head_.Of(hidden_TD.index_select(0, packed.hidden_rows_R));
 }
 
 absl::StatusOr<SampledValues> Critic::Values(std::span<const TrainRow> rows) {
@@ -173,14 +168,7 @@ absl::Status Critic::Save(const std::string& dir) const {
   RETURN_IF_ERROR(crew_.Lead([&]() -> absl::Status {
     RETURN_IF_ERROR(MakeDirs(folder));
     RETURN_IF_ERROR(SaveTransformer(*body_, folder, folder));
-    std::vector<SafetensorsTensor> head;
-    const at::Tensor weight = weight_D.detach().to(at::kDouble).contiguous(),
-                     bias = bias_.detach().to(at::kDouble).contiguous();
-    head.push_back({"value_head.weight", "F64", weight.sizes().vec(), weight.const_data_ptr(),
-                    weight.nbytes()});
-    head.push_back(
-        {"value_head.bias", "F64", bias.sizes().vec(), bias.const_data_ptr(), bias.nbytes()});
-    return WriteSafetensors(folder + kHeadFile, head);
+    return SaveValueHead(head_, folder);
   }));
   return optimiser_->Save(folder);
 }
@@ -194,29 +182,15 @@ absl::Status Critic::LoadWeights(const std::string& folder) {
         "switched on when a run is resumed");
   }
   std::shared_ptr<Transformer> loaded;
-  ASSIGN_OR_RETURN(loaded, LoadTransformer(folder, weight_D.device(), weight_D.scalar_type()));
+  ASSIGN_OR_RETURN(loaded,
+                   LoadTransformer(folder, head_.weight_D.device(), head_.weight_D.scalar_type()));
   const auto expected = body_->NamedWeights(), got = loaded->NamedWeights();
   for (size_t i = 0; i < expected.size(); ++i) {
     if (i < got.size() && expected[i].second.sizes() == got[i].second.sizes()) continue;
     return absl::InvalidArgumentError(folder + ": is another model than the critic trained, at " +
                                       expected[i].first);
   }
-  std::unique_ptr<SafetensorsFile> head;
-  ASSIGN_OR_RETURN(head, SafetensorsFile::Open(folder + kHeadFile));
-  const NamedParameters parts = {{"value_head.weight", weight_D}, {"value_head.bias", bias_}};
-  for (const auto& [name, part] : parts) {
-    const auto found = head->header().tensors.find(name);
-    if (found == head->header().tensors.end() || found->second.dtype != "F64" ||
-        found->second.shape != part.sizes().vec()) {
-      return absl::DataLossError(folder + kHeadFile + ": no " + name + " of the critic's shape");
-    }
-    RETURN_IF_ERROR(GuardTorch([&, &tensor = part, &entry = found->second] {
-      const at::NoGradGuard no_grad;
-      at::Tensor wide = at::empty(entry.shape, at::kDouble);
-      std::memcpy(wide.data_ptr(), head->Data(entry), wide.nbytes());
-      tensor.copy_(wide);
-    }));
-  }
+  RETURN_IF_ERROR(LoadValueHead(folder, head_));
   return GuardTorch([&] { body_->CopyFrom(*loaded); });
 }
 

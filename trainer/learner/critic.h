@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/config.h"
+#include "model/value_head.h"
 #include "trainer/learner/crew.h"
 #include "trainer/learner/optimiser.h"
 #include "trainer/learner/packed_rows.h"
@@ -80,7 +81,7 @@ class Critic {
   const int64_t microbatch_tokens_;
   Crew& crew_;
   std::shared_ptr<Transformer> body_;
-  at::Tensor weight_D, bias_;  // the head
+  ValueHead head_;
   std::optional<Optimiser> optimiser_;
 };
 
