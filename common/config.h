@@ -274,6 +274,7 @@ struct GeneratorSection {
   std::string device = "cpu";          // cpu | cuda
   std::string engine = "fused";        // fused | torch
   std::string weights_dtype = "float32";  // float32 | bfloat16 | int8
+  std::string value_model;                // a critic's folder: the scorer `value` of searches
   // The OpenAI-compatible endpoint; services/generator/http.
   int32_t http_port = 0;               // 0: none; the i-th generator of a host listens on port + i
   int32_t http_max_connections = 256;  // beyond it: 503

@@ -414,6 +414,10 @@ void Visit(V& v, GeneratorSection& s) {
     "float32, or what the fused engine rounds layer matrices to: bfloat16, int8 (scaled by "
     "output). Faster "
     "where memory bandwidth binds; samples then differ from the trainer's policy.");
+  v("value_model", s.value_model,
+    "Folder of a critic (`checkpoints/step_N/critic` of a run whose advantages come from values), "
+    "the scorer `value` of searches in serving. It is loaded beside the model, in float32. Empty: "
+    "none.");
   v("http_port", s.http_port,
     "Port of the OpenAI-compatible HTTP endpoint, on the host of `bind`; the i-th generator "
     "listens on "

@@ -54,26 +54,31 @@ class CountingGrader {
   std::atomic<int64_t> failures_ = 0;
 };
 
-// The shortest response of `result` that is correct and has ended by itself; null: none.
-absl::StatusOr<const Rollout*> ShortestCorrect(const PromptRow& row, const SearchResult& result,
-                                               CountingGrader& grader) {
-  const Rollout* best = nullptr;
+// Of the responses of `result` that are correct and have ended by themselves the one that the
+// critic thinks most of, or without one (`scored` false) the shortest; null: none.
+absl::StatusOr<const SearchPath*> BestCorrect(const PromptRow& row, const SearchResult& result,
+                                              bool scored, CountingGrader& grader) {
+  const SearchPath* best = nullptr;
   for (const SearchPath& path : result.candidates) {
     const Rollout& rollout = path.rollout;
     if (rollout.finish_reason != FinishReason::kStop || rollout.text.empty()) continue;
-    if (best != nullptr && rollout.tokens.size() >= best->tokens.size()) continue;
+    const bool better =
+        best == nullptr ||
+        (scored ? path.score > best->score : rollout.tokens.size() < best->rollout.tokens.size());
+    if (!better) continue;
     ASSIGN_OR_RETURN(const std::optional<bool> correct, grader.Correct(row, rollout));
-    if (correct.value_or(false)) best = &rollout;
+    if (correct.value_or(false)) best = &path;
   }
   return best;
 }
 
-absl::Status AddSftRow(const PromptRow& row, const SearchResult& result, CountingGrader& grader,
-                       std::vector<Json>& out) {
-  ASSIGN_OR_RETURN(const Rollout* const best, ShortestCorrect(row, result, grader));
+absl::Status AddSftRow(const PromptRow& row, const SearchResult& result, bool scored,
+                       CountingGrader& grader, std::vector<Json>& out) {
+  ASSIGN_OR_RETURN(const SearchPath* const best, BestCorrect(row, result, scored, grader));
   if (best == nullptr) return absl::OkStatus();
   Json json = PromptJson(row, row.row_id);
-  json["completion"] = best->text;
+  json["completion"] = best->rollout.text;
+  if (scored) json["value"] = best->score;
   out.push_back(std::move(json));
   return absl::OkStatus();
 }
@@ -98,9 +103,10 @@ void AddLabelRow(const PromptRow& row, const SearchResult& result, const DataOpt
 // One response of a prompt, step by step, each beginning continued `samples` times.
 class StepValues {
  public:
+  // `score`: a critic's, to compare with; may be empty.
   StepValues(const PromptRow& row, const DataOptions& options, PathGrower& grower,
-             CountingGrader& grader)
-      : row_(row), options_(options), grower_(grower), grader_(grader) {}
+             CountingGrader& grader, decltype(SearchTools::score) score)
+      : row_(row), options_(options), grower_(grower), grader_(grader), score_(std::move(score)) {}
 
   absl::Status Run() {
     SearchPath path = grower_.Root();
@@ -132,6 +138,10 @@ class StepValues {
     json["step"] = step;
     json["correct"] = correct;
     json["continuations"] = judged;
+    if (score_) {
+      ASSIGN_OR_RETURN(const std::vector<double> predicted, score_({&path}));
+      json["predicted"] = predicted[0];
+    }
     rows_.push_back(std::move(json));
     return absl::OkStatus();
   }
@@ -140,6 +150,7 @@ class StepValues {
   const DataOptions& options_;
   PathGrower& grower_;
   CountingGrader& grader_;
+  const decltype(SearchTools::score) score_;
   std::vector<Json> rows_;
 };
 
@@ -160,7 +171,8 @@ absl::StatusOr<MadeData> MakeData(const std::string& model_dir, const std::vecto
   RETURN_IF_ERROR(CheckData(options));
   ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(model_dir));
   SearchParams params;
-  params.method = "majority";
+  const bool by_value = static_cast<bool>(hooks.value);
+  params.method = by_value ? "weighted_best_of_n" : "majority";
   params.n = options.samples;
   params.step_end = options.step_end;
   CountingGrader grader(grade);
@@ -172,10 +184,15 @@ absl::StatusOr<MadeData> MakeData(const std::string& model_dir, const std::vecto
     SearchTools tools;
     tools.answer = hooks.answer;
     tools.same = hooks.same;
+    if (by_value) {
+      tools.score = [&hooks, &prompt = prompts[p]](const std::vector<const SearchPath*>& scored) {
+        return hooks.value(prompt, scored);
+      };
+    }
     if (options.kind == "values") {
       tools.grow = [&paths](const std::vector<PathAsk>& asks) { return paths.Grow(asks); };
       PathGrower grower(params, sampling.max_new_tokens, tools);
-      StepValues values(rows[p], options, grower, grader);
+      StepValues values(rows[p], options, grower, grader, tools.score);
       RETURN_IF_ERROR(values.Run());
       made.rows[p] = values.Take();
       made.sampled[p] = grower.sampled_tokens();
@@ -184,7 +201,7 @@ absl::StatusOr<MadeData> MakeData(const std::string& model_dir, const std::vecto
     ASSIGN_OR_RETURN(const SearchResult result,
                      SearchIn(paths, params, sampling.max_new_tokens, std::move(tools)));
     made.sampled[p] = result.sampled_tokens;
-    if (options.kind == "sft") return AddSftRow(rows[p], result, grader, made.rows[p]);
+    if (options.kind == "sft") return AddSftRow(rows[p], result, by_value, grader, made.rows[p]);
     AddLabelRow(rows[p], result, options, hooks, made.rows[p]);
     return absl::OkStatus();
   };

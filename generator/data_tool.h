@@ -37,7 +37,9 @@ struct MadeData {
 //   values  {"id", "prompt" or "messages", "completion", "answer", "value", "step", "correct",
 //            "continuations"}
 // A prompt that gives nothing has no row. Verdicts without a score are counted as failures and
-// decide nothing.
+// decide nothing. With a critic (hooks.value) sft rows are the correct responses that it thinks
+// most of, with "value"; labels the answers with the largest sum of values; and rows of `values`
+// say by "predicted" what it thinks of the beginning.
 absl::StatusOr<MadeData> MakeData(const std::string& model_dir, const std::vector<PromptRow>& rows,
                                   const SamplingParams& sampling, const DataOptions& options,
                                   const EngineOptions& engine, const GradeFunction& grade,

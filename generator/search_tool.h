@@ -23,7 +23,16 @@ struct SearchHooks {
   std::function<absl::Status(const std::string& grader, const std::string& gold)> check;
   std::function<std::optional<std::string>(const std::string& text)> answer;
   std::function<bool(const std::string&, const std::string&)> same;
+  // What a critic thinks of paths behind `prompt`; empty: none is loaded.
+  std::function<absl::StatusOr<std::vector<double>>(const std::vector<int32_t>& prompt,
+                                                    const std::vector<const SearchPath*>& paths)>
+      value = {};
 };
+
+// SearchHooks::value by the critic in `folder`, which judges paths of the model in `model_dir`; no
+// folder, no hook. Errors as ValueScorer::Load().
+absl::Status AddValueHook(const std::string& folder, const std::string& model_dir, int threads,
+                          SearchHooks& hooks);
 
 // Every prompt's search, scored as asked. `prompts` and `texts` are the same prompts.
 absl::StatusOr<std::vector<SearchResult>> RunSearchAsk(

@@ -136,8 +136,10 @@ absl::StatusOr<EvalSamples> SearchRows(const LoadedModel& loaded,
   if (params.is_object()) params.erase("scorer");
   SearchAsk ask;
   ASSIGN_OR_RETURN(ask.params, SearchFromJson(params));
-  if (!by_grader && search["scorer"] != "mean_logprob")
-    return absl::InvalidArgumentError("search.scorer: must be row or mean_logprob");
+  const bool by_value = !by_grader && search["scorer"] == "value";
+  if (!by_grader && !by_value && search["scorer"] != "mean_logprob")
+    return absl::InvalidArgumentError("search.scorer: must be row, value or mean_logprob");
+  if (by_value && !hooks.value) return NoCritic();
   SearchJudge judge{nullptr, hooks.answer, hooks.same};
   if (by_grader) {
     judge.score =
@@ -152,6 +154,11 @@ absl::StatusOr<EvalSamples> SearchRows(const LoadedModel& loaded,
         scores.push_back(*verdict.score);
       }
       return scores;
+    };
+  }
+  if (by_value) {
+    judge.score = [&](size_t row, const std::vector<const SearchPath*>& paths) {
+      return hooks.value(prompts[row], paths);
     };
   }
   ASSIGN_OR_RETURN(const std::vector<SearchResult> results,

@@ -31,7 +31,8 @@ using GradeFunction = std::function<absl::StatusOr<Verdict>(const PromptRow&, co
 // (timeouts, infrastructure failures) are counted in "failures" and left out of the means, which
 // are null when nothing is left. pass_at and majority_at are means over the prompts whose samples
 // all have a score, for each k = 1, 2, 4, … up to `samples_per_prompt`.
-// With `search` (not null) every row has one completion, the one found by the row's own grader.
+// With `search` (not null) every row has one completion, the one found by the row's own grader, or
+// by another scorer that it names.
 absl::StatusOr<Json> EvalTool(const std::string& model_dir, const std::vector<PromptRow>& rows,
                               const SamplingParams& sampling, int32_t samples_per_prompt,
                               const Json& search, const EngineOptions& options,

@@ -56,13 +56,19 @@ absl::StatusOr<SearchAsk> SearchAskFromJson(const Json& json, size_t prompts) {
   if (params.is_object()) RETURN_IF_ERROR(ReadScorer(params, ask));
   ASSIGN_OR_RETURN(ask.params, SearchFromJson(params));
   if (!ask.by_verifier()) {
-    if (!ask.answers.empty()) return BadAsk("answers", "mean_logprob compares with no answer");
-    if (!ask.scorer_params.empty()) return BadAsk("scorer_params", "mean_logprob takes none");
+    if (!ask.answers.empty()) return BadAsk("answers", ask.scorer + " compares with no answer");
+    if (!ask.scorer_params.empty()) return BadAsk("scorer_params", ask.scorer + " takes none");
   } else if (!ask.answers.empty() && ask.answers.size() != prompts) {
     return BadAsk("answers", "needs one for each of " + std::to_string(prompts) + " prompts, got " +
                                  std::to_string(ask.answers.size()));
   }
   return ask;
+}
+
+absl::Status NoCritic() {
+  return BadAsk("scorer",
+                "value needs a critic, and none is loaded: name its folder with --value-model, or "
+                "in a run with generator.value_model");
 }
 
 Json SearchJson(const SearchParams& params, const SearchResult& result) {

@@ -13,15 +13,19 @@ namespace tramontane {
 
 struct SearchAsk {
   SearchParams params;
-  std::string scorer = "mean_logprob";  // or the name of a verifier
+  std::string scorer = "mean_logprob";  // or value, a critic's; or the name of a verifier
   std::vector<std::string> answers;     // gold, one a prompt, or none at all; for verifiers
   nlohmann::json scorer_params = nlohmann::json::object();  // passed to the verifier
 
-  bool by_verifier() const { return scorer != "mean_logprob"; }
+  bool by_value() const { return scorer == "value"; }
+  bool by_verifier() const { return scorer != "mean_logprob" && !by_value(); }
 };
 
 // SearchParams' keys, "scorer", "answers" and "scorer_params". InvalidArgument names the field.
 absl::StatusOr<SearchAsk> SearchAskFromJson(const nlohmann::json& json, size_t prompts);
+
+// What a search by `value` is told where no critic has been loaded. InvalidArgument.
+absl::Status NoCritic();
 
 // {"method", "score", "answer", "sampled_tokens", "out_of_budget", "candidates": [{"score",
 //  "answer", "tokens", "ended", "text"}]}; scores are null where nothing was scored.

@@ -26,6 +26,8 @@ absl::StatusOr<Json> RunMakeData(const DataCommandOptions& options) {
   ASSIGN_OR_RETURN(graders, MakeRowGraders(config, rows));
   SearchHooks hooks;
   ASSIGN_OR_RETURN(hooks, MakeSearchHooks(config.reward));
+  RETURN_IF_ERROR(
+      AddValueHook(options.value_model, options.model_dir, options.engine.threads, hooks));
   MadeData made;
   ASSIGN_OR_RETURN(made, MakeData(options.model_dir, rows, options.sampling, options.data,
                                   options.engine, GradeBy(graders), hooks));

@@ -16,6 +16,7 @@ struct DataCommandOptions {
   std::string config_path;  // reward table, verifiers and data shape; empty: the defaults
   DataOptions data;
   SamplingParams sampling;
+  std::string value_model;  // a critic's folder; empty: none has a say
   EngineOptions engine;
 };
 

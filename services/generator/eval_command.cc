@@ -47,6 +47,8 @@ absl::StatusOr<Json> RunEval(const EvalOptions& options) {
   ASSIGN_OR_RETURN(search, ReadSearch(options));
   SearchHooks hooks;
   ASSIGN_OR_RETURN(hooks, MakeSearchHooks(config.reward));
+  RETURN_IF_ERROR(
+      AddValueHook(options.value_model, options.model_dir, options.engine.threads, hooks));
   return EvalTool(options.model_dir, rows, sampling, options.samples_per_prompt, search,
                   options.engine, GradeBy(graders), hooks);
 }

@@ -18,6 +18,7 @@ struct EvalOptions {
   double temperature = 0;
   uint64_t seed = 0;
   std::string search;  // a JSON object, or a method's name; empty: plain samples
+  std::string value_model;  // a critic's folder, for the scorer `value`; empty: none
   EngineOptions engine;
 };
 

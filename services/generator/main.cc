@@ -20,6 +20,12 @@
 namespace tramontane {
 namespace {
 
+void AddValueModel(CLI::App* command, std::string& folder) {
+  command->add_option("--value-model", folder,
+                      "A critic's folder (checkpoints/step_N/critic): the scorer `value` of "
+                      "searches");
+}
+
 void AddServe(CLI::App& app, ServeOptions& options) {
   CLI::App* serve = app.add_subcommand("serve", "Serve generation over gRPC and HTTP");
   serve->add_option("--config", options.config_path, "Resolved configuration of a run");
@@ -39,6 +45,7 @@ void AddServe(CLI::App& app, ServeOptions& options) {
   serve->add_option(
       "--verifier", options.verifiers,
       "Without a run: NAME=host:port of a verifier that may score searches; repeatable");
+  AddValueModel(serve, options.value_model);
   serve->add_flag("--vllm-metric-aliases", options.vllm_metric_aliases,
                   "/metrics repeats the main series under vLLM's names");
   serve->add_option("--bind", options.bind, "host:port; port 0 picks a free one");
@@ -64,6 +71,7 @@ struct ToolOptions {
   std::string dtype = "float32";
   int top_k = 0;
   bool json = true;
+  std::string value_model;
   EngineOptions engine;
   EvalOptions eval;
   DataCommandOptions data;
@@ -93,6 +101,7 @@ void AddEval(CLI::App& app, ToolOptions& options) {
   eval->add_option(
       "--search", options.eval.search,
       "Search instead of sampling: a method's name or a JSON object (docs/thinking.md)");
+  AddValueModel(eval, options.value_model);
   AddEngineOptions(eval, options.engine);
 }
 
@@ -124,6 +133,7 @@ void AddMakeData(CLI::App& app, ToolOptions& options) {
   make->add_option("--temperature", data.sampling.temperature, "1 = the model's own distribution")
       ->check(CLI::NonNegativeNumber);
   make->add_option("--seed", data.sampling.seed, "Seed of the samples");
+  AddValueModel(make, options.value_model);
   AddEngineOptions(make, options.engine);
 }
 
@@ -144,22 +154,25 @@ void AddBench(CLI::App& app, ToolOptions& options) {
   AddEngineOptions(generate, options.engine);
 }
 
-absl::StatusOr<Json> RunGenerate(const std::string& model_dir, const Json& in,
-                                 const EngineOptions& engine) {
+absl::StatusOr<Json> RunGenerate(const ToolOptions& options, const Json& in) {
   SearchHooks hooks;
   ASSIGN_OR_RETURN(hooks, MakeSearchHooks(RewardSection()));
-  return GenerateTool(model_dir, in, engine, hooks);
+  RETURN_IF_ERROR(
+      AddValueHook(options.value_model, options.model_dir, options.engine.threads, hooks));
+  return GenerateTool(options.model_dir, in, options.engine, hooks);
 }
 
 int RunTool(const std::string& name, ToolOptions& options) {
   if (name == "eval") {
     options.eval.model_dir = options.model_dir;
     options.eval.engine = options.engine;
+    options.eval.value_model = options.value_model;
     return PrintJsonResult(name, std::cout, RunEval(options.eval));
   }
   if (name == "make-data") {
     options.data.model_dir = options.model_dir;
     options.data.engine = options.engine;
+    options.data.value_model = options.value_model;
     return PrintJsonResult(name, std::cout, RunMakeData(options.data));
   }
   if (name == "bench") {
@@ -170,7 +183,7 @@ int RunTool(const std::string& name, ToolOptions& options) {
                      [&](const nlohmann::ordered_json& in) -> absl::StatusOr<Json> {
                        const std::string& dir = options.model_dir;
                        if (name == "score") return ScoreTool(dir, in, options.top_k, options.dtype);
-                       if (name == "generate") return RunGenerate(dir, in, options.engine);
+                       if (name == "generate") return RunGenerate(options, in);
                        if (name == "tokenize") return TokenizeTool(dir, in);
                        return TemplateTool(dir, in);
                      });
@@ -187,7 +200,9 @@ int Main(int argc, char** argv) {
   score->add_option("--top", tool.top_k, "Also the K most likely next tokens at each position")
       ->check(CLI::NonNegativeNumber);
   score->add_option("--dtype", tool.dtype, "float32 or float64");
-  AddEngineOptions(AddTool(app, "generate", "Sample completions", tool), tool.engine);
+  CLI::App* generate = AddTool(app, "generate", "Sample completions", tool);
+  AddValueModel(generate, tool.value_model);
+  AddEngineOptions(generate, tool.engine);
   AddTool(app, "tokenize", "Text to ids and back", tool);
   AddTool(app, "template", "Render a chat template", tool);
   AddEval(app, tool);

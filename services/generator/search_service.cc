@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/status.h"
 
 namespace tramontane {
@@ -63,6 +64,8 @@ SearchService::SearchService(const Options& options, EngineHooks engine, SearchH
       graders_(std::move(graders)),
       verifiers_(verifiers),
       sections_(std::move(sections)),
+      value_seconds_(metrics.MakeHistogram("tramontane_generator_value_seconds")),
+      value_tokens_(metrics.MakeCounter("tramontane_generator_value_tokens_total")),
       pool_(options.pool, std::move(engine), metrics) {}
 
 SearchDesk SearchService::Desk() {
@@ -88,9 +91,11 @@ absl::Status SearchService::Start(SearchOrder order) {
                        .done = std::move(order.done)});
 }
 
-absl::StatusOr<SearchTools> SearchService::ToolsFor(const SearchOrder& order) const {
+absl::StatusOr<SearchTools> SearchService::ToolsFor(const SearchOrder& order) {
   SearchTools tools;
-  if (order.ask.by_verifier()) {
+  if (order.ask.by_value()) {
+    ASSIGN_OR_RETURN(tools, ValueTools(order));
+  } else if (order.ask.by_verifier()) {
     const bool registered = verifiers_ != nullptr && FindVerifier(sections_, order.ask.scorer).ok();
     if (registered) {
       tools = VerifierTools(order);
@@ -146,6 +151,22 @@ absl::StatusOr<SearchTools> SearchService::GraderTools(const SearchOrder& order)
       scores.push_back(score);
     }
     return scores;
+  };
+  return tools;
+}
+
+absl::StatusOr<SearchTools> SearchService::ValueTools(const SearchOrder& order) {
+  if (!graders_.value) return NoCritic();
+  SearchTools tools;
+  tools.score = [this,
+                 prompt = order.sample.prompt_tokens](const std::vector<const SearchPath*>& paths) {
+    const auto start = std::chrono::steady_clock::now();
+    absl::StatusOr<std::vector<double>> values = graders_.value(prompt, paths);
+    value_seconds_.Observe(SecondsSince(start));
+    size_t tokens = 0;
+    for (const SearchPath* path : paths) tokens += prompt.size() + path->rollout.tokens.size();
+    value_tokens_.Add(static_cast<double>(tokens));
+    return values;
   };
   return tools;
 }

@@ -1,5 +1,5 @@
-// Searches of a serving generator: beside its other requests, scored by the run's verifiers or by a
-// built-in grader.
+// Searches of a serving generator: beside its other requests, scored by the run's verifiers, by a
+// built-in grader or by a critic.
 #pragma once
 
 #include <map>
@@ -30,14 +30,17 @@ class SearchService {
 
  private:
   absl::Status Start(SearchOrder order);
-  absl::StatusOr<SearchTools> ToolsFor(const SearchOrder& order) const;
+  absl::StatusOr<SearchTools> ToolsFor(const SearchOrder& order);
   SearchTools VerifierTools(const SearchOrder& order) const;
   absl::StatusOr<SearchTools> GraderTools(const SearchOrder& order) const;
+  absl::StatusOr<SearchTools> ValueTools(const SearchOrder& order);
 
   const Options options_;
   const SearchHooks graders_;
   VerifierPool* const verifiers_;
   const std::map<std::string, VerifierSection> sections_;
+  Histogram value_seconds_;
+  Counter value_tokens_;
   SearchPool pool_;  // last: its threads use the rest
 };
 

@@ -65,6 +65,7 @@ GeneratorSection SectionOf(const ServeOptions& options, GeneratorSection section
   section.threads = options.threads.value_or(section.threads);
   section.kv_blocks = options.kv_blocks.value_or(section.kv_blocks);
   section.vllm_metric_aliases |= options.vllm_metric_aliases;
+  if (!options.value_model.empty()) section.value_model = options.value_model;
   return section;
 }
 
@@ -101,7 +102,7 @@ class GeneratorProcess {
     runner_.AddService(&*service_, v1::Generator::service_full_name());
     runner_.OnState([this] { return service_->Status(); });
     runner_.OnDrain([this](double deadline_s) { Drain(deadline_s); });
-    RETURN_IF_ERROR(BuildServing());
+    RETURN_IF_ERROR(BuildServing(model_dir));
     if (member) RETURN_IF_ERROR(BuildWorker());
     return BuildEndpoint(model_dir);
   }
@@ -195,7 +196,7 @@ class GeneratorProcess {
                 }};
   }
 
-  absl::Status BuildServing() {
+  absl::Status BuildServing(const std::string& model_dir) {
     std::map<std::string, VerifierSection> judges = config_.verifiers;
     std::erase_if(judges, [](const auto& entry) { return IsEnvironment(entry.second); });
     ASSIGN_OR_RETURN(
@@ -205,6 +206,9 @@ class GeneratorProcess {
     reward.think_open = thinking_.open;
     reward.think_close = thinking_.close;
     ASSIGN_OR_RETURN(SearchHooks graders, MakeSearchHooks(reward));
+    RETURN_IF_ERROR(Annotate(
+        AddValueHook(config_.generator.value_model, model_dir, config_.generator.threads, graders),
+        "generator.value_model"));
     searches_.emplace(
         SearchService::Options{.pool = {}, .most_paths = config_.generator.max_waiting_sequences},
         ServedEngine(), std::move(graders), verifiers_.get(), std::move(judges), metrics_);

@@ -4,6 +4,7 @@ import http.client
 import json
 import pathlib
 import random
+import struct
 import subprocess
 import time
 
@@ -103,6 +104,30 @@ class Server:
     def metric(self, line_start):
         _, _, page = self.ask("GET", "/metrics")
         return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(line_start))
+
+
+def write_safetensors(path, tensors):
+    """`tensors`: name → list of numbers, stored as float64."""
+    header, data = {}, b""
+    for name, numbers in tensors.items():
+        packed = struct.pack(f"<{len(numbers)}d", *numbers)
+        header[name] = {"dtype": "F64", "shape": [len(numbers)], "data_offsets": [len(data), len(data) + len(packed)]}
+        data += packed
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def make_critic(folder, seed=5, **fields):
+    """A random critic in a trainer's form: a body, and a head beside it."""
+    model = {**TINY_MODEL, **fields}
+    status, out, err = tramontane("init-model", "--tokenizer", TOKENIZER, "--out", folder, "--seed", str(seed), "--json",
+                                  stdin=json.dumps(model))
+    assert status == 0, out + err
+    draw = random.Random(seed)
+    write_safetensors(pathlib.Path(folder) / "value_head.safetensors", {
+        "value_head.weight": [draw.gauss(0, 1) for _ in range(model["hidden_size"])], "value_head.bias": [0.25]})
+    return folder
 
 
 def mixed_requests(count, seed):

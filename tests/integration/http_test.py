@@ -1,5 +1,6 @@
 """The OpenAI-compatible endpoint of a served model, as plain HTTP clients see it."""
 import json
+import pathlib
 import re
 import tempfile
 import threading
@@ -7,7 +8,7 @@ import time
 import unittest
 
 from harness import main, tramontane
-from http_harness import (CHAT, TEXT, Server, mixed_requests, samples_of, side_by_side, streamed_samples,
+from http_harness import (CHAT, TEXT, Server, make_critic, mixed_requests, samples_of, side_by_side, streamed_samples,
                           tiny_requests)
 
 USER = [{"role": "user", "content": "2+3"}]
@@ -186,6 +187,50 @@ class Searches(ServedCase):
             status, _, reply = self.server.ask("POST", TEXT, {"prompt": "a", "search": search})
             self.assertEqual((status, reply["error"]["param"]), (400, param), reply)
         self.assertEqual(self.server.metric("tramontane_generator_searches{"), 0)
+
+
+class Values(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="tramontane-values-")
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def test_a_critic_chooses_among_the_paths_as_on_the_command_line(self):
+        critic = make_critic(self.folder / "critic")
+        with Server(self.folder, "--value-model", critic) as server:
+            for method in ({"method": "best_of_n", "n": 6}, {"method": "weighted_best_of_n", "n": 6},
+                           {"method": "beam", "n": 4, "step_end": "e", "max_steps": 4},
+                           {"method": "mcts", "simulations": 8, "step_end": "e", "max_steps": 4}):
+                search = {**method, "scorer": "value"}
+                choice = server.complete(prompt=[49, 43, 49, 61], max_tokens=30, seed=3, search=search,
+                                         return_token_ids=True)["choices"][0]
+                scores = [candidate["score"] for candidate in choice["search"]["candidates"]]
+                self.assertGreater(len(set(scores)), 1, method)
+                if method["method"] == "best_of_n":
+                    self.assertEqual(choice["search"]["score"], max(scores))
+                status, out, err = tramontane("generate", "--model", server.model, "--value-model", critic, "--json",
+                                              stdin=json.dumps({"prompts": [[49, 43, 49, 61]], "max_new_tokens": 30,
+                                                                "seed": 3, "search": search}))
+                self.assertEqual(status, 0, out + err)
+                rollout = json.loads(out)["rollouts"][0]
+                self.assertEqual(rollout["tokens"], choice["token_ids"])
+                self.assertAlmostEqual(rollout["search"]["score"], choice["search"]["score"], places=4)
+            self.assertGreater(server.metric("tramontane_generator_value_tokens_total"), 0)
+            self.assertGreater(server.metric("tramontane_generator_value_seconds_count"), 0)
+            status, _, reply = server.ask("POST", TEXT, {"prompt": "a", "search": {"scorer": "value", "answers": ["1"]}})
+            self.assertEqual((status, reply["error"]["param"]), (400, "search.answers"))
+
+    def test_a_critic_that_is_none_or_does_not_fit_is_refused(self):
+        with Server(self.folder) as server:
+            status, _, reply = server.ask("POST", TEXT, {"prompt": "a", "search": {"scorer": "value"}})
+            self.assertEqual((status, reply["error"]["param"]), (400, "search.scorer"))
+            self.assertIn("--value-model", reply["error"]["message"])
+            other = make_critic(self.folder / "other", vocab_size=300)
+            for critic, words in ((other, "vocab_size of the critic is 300"), (server.model, "value_head.safetensors")):
+                status, out, err = tramontane("serve", "--model", server.model, "--port", "0", "--value-model", critic)
+                self.assertNotEqual(status, 0)
+                self.assertIn("generator.value_model", out + err)
+                self.assertIn(words, out + err)
 
 
 class Sessions(ServedCase):

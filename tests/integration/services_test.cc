@@ -167,6 +167,13 @@ class ServicesTest : public testing::Test {
       return std::optional(std::to_string(text.size() % 3));
     };
     tools.same = [](const std::string& a, const std::string& b) { return a == b; };
+    if (order.ask.by_value()) {
+      tools.score = [](const std::vector<const SearchPath*>& paths) {
+        std::vector<double> texts;
+        for (const SearchPath* path : paths) texts.push_back(-1.0 * path->rollout.text.size());
+        return absl::StatusOr<std::vector<double>>(texts);
+      };
+    }
     return searches_->Submit({.params = order.ask.params,
                               .sample = std::move(order.sample),
                               .tools = std::move(tools),
@@ -314,6 +321,14 @@ TEST_F(ServicesTest, ASearchReportsAmongWhatItFoundTheResponse) {
   EXPECT_EQ(majority.search->sampled_tokens(), 200u);
   EXPECT_FALSE(majority.search->has_score());
   EXPECT_EQ(majority.search->answer(), std::to_string(majority.finished.at(0).text.size() % 3));
+
+  v1::GenerateRequest judged = Request("judged", 40);
+  judged.mutable_search()->set_scorer("value");
+  const Streamed shortest = Generate(judged);
+  ASSERT_TRUE(shortest.search.has_value()) << shortest.status;
+  EXPECT_EQ(shortest.search->score(), -1.0 * shortest.finished.at(0).text.size());
+  judged.mutable_search()->set_answer("7");
+  EXPECT_TRUE(absl::IsInvalidArgument(Generate(judged).status)) << "a critic takes no answers";
 
   v1::GenerateRequest wrong = Request("wrong", 40);
   wrong.mutable_search()->set_gamma(2);

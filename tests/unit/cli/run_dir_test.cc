@@ -111,12 +111,14 @@ TEST_F(RunDirTest, EndpointsAndScrapeTargetsFollowTheProcesses) {
 TEST_F(RunDirTest, RelativePathsBecomeAbsolute) {
   fs::create_directories(root_);
   config_.reward.language_model = "models/lid.ftz";
+  config_.generator.value_model = "runs/a/critic";
   std::ofstream(fs::path(config_.run.output_dir) / "mine.py") << "";
   const std::string script = fs::relative(fs::path(config_.run.output_dir) / "mine.py").string();
   config_.verifiers["own"].command = {"python3", "-m",   "tramontane_verifier",
                                       "serve",   script, "--port={port}"};
   MakePathsAbsolute(config_);
   EXPECT_EQ(config_.reward.language_model, (fs::current_path() / "models/lid.ftz").string());
+  EXPECT_EQ(config_.generator.value_model, (fs::current_path() / "runs/a/critic").string());
   EXPECT_EQ(config_.verifiers["own"].command,
             (std::vector<std::string>{
                 "python3", "-m", "tramontane_verifier", "serve",
