@@ -275,6 +275,11 @@ struct GeneratorSection {
   std::string engine = "fused";        // fused | torch
   std::string weights_dtype = "float32";  // float32 | bfloat16 | int8
   std::string value_model;                // a critic's folder: the scorer `value` of searches
+  // Searches and sessions of serving.
+  int32_t max_running_searches = 8;    // threads
+  int32_t max_waiting_searches = 256;  // beyond it: RESOURCE_EXHAUSTED
+  int32_t max_sessions = 256;          // open ones; beyond it: RESOURCE_EXHAUSTED
+  double session_idle_timeout_s = 600;
   // The OpenAI-compatible endpoint; services/generator/http.
   int32_t http_port = 0;               // 0: none; the i-th generator of a host listens on port + i
   int32_t http_max_connections = 256;  // beyond it: 503

@@ -418,6 +418,16 @@ void Visit(V& v, GeneratorSection& s) {
     "Folder of a critic (`checkpoints/step_N/critic` of a run whose advantages come from values), "
     "the scorer `value` of searches in serving. It is loaded beside the model, in float32. Empty: "
     "none.");
+  v("max_running_searches", s.max_running_searches,
+    "Searches of serving that run side by side; each has a thread, which waits nearly all of the "
+    "time.");
+  v("max_waiting_searches", s.max_waiting_searches,
+    "Searches that wait for one of these to end; beyond it RESOURCE_EXHAUSTED (429).");
+  v("max_sessions", s.max_sessions,
+    "Conversations that are remembered between two turns; beyond it RESOURCE_EXHAUSTED (429). "
+    "0: none.");
+  v("session_idle_timeout_s", s.session_idle_timeout_s,
+    "A conversation without a turn for so long is forgotten.");
   v("http_port", s.http_port,
     "Port of the OpenAI-compatible HTTP endpoint, on the host of `bind`; the i-th generator "
     "listens on "

@@ -338,6 +338,10 @@ void CheckGenerator(const RunConfig& c, Rules& r) {
   r.OneOf("generator.weights_dtype", g.weights_dtype, {"float32", "bfloat16", "int8"});
   r.Require(g.engine == "fused" || g.weights_dtype == "float32", "generator.weights_dtype",
             "only the fused engine rounds weights: use float32, or generator.engine fused");
+  r.Between("generator.max_running_searches", g.max_running_searches, 1, 1024);
+  r.Between("generator.max_waiting_searches", g.max_waiting_searches, 0, 1 << 20);
+  r.Between("generator.max_sessions", g.max_sessions, 0, 1 << 20);
+  r.Between("generator.session_idle_timeout_s", g.session_idle_timeout_s, 1, 7 * 86400);
   const bool any_port = g.bind.size() >= 2 && g.bind.ends_with(":0");
   r.Require(g.count <= 1 || any_port, "generator.bind",
             "'" + g.bind + "' is one address for " + std::to_string(g.count) +

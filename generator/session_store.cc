@@ -19,14 +19,19 @@ SessionStore::SessionStore(Options options, MetricsRegistry& metrics)
       expired_(SessionEnds(metrics, "expired")),
       closed_(SessionEnds(metrics, "closed")),
       turns_(metrics.MakeCounter("tramontane_generator_session_turns_total")),
-      open_(metrics.MakeGauge("tramontane_generator_sessions")) {}
+      refused_(metrics.MakeCounter("tramontane_generator_sessions_refused_total")),
+      open_(metrics.MakeGauge("tramontane_generator_sessions")) {
+  metrics.MakeGauge("tramontane_generator_limit", {{"of", "sessions"}}).Set(options_.most_sessions);
+}
 
 absl::StatusOr<std::string> SessionStore::Open() {
   std::lock_guard lock(mutex_);
   Expire();
-  if (sessions_.size() >= static_cast<size_t>(options_.most_sessions))
+  if (sessions_.size() >= static_cast<size_t>(options_.most_sessions)) {
+    refused_.Add();
     return absl::ResourceExhaustedError("session: " + std::to_string(sessions_.size()) +
                                         " are open, no more can be");
+  }
   std::string id = RandomHex(16);
   Session& session = sessions_[id];
   session.busy = true;

@@ -55,7 +55,7 @@ class SessionStore {
   void Expire();
 
   const Options options_;
-  Counter expired_, closed_, turns_;
+  Counter expired_, closed_, turns_, refused_;
   Gauge open_;
   std::mutex mutex_;
   // All guarded by mutex_.

@@ -19,6 +19,10 @@ Gauge State(MetricsRegistry& metrics, const std::string& state) {
   return metrics.MakeGauge("tramontane_generator_searches", {{"state", state}});
 }
 
+Gauge Limit(MetricsRegistry& metrics, const std::string& of) {
+  return metrics.MakeGauge("tramontane_generator_limit", {{"of", of}});
+}
+
 }  // namespace
 
 struct SearchPool::Live {
@@ -38,10 +42,14 @@ SearchPool::SearchPool(const SearchPoolOptions& options, EngineHooks engine,
       out_of_budget_(Outcome(metrics, "out_of_budget")),
       failed_(Outcome(metrics, "failed")),
       cancelled_(Outcome(metrics, "cancelled")),
+      refused_(Outcome(metrics, "refused")),
       tokens_(metrics.MakeCounter("tramontane_generator_search_tokens_total")),
       running_(State(metrics, "running")),
       waiting_(State(metrics, "waiting")),
-      seconds_(metrics.MakeHistogram("tramontane_generator_search_seconds")) {}
+      seconds_(metrics.MakeHistogram("tramontane_generator_search_seconds")) {
+  Limit(metrics, "running_searches").Set(options_.max_running);
+  Limit(metrics, "waiting_searches").Set(options_.max_waiting);
+}
 
 SearchPool::~SearchPool() {
   std::vector<std::string> ids;
@@ -62,9 +70,11 @@ absl::Status SearchPool::Submit(SearchJob job) {
     if (closed_) return absl::UnavailableError("the generator is stopping");
     if (live_.contains(id)) return absl::AlreadyExistsError("search " + id + " is still running");
     const auto open = static_cast<int32_t>(live_.size());
-    if (open >= options_.max_running + options_.max_waiting)
+    if (open >= options_.max_running + options_.max_waiting) {
+      refused_.Add();
       return absl::ResourceExhaustedError("too many searches: " + std::to_string(busy_) + " run, " +
                                           std::to_string(queue_.size()) + " wait");
+    }
     auto live = std::make_shared<Live>(engine_, std::move(job));
     live_.emplace(id, live);
     queue_.push_back(std::move(live));

@@ -69,7 +69,7 @@ class SearchPool {
 
   const SearchPoolOptions options_;
   const EngineHooks engine_;
-  Counter found_, out_of_budget_, failed_, cancelled_, tokens_;
+  Counter found_, out_of_budget_, failed_, cancelled_, refused_, tokens_;
   Gauge running_, waiting_;
   Histogram seconds_;
 

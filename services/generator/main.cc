@@ -45,6 +45,8 @@ void AddServe(CLI::App& app, ServeOptions& options) {
   serve->add_option(
       "--verifier", options.verifiers,
       "Without a run: NAME=host:port of a verifier that may score searches; repeatable");
+  serve->add_option("--set", options.settings,
+                    "Without a run: generator.NAME=VALUE of docs/configuration.md; repeatable");
   AddValueModel(serve, options.value_model);
   serve->add_flag("--vllm-metric-aliases", options.vllm_metric_aliases,
                   "/metrics repeats the main series under vLLM's names");

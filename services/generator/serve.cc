@@ -54,13 +54,8 @@ EngineOptions EngineOptionsOf(const GeneratorSection& section, bool member_of_ru
           .initial_version = member_of_run ? kNoVersion : 0};
 }
 
-// Settings of a generator that belongs to no run, and what the command line says of any.
+// What the command line says of any generator's settings.
 GeneratorSection SectionOf(const ServeOptions& options, GeneratorSection section) {
-  if (!options.model_dir.empty()) {
-    section.http_port = kHttpPortAlone;
-    section.threads = std::clamp<int32_t>(static_cast<int32_t>(std::thread::hardware_concurrency()),
-                                          1, kMostThreadsAlone);
-  }
   if (section.http_port > 0) section.http_port += options.index;
   section.threads = options.threads.value_or(section.threads);
   section.kv_blocks = options.kv_blocks.value_or(section.kv_blocks);
@@ -210,10 +205,15 @@ class GeneratorProcess {
         AddValueHook(config_.generator.value_model, model_dir, config_.generator.threads, graders),
         "generator.value_model"));
     searches_.emplace(
-        SearchService::Options{.pool = {}, .most_paths = config_.generator.max_waiting_sequences},
+        SearchService::Options{.pool = {.max_running = config_.generator.max_running_searches,
+                                        .max_waiting = config_.generator.max_waiting_searches},
+                               .most_paths = config_.generator.max_waiting_sequences},
         ServedEngine(), std::move(graders), verifiers_.get(), std::move(judges), metrics_);
     service_->ServeSearches(searches_->Desk());
-    sessions_.emplace(SessionStore::Options(), metrics_);
+    SessionStore::Options sessions;
+    sessions.most_sessions = config_.generator.max_sessions;
+    sessions.idle_timeout_s = config_.generator.session_idle_timeout_s;
+    sessions_.emplace(std::move(sessions), metrics_);
     service_->ServeSessions(*sessions_);
     return absl::OkStatus();
   }
@@ -301,12 +301,33 @@ class GeneratorProcess {
   std::unique_ptr<OpenAiEndpoint> endpoint_;  // uses engine and text
 };
 
+// Settings of a generator that belongs to no run.
+absl::StatusOr<RunConfig> ConfigAlone(const ServeOptions& options) {
+  const int32_t threads = std::clamp<int32_t>(
+      static_cast<int32_t>(std::thread::hardware_concurrency()), 1, kMostThreadsAlone);
+  // A configuration names a model and data, and gets a verifier where it names none: a run's
+  // matters.
+  std::vector<std::string> settings = {"model.path=unused", "data.train=unused",
+                                       "generator.http_port=" + std::to_string(kHttpPortAlone),
+                                       "generator.threads=" + std::to_string(threads)};
+  for (const std::string& setting : options.settings) {
+    if (!setting.starts_with("generator."))
+      return absl::InvalidArgumentError("--set: takes generator.NAME=VALUE, got " + setting);
+    settings.push_back(setting);
+  }
+  ASSIGN_OR_RETURN(RunConfig alone, ParseConfig("", "--set", settings));
+  alone.model.path.clear();
+  alone.data.train.clear();
+  alone.verifiers.clear();
+  return alone;
+}
+
 absl::StatusOr<RunConfig> ConfigOf(const ServeOptions& options) {
   if (options.config_path.empty() == options.model_dir.empty()) {
     return absl::InvalidArgumentError("give either --config or --model");
   }
   if (options.config_path.empty()) {
-    RunConfig alone;
+    ASSIGN_OR_RETURN(RunConfig alone, ConfigAlone(options));
     alone.generator = SectionOf(options, alone.generator);
     for (const std::string& named : options.verifiers) {
       const size_t equals = named.find('=');
@@ -318,6 +339,8 @@ absl::StatusOr<RunConfig> ConfigOf(const ServeOptions& options) {
   }
   if (!options.verifiers.empty())
     return absl::InvalidArgumentError("--verifier: a run has its own, in `verifiers`");
+  if (!options.settings.empty())
+    return absl::InvalidArgumentError("--set: a run has its settings in its configuration");
   if (options.run_dir.empty()) return absl::InvalidArgumentError("--config needs --run-dir");
   if (options.trainer_address.empty())
     return absl::InvalidArgumentError("--config needs --trainer");

@@ -23,6 +23,7 @@ struct ServeOptions {
   std::optional<int> kv_blocks;
   bool vllm_metric_aliases = false;
   std::vector<std::string> verifiers;  // "NAME=host:port": scorers of searches, alone
+  std::vector<std::string> settings;   // "generator.max_sessions=32", alone
   std::string value_model;             // empty: generator.value_model
   std::string bind;            // empty: generator.bind
   std::string advertise_host;  // empty: the host bound

@@ -1,4 +1,5 @@
 """The OpenAI-compatible endpoint of a served model, as plain HTTP clients see it."""
+import concurrent.futures
 import json
 import pathlib
 import re
@@ -231,6 +232,46 @@ class Values(unittest.TestCase):
                 self.assertNotEqual(status, 0)
                 self.assertIn("generator.value_model", out + err)
                 self.assertIn(words, out + err)
+
+
+class Limits(ServedCase):
+    arguments = ("--set", "generator.max_running_searches=1", "--set", "generator.max_waiting_searches=1",
+                 "--set", "generator.max_sessions=2", "--set", "generator.session_idle_timeout_s=1")
+
+    def test_more_searches_than_the_configuration_allows_are_told_to_come_back(self):
+        body = {"prompt": "a", "max_tokens": 250, "ignore_eos": True, "search": {"n": 64}}
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            replies = list(pool.map(lambda _: self.server.ask("POST", TEXT, body), range(12)))
+        refused = [(status, headers, reply) for status, headers, reply in replies if status != 200]
+        self.assertGreaterEqual(len(replies) - len(refused), 2)
+        self.assertGreater(len(refused), 0)
+        for status, headers, reply in refused:
+            self.assertEqual((status, reply["error"]["type"]), (429, "rate_limit_error"), reply)
+            self.assertEqual(headers["Retry-After"], "1")
+        self.assertEqual(self.server.metric('tramontane_generator_searches_total{outcome="refused"}'), len(refused))
+        self.assertEqual(self.server.metric('tramontane_generator_limit{of="running_searches"}'), 1)
+        self.assertEqual(self.server.metric('tramontane_generator_limit{of="waiting_searches"}'), 1)
+        self.server.complete(**{**body, "search": {"n": 2}})
+
+    def test_more_sessions_than_the_configuration_allows_wait_for_one_to_expire(self):
+        body = {"prompt": "a", "max_tokens": 2, "session": "new"}
+        first = self.server.complete(**body)["session"]
+        self.server.complete(**body)
+        status, _, reply = self.server.ask("POST", TEXT, body)
+        self.assertEqual((status, reply["error"]["type"]), (429, "rate_limit_error"), reply)
+        self.assertGreaterEqual(self.server.metric("tramontane_generator_sessions_refused_total"), 1)
+        time.sleep(1.2)
+        self.server.complete(**body)
+        status, _, reply = self.server.ask("POST", TEXT, {**body, "session": first})
+        self.assertEqual((status, reply["error"]["code"]), (404, "session_not_found"))
+
+    def test_settings_that_cannot_be_are_refused_by_name(self):
+        for setting, words in (("generator.max_sessions=-1", "generator.max_sessions: must be between"),
+                               ("generator.max_sesions=1", "max_sessions"),
+                               ("trainer.threads=2", "--set: takes generator.NAME=VALUE")):
+            status, out, err = tramontane("serve", "--model", self.server.model, "--set", setting)
+            self.assertNotEqual(status, 0)
+            self.assertIn(words, out + err)
 
 
 class Sessions(ServedCase):

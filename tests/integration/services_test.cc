@@ -258,7 +258,7 @@ class ServicesTest : public testing::Test {
   MetricsRegistry metrics_;
   TextTools text_;
   Identity identity_;
-  SessionStore sessions_{{}, metrics_};
+  SessionStore sessions_{{.most_sessions = 1}, metrics_};
   std::unique_ptr<Engine> engine_;
   std::optional<GeneratorService> service_;
   std::optional<SearchPool> searches_;
@@ -353,6 +353,9 @@ TEST_F(ServicesTest, ASessionGoesOnWithAllThatWasSaid) {
   v1::GenerateRequest several = Request("several", 5, 2), unknown = Request("unknown", 5);
   several.set_session(begun.session);
   EXPECT_TRUE(absl::IsInvalidArgument(Generate(several).status));
+  v1::GenerateRequest another = Request("another", 5);
+  another.set_session("new");
+  EXPECT_TRUE(absl::IsResourceExhausted(Generate(another).status));
   unknown.set_session("nobody");
   EXPECT_TRUE(absl::IsNotFound(Generate(unknown).status));
   v1::CloseSessionRequest close;

@@ -65,6 +65,11 @@ TEST(Config, SettingsThatCannotWorkAreRefused) {
   EXPECT_EQ(ErrorOf(kMinimal, {"generator.count=2", "generator.bind=0.0.0.0:0"}), "no error");
   EXPECT_THAT(ErrorOf(kMinimal, {"generator.kv_blocks=2"}),
               HasSubstr("cannot hold one completion"));
+  for (const std::string limit : {"max_running_searches=0", "max_waiting_searches=-1",
+                                  "max_sessions=-1", "session_idle_timeout_s=0.5"}) {
+    EXPECT_THAT(ErrorOf(kMinimal, {"generator." + limit}),
+                HasSubstr("generator." + limit.substr(0, limit.find('=')) + ": must be between"));
+  }
   EXPECT_THAT(ErrorOf(kMinimal, {"data.verifier=code"}), HasSubstr("data.verifier: 'code'"));
   EXPECT_THAT(ErrorOf(kMinimal, {"model.path="}), HasSubstr("model.path"));
   EXPECT_THAT(ErrorOf(kMinimal, {"verifiers.math.address=h:1", "verifiers.math.builtin=math"}),

@@ -44,6 +44,7 @@ TEST_F(SessionStoreTest, TheIdleOnesExpireOldestFirstAndBusyOnesNever) {
   Pass(6);
   const std::string young = Opened({2});
   EXPECT_TRUE(absl::IsResourceExhausted(store_.Open().status()));
+  EXPECT_EQ(metrics_.MakeCounter("tramontane_generator_sessions_refused_total").Value(), 1);
   Pass(5);
   EXPECT_TRUE(absl::IsNotFound(store_.Begin(old).status()));
   ASSERT_TRUE(store_.Begin(young).ok());

@@ -124,6 +124,7 @@ TEST_F(SearchPoolTest, RunsSearchesSideBySideAndLetsTheOthersWait) {
   ASSERT_TRUE(pool.Submit(Job("c", R"({"n":1})", c)).ok());
   EXPECT_TRUE(absl::IsAlreadyExists(pool.Submit(Job("a", "{}", d))));
   EXPECT_TRUE(absl::IsResourceExhausted(pool.Submit(Job("d", "{}", d))));
+  EXPECT_EQ(Count("refused"), 1);
   for (const char* text : {"x", "yy", "yy", "four", "a"}) {
     SampleRequest request = engine_.Next();
     if (request.id.starts_with("c")) ADD_FAILURE() << "there was no thread for it";
