@@ -109,6 +109,11 @@ const std::vector<MetricSpec>& AllMetrics() {
        "Turns of the policy in episodes.",
        {}},
       {"tramontane_generator_sessions", kGauge, "Sessions that are open.", {}},
+      {"tramontane_generator_session_rewrites_total",
+       kCounter,
+       "Turns of chats whose messages do not begin with the tokens of the earlier turns, and were "
+       "tokenised anew.",
+       {}},
       {"tramontane_generator_sessions_refused_total",
        kCounter,
        "Sessions that were not opened because too many were.",

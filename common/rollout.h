@@ -144,6 +144,7 @@ struct Rollout {
   std::string text;  // derived from tokens, special tokens kept
   Verdict verdict;
   double generate_seconds = 0;
+  int32_t cached_prompt_tokens = 0;  // whose keys were there already; for serving, kept nowhere
 };
 
 struct Group {

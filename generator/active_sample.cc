@@ -236,6 +236,7 @@ void ActiveSample::Finish(FinishReason reason, double generate_seconds,
   }
   rollout.spans = std::move(spans_);
   rollout.injected = std::move(injected_);
+  rollout.cached_prompt_tokens = std::clamp(sequence_.found, 0, sequence_.prompt_size);
   if (!rollout.tokens.empty()) rollout.routes = std::move(routes);
   if (request_->request.plan != nullptr)
     rollout.usage =

@@ -19,6 +19,7 @@ SessionStore::SessionStore(Options options, MetricsRegistry& metrics)
       expired_(SessionEnds(metrics, "expired")),
       closed_(SessionEnds(metrics, "closed")),
       turns_(metrics.MakeCounter("tramontane_generator_session_turns_total")),
+      rewrites_(metrics.MakeCounter("tramontane_generator_session_rewrites_total")),
       refused_(metrics.MakeCounter("tramontane_generator_sessions_refused_total")),
       open_(metrics.MakeGauge("tramontane_generator_sessions")) {
   metrics.MakeGauge("tramontane_generator_limit", {{"of", "sessions"}}).Set(options_.most_sessions);

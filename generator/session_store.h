@@ -33,6 +33,8 @@ class SessionStore {
   // Takes a session for one turn: its tokens so far. NotFound: unknown, closed or expired.
   // Aborted: another turn of it is under way.
   absl::StatusOr<std::vector<int32_t>> Begin(const std::string& id);
+  // A turn does not go on from the tokens of the earlier ones: it tells them anew.
+  void ToldAnew() { rewrites_.Add(); }
   // The turn is over, and these are all of its tokens now.
   void Commit(const std::string& id, std::vector<int32_t> tokens);
   // The turn failed: the session is what it was; one that never had a turn is gone.
@@ -55,7 +57,7 @@ class SessionStore {
   void Expire();
 
   const Options options_;
-  Counter expired_, closed_, turns_, refused_;
+  Counter expired_, closed_, turns_, rewrites_, refused_;
   Gauge open_;
   std::mutex mutex_;
   // All guarded by mutex_.
@@ -76,6 +78,7 @@ class SessionTurn {
 
   const std::string& id() const { return id_; }
   const std::vector<int32_t>& before() const { return before_; }  // said in earlier turns
+  void ToldAnew() { store_->ToldAnew(); }                         // before Commit()
   // The session is now `prompt`, all of what was asked with, and `response`.
   void Commit(std::vector<int32_t> prompt, const std::vector<int32_t>& response);
   void GiveUp();  // nothing happens after Commit()

@@ -132,6 +132,7 @@ void Scheduler::ShareBlocks(Sequence& sequence, const Prefix& prefix,
   } else {
     cache_hit_tokens_ += sequence.cached;
   }
+  if (sequence.found < 0) sequence.found = cached.empty() ? 0 : sequence.cached;
   for (const int32_t block : sequence.blocks) pool_.Share(block);
 }
 

@@ -25,6 +25,7 @@ struct Sequence {
   int32_t cached = 0;              // keys and values of tokens[0, cached) are in `blocks`
   std::vector<int32_t> blocks;     // block i holds positions [i·block_tokens, (i+1)·block_tokens)
   std::vector<uint64_t> chain;     // the prefix cache's entries of the first, full blocks
+  int32_t found = -1;  // tokens that the prefix cache had when it first ran; -1: it never has
   uint64_t weight_generation = 0;  // of the weights that computed the first keys
 
   int32_t size() const { return static_cast<int32_t>(tokens.size()); }

@@ -298,6 +298,24 @@ class Sessions(ServedCase):
                          (404, "session_not_found", "session"))
         self.assertEqual(self.server.metric("tramontane_generator_sessions"), opened)
 
+    def test_a_chat_goes_on_with_the_tokens_it_was_sampled_in(self):
+        history = [{"role": "user", "content": "tell me what came of it"}]
+        body = {"path": CHAT, "max_tokens": 60, "guided_regex": "[a-z ]{40}", "return_token_ids": True}
+        first = self.server.complete(**body, messages=history, session="new", seed=1)
+        said = first["choices"][0]["prompt_token_ids"] + first["choices"][0]["token_ids"]
+        history += [{"role": "assistant", "content": first["choices"][0]["message"]["content"]},
+                    {"role": "user", "content": "and then?"}]
+        second = self.server.complete(**body, messages=history, session=first["session"], seed=2)
+        self.assertEqual((first["session_kept_tokens"], second["session_kept_tokens"]), (0, len(said)))
+        self.assertGreaterEqual(second["usage"]["prompt_tokens_details"]["cached_tokens"], (len(said) - 1) // 16 * 16)
+        alone = self.server.complete(**body, messages=history, seed=2)
+        self.assertEqual(second["choices"][0]["message"], alone["choices"][0]["message"])
+        rewrites = self.server.metric("tramontane_generator_session_rewrites_total")
+        history[1]["content"] = "something else"
+        events = list(self.server.stream(**body, messages=history, session=first["session"], seed=3))
+        self.assertEqual({event["session_kept_tokens"] for event in events}, {0})
+        self.assertEqual(self.server.metric("tramontane_generator_session_rewrites_total"), rewrites + 1)
+
     def test_a_session_that_outgrows_the_context_says_so(self):
         session = self.server.complete(prompt="a" * 200, session="new", max_tokens=20, ignore_eos=True)["session"]
         status, _, reply = self.server.ask("POST", TEXT, {"prompt": "b" * 20, "session": session, "max_tokens": 30})

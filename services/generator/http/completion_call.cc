@@ -237,6 +237,9 @@ void CompletionCall::OnFinished(size_t prompt, const Rollout& rollout) {
     if (request_.generate) {
       choice.unsent.spans = rollout.spans;
       usage_.completion += static_cast<int64_t>(rollout.tokens.size());
+      // Of a prompt's samples all but the first find what the first has computed.
+      if (rollout.sample_index == 0 && !request_.search)
+        usage_.cached += rollout.cached_prompt_tokens;
       usage_.reasoning += rollout.usage.thinking;
       usage_.injected += rollout.usage.injected;
     } else {

@@ -176,6 +176,7 @@ absl::Status SetMaxTokens(int64_t max_tokens, const std::string& param, const Se
                      model.context_tokens);
     }
   }
+  request.max_tokens = max_tokens;
   const int64_t limit = max_tokens < 0 ? model.context_tokens : std::max<int64_t>(max_tokens, 1);
   request.sampling.max_new_tokens = static_cast<int32_t>(std::min(limit, kNoLimit));
   request.generate = max_tokens != 0;
@@ -233,6 +234,21 @@ absl::Status CheckSamples(const CompletionRequest& request, const ServedModel& m
                   "times the number of prompts is more than " + std::to_string(model.max_samples));
 }
 
+// The prompt of a chat whose text begins with that of the session's tokens, in these and whatever
+// follows. Null: it does not.
+absl::StatusOr<std::optional<std::vector<int32_t>>> GoneOn(const std::vector<int32_t>& said,
+                                                           const std::string& text,
+                                                           const Tokenizer& tokenizer) {
+  // Ids that only a padded embedding knows have no text, and no message tells them.
+  const absl::StatusOr<std::string> before = tokenizer.Decode(said, false);
+  if (!before.ok() || !text.starts_with(*before)) return std::nullopt;
+  ASSIGN_OR_RETURN(const std::vector<int32_t> more,
+                   tokenizer.Encode(text.substr(before->size()), /*add_special_tokens=*/false));
+  std::vector<int32_t> tokens = said;
+  tokens.insert(tokens.end(), more.begin(), more.end());
+  return tokens;
+}
+
 }  // namespace
 
 absl::StatusOr<CompletionRequest> ReadCompletion(const std::string& body,
@@ -282,6 +298,7 @@ absl::StatusOr<CompletionRequest> ReadChat(const std::string& body, const Served
   fields.Read("top_logprobs", top_logprobs, 0, kMostTopLogprobs);
   if (top_logprobs > 0 && !logprobs) fields.Fail("top_logprobs", "needs logprobs");
   if (logprobs) request.top_logprobs = top_logprobs;
+  fields.Read("session", request.session);
   ASSIGN_OR_RETURN(const OrderedJson context, ReadChatContext(fields));
   const OrderedJson* search = fields.Find("search");
   OutputFormat format = ReadOutputFormat(fields);
@@ -302,6 +319,7 @@ absl::StatusOr<CompletionRequest> ReadChat(const std::string& body, const Served
   request.prompts.push_back(std::move(prompt));
   request.messages = MessagesOf(context);
   RETURN_IF_ERROR(ReadSearch(search, request));
+  RETURN_IF_ERROR(CheckSession(request));
   RETURN_IF_ERROR(SetMaxTokens(max_tokens, "messages", model, request));
   RETURN_IF_ERROR(SetGrammar(format, model, request));
   return request;
@@ -315,8 +333,20 @@ absl::Status TakeSession(SessionStore& sessions, const ServedModel& model,
     return absl::IsNotFound(named) ? WithCode(named, "session_not_found") : named;
   }
   std::vector<int32_t>& tokens = request.prompts[0].tokens;
-  tokens.insert(tokens.begin(), (*turn)->before().begin(), (*turn)->before().end());
-  RETURN_IF_ERROR(SetMaxTokens(request.sampling.max_new_tokens, "session", model, request));
+  const std::vector<int32_t>& before = (*turn)->before();
+  if (!request.chat) {
+    tokens.insert(tokens.begin(), before.begin(), before.end());
+  } else if (!before.empty()) {
+    ASSIGN_OR_RETURN(std::optional<std::vector<int32_t>> whole,
+                     GoneOn(before, request.prompts[0].text, *model.tokenizer));
+    if (whole) {
+      tokens = *std::move(whole);
+      request.session_kept_tokens = static_cast<int64_t>(before.size());
+    } else {
+      (*turn)->ToldAnew();
+    }
+  }
+  RETURN_IF_ERROR(SetMaxTokens(request.max_tokens, "session", model, request));
   request.turn = *std::move(turn);
   return absl::OkStatus();
 }

@@ -60,14 +60,20 @@ struct CompletionRequest {
   std::optional<std::string>
       answer_opening;  // a chat's: the end of the prompt that is the answer's
   double timeout_s = 0;
+  int64_t max_tokens = -1;              // as it was asked for; -1: it was not
   std::string session;                  // "new" or an id; empty: none
   std::shared_ptr<SessionTurn> turn;    // of that session, once the endpoint has taken it
+  int64_t session_kept_tokens = 0;      // of its earlier turns, with which a chat's prompt begins
   std::optional<SearchAsk> search;      // one answer for each prompt, the one found
   std::vector<PromptMessage> messages;  // a chat's, for verifiers
 };
 
-// Takes the session that the request names: its prompt is then everything said so far. NotFound,
-// Aborted (409), ResourceExhausted; InvalidArgument where the context is too long by now.
+// Takes the session that the request names. A completion's prompt is then everything said so far. A
+// chat's messages are everything already: where their text begins with what was said, the tokens of
+// that are the session's own and only the rest is tokenised; where it does not (the template or the
+// client tells earlier messages otherwise) the prompt stays what the messages say, and the session
+// becomes that. NotFound, Aborted (409), ResourceExhausted; InvalidArgument where the context is
+// too long by now.
 absl::Status TakeSession(SessionStore& sessions, const ServedModel& model,
                          CompletionRequest& request);
 

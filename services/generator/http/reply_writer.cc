@@ -18,6 +18,7 @@ OrderedJson Usage(const ApiUsage& usage) {
   return {{"prompt_tokens", usage.prompt},
           {"completion_tokens", usage.completion},
           {"total_tokens", usage.prompt + usage.completion},
+          {"prompt_tokens_details", {{"cached_tokens", usage.cached}}},
           {"completion_tokens_details",
            {{"reasoning_tokens", usage.reasoning}, {"injected_tokens", usage.injected}}}};
 }
@@ -57,6 +58,8 @@ OrderedJson ReplyWriter::Frame(bool chunk) const {
                        {"model", model_.name},
                        {"system_fingerprint", "weights-" + std::to_string(version_)}};
   if (request_.turn != nullptr) frame["session"] = request_.turn->id();
+  if (request_.turn != nullptr && request_.chat)
+    frame["session_kept_tokens"] = request_.session_kept_tokens;
   frame["choices"] = OrderedJson::array();
   return frame;
 }

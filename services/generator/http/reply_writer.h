@@ -34,6 +34,7 @@ struct ChoicePart {
 
 struct ApiUsage {
   int64_t prompt = 0, completion = 0, reasoning = 0, injected = 0;
+  int64_t cached = 0;  // of the prompts' tokens: their keys were there already
 };
 
 class ReplyWriter {

@@ -110,6 +110,34 @@ class OpenAiClient(unittest.TestCase):
         tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
         self.assertEqual(len(self.chat(max_tokens=2, tools=[tool], tool_choice="auto").choices), 1)
 
+    def test_a_chat_that_goes_on_finds_its_keys(self):
+        """What agents do: all messages each time, and a session for the tokens of the earlier turns."""
+        history = [{"role": "user", "content": "tell me what came of it, word for word"}]
+
+        def turn(session, seed):
+            return self.client.chat.completions.create(
+                model="tiny", messages=history, seed=seed, max_tokens=60,
+                extra_body={"session": session, "guided_regex": "[a-z ]{40}", "return_token_ids": True})
+
+        first = turn("new", 1)
+        self.assertEqual(first.session_kept_tokens, 0)
+        said = first.choices[0].prompt_token_ids + first.choices[0].token_ids
+        history.append({"role": "assistant", "content": first.choices[0].message.content})
+        history.append({"role": "user", "content": "and then?"})
+        second = turn(first.session, 2)
+        self.assertEqual(second.session, first.session)
+        self.assertEqual(second.session_kept_tokens, len(said))
+        self.assertEqual(second.choices[0].prompt_token_ids[:len(said)], said)
+        # Whole blocks of 16 tokens; the last of them may be the one that computes the next token.
+        self.assertGreaterEqual(second.usage.prompt_tokens_details.cached_tokens, (len(said) - 1) // 16 * 16)
+        self.assertGreater(len(said), 64)
+        history[1]["content"] = "something else"
+        history += [{"role": "assistant", "content": second.choices[0].message.content},
+                    {"role": "user", "content": "no"}]
+        self.assertEqual(turn(first.session, 3).session_kept_tokens, 0)
+        with self.assertRaises(openai.NotFoundError):
+            turn("nobody", 4)
+
     def test_errors(self):
         wrong = ((openai.NotFoundError, lambda: self.client.completions.create(model="gpt", prompt="a")),
                  (openai.BadRequestError, lambda: self.chat(max_tokens=-1)),

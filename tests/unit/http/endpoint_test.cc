@@ -689,9 +689,94 @@ TEST_F(EndpointSession, TheirNumberIsBoundedAndWhatTheyCannotDoIsRefused) {
   for (const char* more : {R"(, "n": 2)", R"(, "echo": true)", R"(, "search": {})"})
     EXPECT_EQ(StatusOf("new", more), 400) << more;
   EXPECT_EQ(StatusOf("nobody"), 404);
-  Client chat = Connect();
-  chat.Post(kChat, R"({"messages": [{"role": "user", "content": "a"}], "session": "new"})");
-  EXPECT_EQ(chat.Status(), 400);
+}
+
+// A chat's turns; what the model says is the test's.
+class EndpointChatSession : public EndpointSession {
+ protected:
+  OrderedJson Chat(const std::string& session, const OrderedJson& messages, size_t number,
+                   const std::string& says, FinishReason reason = FinishReason::kStop) {
+    Client client = Connect();
+    client.Post(kChat, OrderedJson{{"messages", messages},
+                                   {"session", session},
+                                   {"separate_reasoning", false},
+                                   {"return_token_ids", true}}
+                           .dump());
+    const SampleRequest request = engine_.Request(number);
+    asked_ = request.prompt_tokens;
+    Rollout rollout;
+    rollout.tokens = kTokenizer->Encode(says, /*add_special_tokens=*/false).value();
+    request.on_chunk({.tokens = rollout.tokens,
+                      .logprobs = std::vector<float>(rollout.tokens.size(), -1.0f),
+                      .text = says});
+    if (reason == FinishReason::kStop) rollout.tokens.push_back(kImEnd);
+    rollout.logprobs.assign(rollout.tokens.size(), -1);
+    rollout.finish_reason = reason;
+    rollout.cached_prompt_tokens = 16;
+    said_ = asked_;
+    said_.insert(said_.end(), rollout.tokens.begin(), rollout.tokens.end());
+    request.on_finished(std::move(rollout));
+    return client.Body();
+  }
+  static OrderedJson Says(const std::string& role, const std::string& content) {
+    return {{"role", role}, {"content", content}};
+  }
+  std::vector<int32_t> Fresh(const OrderedJson& messages, size_t number) {
+    Client client = Connect();
+    client.Post(kChat, OrderedJson{{"messages", messages}}.dump());
+    const SampleRequest request = engine_.Request(number);
+    ScriptedEngine::End(request);
+    client.ReadAll();
+    return request.prompt_tokens;
+  }
+  double Rewrites() {
+    return metrics_.MakeCounter("tramontane_generator_session_rewrites_total").Value();
+  }
+
+  const std::shared_ptr<const Tokenizer> kTokenizer =
+      *Tokenizer::Load(SourceFile("examples/demo/tokenizer"));
+  const int32_t kImEnd = kTokenizer->TokenId("<|im_end|>");
+  std::vector<int32_t> said_;  // the prompt and what was answered
+};
+
+TEST_F(EndpointChatSession, ATurnGoesOnWithTheTokensOfTheEarlierOnes) {
+  ASSERT_GE(kImEnd, 0);
+  OrderedJson messages = {Says("user", "hello")};
+  for (const FinishReason reason : {FinishReason::kStop, FinishReason::kLength}) {
+    const size_t at = reason == FinishReason::kStop ? 0 : 3;
+    messages = {Says("user", "hello")};
+    const OrderedJson first = Chat("new", messages, at, "hi", reason);
+    EXPECT_EQ(first["session_kept_tokens"], 0);
+    const std::vector<int32_t> said = said_;
+    messages.push_back(Says("assistant", first["choices"][0]["message"]["content"]));
+    messages.push_back(Says("user", "and?"));
+    const OrderedJson second = Chat(first["session"], messages, at + 1, "so");
+    EXPECT_EQ(second["session"], first["session"]);
+    EXPECT_EQ(second["session_kept_tokens"], said.size());
+    EXPECT_EQ(second["usage"]["prompt_tokens"], asked_.size());
+    EXPECT_EQ(second["usage"]["prompt_tokens_details"]["cached_tokens"], 16);
+    ASSERT_GT(asked_.size(), said.size());
+    EXPECT_TRUE(std::equal(said.begin(), said.end(), asked_.begin()));
+    EXPECT_EQ(asked_, Fresh(messages, at + 2)) << "bytes: the tokens are those of the text";
+    Delete(first["session"]);
+  }
+  EXPECT_EQ(Rewrites(), 0);
+}
+
+TEST_F(EndpointChatSession, AMessageThatIsToldOtherwiseIsReadAnew) {
+  OrderedJson messages = {Says("user", "hello")};
+  const std::string id = Chat("new", messages, 0, "hi")["session"];
+  messages.push_back(Says("assistant", "HI"));  // it said something else
+  messages.push_back(Says("user", "and?"));
+  const OrderedJson second = Chat(id, messages, 1, "so");
+  EXPECT_EQ(second["session_kept_tokens"], 0);
+  EXPECT_EQ(asked_, Fresh(messages, 2));
+  EXPECT_EQ(Rewrites(), 1);
+  const std::vector<int32_t> said = said_;
+  messages.push_back(Says("assistant", "so"));
+  messages.push_back(Says("user", "good"));
+  EXPECT_EQ(Chat(id, messages, 3, "!")["session_kept_tokens"], said.size())
+      << "the session went on from what was told";
 }
 
 }  // namespace
