@@ -47,10 +47,21 @@ void ActiveSample::TakeUp(const OpenResponse& open) {
   spans_ = begun.spans;
   injected_ = begun.injected;
   draws_ = static_cast<uint32_t>(open.draws);
+  begun_routes_ = begun.routes;
+  begun_tokens_ = sequence_.size();
   if (!decoder_) return;
   RebuildText();
   text_begin_ = streamed_ = stops_->text().size();
   if (control_) FollowControl();
+}
+
+// The first part was sampled by its own routes; those of its recomputation, perhaps under other
+// weights, are not they. A token that was taken back has no say.
+void ActiveSample::KeepBegunRoutes(std::vector<uint8_t>& routes) const {
+  if (begun_routes_.empty() || routes.empty()) return;
+  const size_t route_bytes = routes.size() / static_cast<size_t>(sequence_.size() - 1);
+  const size_t kept = route_bytes * static_cast<size_t>(begun_tokens_ - 1);
+  std::copy_n(begun_routes_.begin(), std::min(kept, begun_routes_.size()), routes.begin());
 }
 
 // Tells control what became of the response so far.
@@ -160,6 +171,7 @@ void ActiveSample::Drop(int32_t count) {
   if (count == 0) return;
   kept_tokens_ = response_tokens() - count;
   sequence_.Rewind(sequence_.size() - count);
+  begun_tokens_ = std::min(begun_tokens_, sequence_.size());
   logprobs_.resize(response_tokens());
   if (!unsent_.empty()) unsent_.resize(unsent_.size() - count);
   for (int32_t left = count; left > 0;) {
@@ -237,6 +249,7 @@ void ActiveSample::Finish(FinishReason reason, double generate_seconds,
   rollout.spans = std::move(spans_);
   rollout.injected = std::move(injected_);
   rollout.cached_prompt_tokens = std::clamp(sequence_.found, 0, sequence_.prompt_size);
+  KeepBegunRoutes(routes);
   if (!rollout.tokens.empty()) rollout.routes = std::move(routes);
   if (request_->request.plan != nullptr)
     rollout.usage =

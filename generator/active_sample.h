@@ -56,6 +56,7 @@ class ActiveSample {
 
  private:
   void TakeUp(const OpenResponse& open);
+  void KeepBegunRoutes(std::vector<uint8_t>& routes) const;
   void FollowControl();
   bool Pauses();
   int32_t response_tokens() const { return sequence_.size() - sequence_.prompt_size; }
@@ -77,6 +78,9 @@ class ActiveSample {
   std::vector<float> logprobs_;
   std::vector<VersionSpan> spans_;
   std::vector<TokenSpan> injected_;
+  // Of the first part of a response that was taken up: through which experts its tokens went then.
+  std::vector<uint8_t> begun_routes_;
+  int32_t begun_tokens_ = 0;  // prompt and response that these are of, less what was taken back
   int32_t prefilled_ = 0;  // injected before any version sampled: stamped with the first draw
   uint32_t draws_ = 0;
   int32_t kept_tokens_ = 0;

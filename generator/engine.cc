@@ -66,6 +66,10 @@ absl::Status CheckBegun(const SampleRequest& request, const ModelConfig& config,
   if (begun.logprobs.size() != begun.tokens.size() ||
       !AreDisjointSpans(begun.injected, begun.tokens.size()) || request.begun->draws < 0)
     return absl::InvalidArgumentError("begun: is no beginning of a response");
+  const size_t routed = request.prompt_tokens.size() + begun.tokens.size() - 1;
+  if (!begun.routes.empty() &&
+      begun.routes.size() != routed * static_cast<size_t>(config.route_size()))
+    return absl::InvalidArgumentError("begun: its routes are not those of its tokens");
   const auto size = static_cast<int64_t>(request.prompt_tokens.size() + begun.tokens.size());
   if (size >= size_limit ||
       static_cast<int64_t>(begun.tokens.size()) >= request.sampling.max_new_tokens)

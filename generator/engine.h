@@ -89,7 +89,8 @@ struct SampleRequest {
   int32_t n = 1;
   int32_t first_sample = 0;  // sample i draws from stream first_sample + i
   // A response that goes on where an earlier request of this prompt and sampling paused, as if it
-  // had never stopped: draws, control, rules, stop strings and limits; its rollout holds all of it.
+  // had never stopped: draws, control, rules, stop strings and limits; its rollout holds all of it,
+  // with the routes that its first part had where that one was asked for them.
   // The pause counts from here. One sample alone.
   std::shared_ptr<const OpenResponse> begun = {};
   PauseRule pause = {};

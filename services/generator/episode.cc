@@ -18,6 +18,13 @@ void EpisodeResponse::AddTurn(Rollout turn, const std::string& whole_text) {
   rollout_.usage.answer += turn.usage.answer;
   rollout_.usage.injected += turn.usage.injected;
   rollout_.generate_seconds += turn.generate_seconds;
+  // A turn's routes are those of all tokens before its last one, earlier turns included.
+  if (turn.routes.size() > rollout_.routes.size()) {
+    rollout_.routes.insert(rollout_.routes.end(),
+                           turn.routes.begin() + static_cast<int64_t>(rollout_.routes.size()),
+                           turn.routes.end());
+    routed_ = rollout_.tokens.size();
+  }
   text_before_turn_ = rollout_.text + turn.text;
   rollout_.text += whole_text;
   ++turns_;
@@ -46,9 +53,13 @@ void EpisodeResponse::Stamp(int64_t version, int32_t count) {
   spans.back().count += count;
 }
 
-Rollout EpisodeResponse::Finish(FinishReason reason) {
+Rollout EpisodeResponse::Finish(FinishReason reason, size_t prompt_tokens) {
   Rollout whole;
   if (unstamped_ == 0) {
+    if (!rollout_.routes.empty()) {  // nothing was computed behind a last observation
+      const size_t route_bytes = rollout_.routes.size() / (prompt_tokens + routed_ - 1);
+      rollout_.routes.resize((prompt_tokens + rollout_.tokens.size() - 1) * route_bytes, kNoRoute);
+    }
     whole = std::move(rollout_);
     whole.text = std::move(text_before_turn_);
   }

@@ -22,8 +22,10 @@ class EpisodeResponse {
   int32_t turns() const { return turns_; }
   int32_t size() const { return static_cast<int32_t>(rollout_.tokens.size()); }
 
-  // The whole response. One that never had a turn is empty: nobody sampled it.
-  Rollout Finish(FinishReason reason);
+  // The whole response to a prompt of so many tokens. One that never had a turn is empty: nobody
+  // sampled it. Where turns have routes it has them: of each token those that the first turn behind
+  // it was computed with, which its own turn was sampled by.
+  Rollout Finish(FinishReason reason, size_t prompt_tokens);
 
  private:
   void Stamp(int64_t version, int32_t count);
@@ -31,6 +33,7 @@ class EpisodeResponse {
   Rollout rollout_;
   std::string text_before_turn_;  // `text` without what the last turn's end token says
   int32_t unstamped_ = 0;         // observed before any version sampled
+  size_t routed_ = 0;             // response tokens that routes were noted for, or none need be
   int32_t turns_ = 0;
 };
 

@@ -303,7 +303,8 @@ class EpisodeRunner::Impl : public std::enable_shared_from_this<EpisodeRunner::I
     std::erase(live_, episode);
     --open_;
     environment_.close(episode->id);
-    Rollout rollout = episode->response.Finish(reason);
+    Rollout rollout =
+        episode->response.Finish(reason, episode->asked->request.prompt_tokens.size());
     rollout.sample_index = episode->sample;
     rollout.verdict = std::move(verdict);
     episode->asked->request.on_finished(std::move(rollout));

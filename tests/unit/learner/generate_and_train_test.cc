@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <future>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "learner_fixture.h"
 #include "model/checkpoint.h"
 #include "model/score.h"
+#include "model/weights/flatten.h"
 #include "tests/unit/generator/engine_fixture.h"
 #include "trainer/learner/learner.h"
 
@@ -386,6 +388,63 @@ TEST_F(GenerateAndTrain, TheHeadsLossIsRefusedWithoutTheHead) {
   const auto learner = Learner::Create(config, testing::TinyModel(1), metrics);
   EXPECT_EQ(learner.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(learner.status().message().find("trainer.mtp_weight"), std::string::npos);
+}
+
+// Paused under one version of the weights, and gone on with under the next.
+TEST_F(GenerateAndTrain, AResponseThatIsTakenUpKeepsTheRoutesItsFirstPartWasSampledBy) {
+  const Json fields = Mixture("qwen3_moe");
+  MetricsRegistry metrics;
+  auto engine = Engine::Create(Options("fused"), Stored(fields, 1), nullptr, metrics).value();
+  const auto run = [&](const OpenResponse& begun, int32_t draws) {
+    std::promise<OpenResponse> ended;
+    SampleRequest request;
+    request.id = "a";
+    request.prompt_tokens = Prompts()[0];
+    request.sampling = Sampling();
+    request.sampling.ignore_eos = true;
+    request.wants_routes = true;
+    if (begun.draws > 0) request.begun = std::make_shared<const OpenResponse>(begun);
+    request.pause.after_draws = draws;
+    request.on_open = [&ended](OpenResponse open) { ended.set_value(std::move(open)); };
+    const absl::Status submitted = engine->Submit(std::move(request));
+    EXPECT_TRUE(submitted.ok()) << submitted;
+    return submitted.ok() ? ended.get_future().get() : OpenResponse();
+  };
+  const OpenResponse first = run({}, 5);
+  const auto later = Stored(fields, 2);
+  std::vector<char> payload;
+  WeightManifest manifest = FlattenWeights(*later, 1, payload);
+  manifest.trainer_epoch = 1;
+  manifest.probe_tokens = Prompts()[2];
+  manifest.probe_logprobs = ScoreTokens(*later, manifest.probe_tokens);
+  ASSERT_TRUE(engine->StageWeights(manifest, payload).ok());
+  ASSERT_TRUE(engine->CommitWeights(1, 1).ok());
+
+  const size_t route = static_cast<size_t>(later->config().route_size());
+  const std::vector<uint8_t>& kept = first.rollout.routes;
+  ASSERT_EQ(kept.size(), (Prompts()[0].size() + 5 - 1) * route);
+  const OpenResponse whole = run(first, INT32_MAX);
+  ASSERT_EQ(whole.rollout.tokens.size(), 12u);
+  ASSERT_EQ(whole.rollout.routes.size(), (Prompts()[0].size() + 12 - 1) * route);
+  EXPECT_TRUE(std::equal(kept.begin(), kept.end(), whole.rollout.routes.begin()));
+  EXPECT_EQ(std::ranges::count(whole.rollout.routes, kNoRoute), 0);
+
+  OpenResponse forgotten = first;
+  forgotten.rollout.routes.clear();
+  const OpenResponse again = run(forgotten, INT32_MAX);
+  EXPECT_EQ(again.rollout.tokens, whole.rollout.tokens);
+  EXPECT_FALSE(std::equal(kept.begin(), kept.end(), again.rollout.routes.begin()))
+      << "the other weights choose alike: this test says nothing";
+
+  OpenResponse wrong = first;
+  wrong.rollout.routes.pop_back();
+  SampleRequest request;
+  request.id = "b";
+  request.prompt_tokens = Prompts()[0];
+  request.sampling = Sampling();
+  request.begun = std::make_shared<const OpenResponse>(wrong);
+  request.on_open = [](OpenResponse) {};
+  EXPECT_TRUE(absl::IsInvalidArgument(engine->Submit(std::move(request))));
 }
 
 }  // namespace

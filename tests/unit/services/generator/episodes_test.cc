@@ -298,10 +298,35 @@ TEST_F(EpisodesTest, CancelledOnesEndAbortedAndSoDoThoseOfARunnerThatEnds) {
 TEST(EpisodeResponse, OneThatNobodySampledIsEmpty) {
   EpisodeResponse response;
   response.AddObservation({1, 2}, "ab");
-  const Rollout rollout = response.Finish(FinishReason::kAborted);
+  const Rollout rollout = response.Finish(FinishReason::kAborted, 3);
   EXPECT_TRUE(rollout.tokens.empty());
   EXPECT_TRUE(rollout.spans.empty());
   EXPECT_TRUE(rollout.injected.empty());
+}
+
+// A byte a token: the number of the turn that computed it.
+TEST(EpisodeResponse, EachTokenHasTheRoutesThatItsOwnTurnWasSampledBy) {
+  const auto turn = [](std::vector<int32_t> tokens, size_t before, uint8_t number) {
+    Rollout rollout;
+    rollout.tokens = std::move(tokens);
+    rollout.logprobs.assign(rollout.tokens.size(), -1);
+    rollout.spans = {{0, static_cast<int32_t>(rollout.tokens.size())}};
+    rollout.routes.assign(2 * (before + rollout.tokens.size() - 1), number);
+    return rollout;
+  };
+  EpisodeResponse response;
+  response.AddTurn(turn({1, 2}, 3, 1), "ab");  // prompt and the first token: 4 tokens
+  response.AddObservation({3, 4}, "cd");
+  response.AddTurn(turn({5}, 3 + 4, 2), "e");  // 2, 3 and 4: computed in this turn
+  response.AddObservation({6}, "f");           // 5: never computed
+  const Rollout whole = response.Finish(FinishReason::kLength, 3);
+  EXPECT_EQ(whole.routes,
+            (std::vector<uint8_t>{1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, kNoRoute, kNoRoute}));
+  EpisodeResponse dense;
+  Rollout without = turn({1}, 3, 1);
+  without.routes.clear();
+  dense.AddTurn(without, "a");
+  EXPECT_TRUE(dense.Finish(FinishReason::kStop, 3).routes.empty());
 }
 
 }  // namespace
