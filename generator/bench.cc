@@ -71,11 +71,21 @@ double MemoryBandwidth(int threads) {
 
 int64_t HeadWeights(const ModelConfig& c) { return c.vocab_size * c.hidden_size; }
 
-int64_t WeightBytesOf(const ModelConfig& c, const EngineOptions& engine) {
-  const int64_t bytes = engine.weights_dtype == "int8"       ? 1
-                        : engine.weights_dtype == "bfloat16" ? 2
-                                                             : 4;
-  return c.matrix_weights() * bytes + HeadWeights(c) * 4;
+// What a decode step reads, when it goes through `touched` experts, over all layers.
+double WeightBytesOf(const ModelConfig& c, const EngineOptions& engine, double touched) {
+  const double bytes = engine.weights_dtype == "int8"       ? 1
+                       : engine.weights_dtype == "bfloat16" ? 2
+                                                            : 4;
+  int64_t routers = 0, expert = 0;  // weights; experts are as wide in every layer
+  for (int64_t l = 0; l < c.num_layers; ++l) {
+    if (c.layers[l].experts == 0) continue;
+    routers += c.layers[l].experts * c.hidden_size;
+    expert = 3 * c.layers[l].mlp_width * c.hidden_size;
+  }
+  const int64_t always =
+      c.matrix_weights() - routers - c.expert_layers() * c.experts_per_token * expert;
+  return bytes * (static_cast<double>(always) + touched * static_cast<double>(expert)) +
+         4.0 * static_cast<double>(routers + HeadWeights(c));
 }
 
 // When each token of each sample came.
@@ -166,11 +176,15 @@ absl::StatusOr<Json> RunBatchSize(const std::shared_ptr<Transformer>& model, int
   double kv_bytes = 0;
   for (int64_t l = 0; l < config.num_layers; ++l)
     kv_bytes += batch * context * 2.0 * static_cast<double>(config.kv_size(l)) * 4;
-  const double step_bytes = static_cast<double>(WeightBytesOf(config, options.engine)) + kv_bytes;
+  const EngineStats stats = engine->stats();
+  const double touched = stats.decode_steps == 0 ? 0
+                                                 : static_cast<double>(stats.touched_experts) /
+                                                       static_cast<double>(stats.decode_steps);
+  const double step_bytes = WeightBytesOf(config, options.engine, touched) + kv_bytes;
   const double flop_per_token =
       2.0 * static_cast<double>(config.matrix_weights() + HeadWeights(config)) +
       4.0 * context * static_cast<double>(config.q_size() * config.attention_layers());
-  return Json{{"batch", batch},
+  Json run = {{"batch", batch},
               {"tokens_per_second", tokens_per_second},
               {"step_ms", 1000 / steps_per_second},
               {"ttft_ms", Percentiles(best.first_ms)},
@@ -179,6 +193,9 @@ absl::StatusOr<Json> RunBatchSize(const std::shared_ptr<Transformer>& model, int
               {"gb_per_s", step_bytes * steps_per_second / 1e9},
               {"roofline_share", step_bytes * steps_per_second / bandwidth},
               {"gflop_per_s", flop_per_token * tokens_per_second / 1e9}};
+  if (config.expert_layers() > 0)
+    run["experts_per_layer"] = touched / static_cast<double>(config.expert_layers());
+  return run;
 }
 
 }  // namespace

@@ -22,9 +22,11 @@ struct BenchOptions {
 // {"model", "parameters", "engine", "weights_dtype", "threads", "isa", "prompt_tokens",
 //  "new_tokens", "rounds", "memory_gb_per_s", "runs": [{"batch", "tokens_per_second",
 //  "step_ms", "ttft_ms", "inter_token_ms": {"p50", "p90", "p99"} (both), "step_bytes",
-//  "gb_per_s", "roofline_share", "gflop_per_s"}]}.
-// step_bytes: weights, and keys and values at half length; roofline_share: of the memory bandwidth
-// that as many threads reach when they only read. Above 1 where the caches hold the model.
+//  "gb_per_s", "roofline_share", "gflop_per_s", "experts_per_layer"}]}.
+// step_bytes: weights, of experts those that the batch goes through (experts_per_layer: how many,
+// in the mean of all decode steps; for models with experts alone), and keys and values at half
+// length; roofline_share: of the memory bandwidth that as many threads reach when they only read.
+// Above 1 where the caches hold the model.
 absl::StatusOr<Json> BenchGenerate(const std::string& model_dir, const BenchOptions& options);
 
 }  // namespace tramontane

@@ -123,6 +123,9 @@ struct EngineStats {
   // Prompt tokens that were not computed: found in the prefix cache, or computed by a sibling.
   uint64_t cache_hit_tokens = 0, sibling_hit_tokens = 0;
   uint64_t drafted_tokens = 0, accepted_draft_tokens = 0;
+  // Of models with experts: steps without prompt tokens, and the experts of all layers that each of
+  // them went through.
+  uint64_t decode_steps = 0, touched_experts = 0;
   double busy_seconds = 0, uptime_seconds = 0;
   int64_t version = 0;
   bool healthy = true;  // false after a probe disagreed or a step failed; nothing is served then

@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/status.h"
 #include "generator/core/ngram_draft.h"
+#include "generator/core/touched_experts.h"
 
 namespace tramontane {
 namespace {
@@ -175,6 +176,11 @@ void EngineLoop::Step() {
     return;
   }
   routes_.Record(plan, decoder_.routes());
+  if (plan.prefill_tokens == 0 && config_.expert_layers() > 0) {
+    ++stats_.decode_steps;
+    stats_.touched_experts += static_cast<uint64_t>(
+        TouchedExperts(decoder_.routes(), config_.expert_layers(), config_.experts_per_token));
+  }
   scheduler_.Complete();
   ++stats_.steps;
   stats_.preemptions = scheduler_.preemptions();

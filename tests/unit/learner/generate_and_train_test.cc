@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/metrics.h"
+#include "generator/bench.h"
 #include "generator/fused_decoder.h"
 #include "learner_fixture.h"
 #include "model/checkpoint.h"
@@ -388,6 +389,38 @@ TEST_F(GenerateAndTrain, TheHeadsLossIsRefusedWithoutTheHead) {
   const auto learner = Learner::Create(config, testing::TinyModel(1), metrics);
   EXPECT_EQ(learner.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(learner.status().message().find("trainer.mtp_weight"), std::string::npos);
+}
+
+// The bytes of a step are those of the experts that its batch goes through.
+TEST_F(GenerateAndTrain, ABenchmarkCountsTheExpertsOfTheBatch) {
+  const auto model = Stored(Mixture("qwen3_moe"), 1);  // two layers of six experts, two a token
+  BenchOptions options;
+  options.batches = {1, 16};
+  options.prompt_tokens = 4;
+  options.new_tokens = 12;
+  options.rounds = 1;
+  for (const std::string dtype : {"float32", "int8"}) {
+    options.engine.weights_dtype = dtype;
+    const auto report = BenchGenerate(dir_ + "/1", options);
+    ASSERT_TRUE(report.ok()) << report.status();
+    const Json &alone = (*report)["runs"][0], &many = (*report)["runs"][1];
+    EXPECT_EQ(alone["experts_per_layer"], 2);
+    const double touched = many["experts_per_layer"];
+    EXPECT_GT(touched, 3);
+    EXPECT_LE(touched, 6);
+    const double context = 4 + 12 / 2.0, kv = context * 2 * 3 * 2 * 8 * 4;  // of one sequence
+    const double weight = dtype == "int8" ? 1 : 4, expert = 3 * 20 * 32 * weight;
+    EXPECT_NEAR(many["step_bytes"].get<double>() - alone["step_bytes"].get<double>(),
+                2 * (touched - 2) * expert + 15 * kv, 1)
+        << dtype;
+    const ModelConfig& config = model->config();
+    const double routers = 2 * 6 * 32, head = 24 * 32;
+    EXPECT_NEAR(alone["step_bytes"].get<double>(),
+                (static_cast<double>(config.matrix_weights()) - routers) * weight +
+                    4 * (routers + head) + kv,
+                1)
+        << dtype;
+  }
 }
 
 // Paused under one version of the weights, and gone on with under the next.
