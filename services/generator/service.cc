@@ -19,6 +19,8 @@ namespace {
 // One trainer sends one version at a time; more than this is a mistake and refused.
 constexpr size_t kTransferBacklog = 8;
 constexpr uint32_t kMostSamples = 4096;
+// No tokenizer's token is longer. Text beyond that many bytes a token is not worth tokenising.
+constexpr int64_t kMostBytesPerToken = 512;
 constexpr double kNoDeadlineS = 1e8;  // a call that sets none has one that is farther away
 
 grpc::ServerUnaryReactor* FinishNow(grpc::CallbackServerContext* context,
@@ -96,6 +98,12 @@ absl::StatusOr<SampleRequest> GeneratorService::ToSampleRequest(
                                   request.prompt_tokens().tokens().end());
       break;
     case v1::GenerateRequest::kPromptText: {
+      const auto bytes = static_cast<int64_t>(request.prompt_text().size());
+      if (bytes > engine_.size_limit() * kMostBytesPerToken)
+        return absl::InvalidArgumentError(
+            "prompt_text: " + std::to_string(bytes) +
+            " bytes leave no room to generate; model and cache hold " +
+            std::to_string(engine_.size_limit()) + " tokens");
       ASSIGN_OR_RETURN(sample.prompt_tokens,
                        tokenizer_->Encode(request.prompt_text(), /*add_special_tokens=*/false));
       break;

@@ -3,6 +3,7 @@ import concurrent.futures
 import json
 import pathlib
 import re
+import socket
 import tempfile
 import threading
 import time
@@ -383,13 +384,27 @@ class Abuse(ServedCase):
         self.assertGreater(streams[0], 1)
 
     def test_a_slow_reader_blocks_nobody_and_loses_nothing(self):
+        # Alternatives make it long: far more than sockets hold, of which the reader's is small.
         body = {"prompt": "abc", "max_tokens": 200, "seed": 4, "ignore_eos": True, "return_token_ids": True,
-                "n": 300}
+                "n": 100, "logprobs": 20}
+        finished = self.server.metric("tramontane_generator_finished_total")
         slow = self.server.connect()
+        slow.sock = socket.socket()
+        slow.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.sock.settimeout(60)
+        slow.sock.connect((slow.host, slow.port))
         slow.request("POST", TEXT, json.dumps({**body, "stream": True}))
-        time.sleep(0.3)  # the head of the answer is not even read
+        deadline = time.monotonic() + 60
+        while (self.server.metric("tramontane_generator_finished_total") < finished + 100
+               and time.monotonic() < deadline):
+            time.sleep(0.02)
+        # All is sampled, and the head of the answer is not even read.
         others = [self.server.complete(prompt="x", max_tokens=20, seed=i) for i in range(10)]
         self.assertEqual(len(others), 10)
+        self.assertEqual(streamed_samples(self.server.stream(prompt="x", max_tokens=20, seed=3, return_token_ids=True)),
+                         samples_of(self.server.complete(prompt="x", max_tokens=20, seed=3,
+                                                         return_token_ids=True)["choices"]))
+        self.assertEqual(self.server.metric("tramontane_http_open_requests"), 1)  # it is still being written
         reply = slow.getresponse()
         events = [json.loads(line[6:]) for line in reply if line.startswith(b"data: {")]
         slow.close()
