@@ -23,6 +23,7 @@
 #include "model/guard_torch.h"
 #include "model/transformer.h"
 #include "model/weights/flatten.h"
+#include "text/thoughts.h"
 
 namespace tramontane {
 namespace {
@@ -134,15 +135,6 @@ absl::Status CheckTagsDecode(const ThinkingPlan& plan,
                                     "\" token by token");
 }
 
-// What follows the last turn's end. A prompt without one is all of one piece.
-absl::StatusOr<std::string> OpeningOf(const std::vector<int32_t>& prompt,
-                                      const std::vector<int32_t>& end_tokens,
-                                      const Tokenizer& tokenizer) {
-  const auto turn_end =
-      std::find_first_of(prompt.rbegin(), prompt.rend(), end_tokens.begin(), end_tokens.end());
-  return tokenizer.Decode({turn_end.base(), prompt.end()}, /*skip_special_tokens=*/false);
-}
-
 absl::StatusOr<std::shared_ptr<const ThinkingPlan>> PlanFor(
     const SampleRequest& request, const std::shared_ptr<const Tokenizer>& tokenizer,
     const ThinkingProfile& profile, const ModelConfig& config, int64_t size_limit) {
@@ -156,7 +148,8 @@ absl::StatusOr<std::shared_ptr<const ThinkingPlan>> PlanFor(
   const auto room = static_cast<int32_t>(std::min<int64_t>(left, request.sampling.max_new_tokens));
   std::string opening = request.answer_opening.value_or("");
   if (!request.answer_opening) {
-    ASSIGN_OR_RETURN(opening, OpeningOf(request.prompt_tokens, config.eos_token_ids, *tokenizer));
+    ASSIGN_OR_RETURN(opening,
+                     AnswerOpening(request.prompt_tokens, config.eos_token_ids, *tokenizer));
   }
   ASSIGN_OR_RETURN(
       ThinkingPlan plan,
