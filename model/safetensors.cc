@@ -185,9 +185,11 @@ const void* SafetensorsFile::Data(const SafetensorsEntry& entry) const {
 }
 
 absl::Status WriteSafetensors(const std::string& path,
-                              const std::vector<SafetensorsTensor>& tensors) {
+                              const std::vector<SafetensorsTensor>& tensors,
+                              const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header;
   header["__metadata__"] = {{"format", "pt"}};
+  for (const auto& [key, text] : metadata) header["__metadata__"][key] = text;
   uint64_t offset = 0;
   for (const SafetensorsTensor& tensor : tensors) {
     header[tensor.name] = {{"dtype", tensor.dtype},

@@ -64,7 +64,9 @@ struct SafetensorsTensor {
 };
 
 // Writes atomically and durably (common/files.h), in the order given, header padded to 8 bytes.
+// `metadata` goes into the header, beside the format's name.
 absl::Status WriteSafetensors(const std::string& path,
-                              const std::vector<SafetensorsTensor>& tensors);
+                              const std::vector<SafetensorsTensor>& tensors,
+                              const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace tramontane
