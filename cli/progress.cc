@@ -41,7 +41,9 @@ std::string RenderStep(const Json& event) {
 std::string RenderSftStep(const Json& event) {
   return TextAt(event, "kind") + Number(event, "step", " %4.0f") + Number(event, "steps", "/%.0f") +
          Number(event, "loss", "  loss %.4f") + Number(event, "kl", "  kl %.4f") +
-         Number(event, "dpo_accuracy", "  preferred %.3f") + Number(event, "learning_rate", "  lr %.1e") +
+         Number(event, "dpo_accuracy", "  preferred %.3f") +
+         Number(event, "length_error", "  error %.3f") +
+         Number(event, "learning_rate", "  lr %.1e") +
          Number(event, "tokens_per_second", "  %5.0f tok/s") + Number(event, "seconds", "  %.2fs");
 }
 

@@ -19,7 +19,7 @@ namespace tramontane {
 
 struct RunSection {
   std::string name;                 // empty: made from dataset, model and a short id
-  std::string kind = "rl";          // rl | sft | reject_sample | distill | dpo | merge
+  std::string kind = "rl";          // common/kind_rules.h
   std::string output_dir = "runs";  // the run directory is <output_dir>/<name>
   uint64_t seed = 0;
   int64_t max_steps = 100;
@@ -86,7 +86,8 @@ struct SftSection {
   double weight_decay = 0.0;
 };
 
-// Besides `sft`, whose schedule and examples_per_step distill (logits) and dpo share.
+// Besides `sft`, whose schedule and examples_per_step distill (logits), dpo and length_predictor
+// share.
 struct DistillSection {
   std::string mode = "logits";   // logits | on_policy
   std::string teacher;           // Hugging Face folder with the student's vocabulary

@@ -10,7 +10,8 @@ template <class V>
 void Visit(V& v, RunSection& s) {
   v("name", s.name, "Run name; empty: made from the dataset, the model and a short id.");
   v("kind", s.kind,
-    "What the run does: rl, sft, reject_sample, distill, dpo or merge (docs/stages.md).");
+    "What the run does: rl, sft, reject_sample, distill, dpo, merge or length_predictor "
+    "(docs/stages.md).");
   v("output_dir", s.output_dir, "The run directory is <output_dir>/<name>.");
   v("seed", s.seed, "Seed of everything random in the run.");
   v("max_steps", s.max_steps, "Optimiser steps of the RL stage.");
@@ -88,7 +89,8 @@ template <class V>
 void Visit(V& v, SftSection& s) {
   v("data", s.data,
     "JSONL rows: {prompt, completion}, of dpo {prompt, chosen, rejected}. Empty: no cold start.");
-  v("steps", s.steps, "Optimiser steps of the SFT stage; so, too, of distill (logits) and dpo.");
+  v("steps", s.steps,
+    "Optimiser steps of the SFT stage; so, too, of distill (logits), dpo and length_predictor.");
   v("examples_per_step", s.examples_per_step, "Examples (dpo: pairs) in one SFT step.");
   v("learning_rate", s.learning_rate, "Peak learning rate of SFT.");
   v("warmup_steps", s.warmup_steps, "Linear warm-up of SFT.");
@@ -150,13 +152,13 @@ void Visit(V& v, MergeSection& s) {
 template <class V>
 void Visit(V& v, StageSection& s) {
   v("name", s.name, "Name: letters, digits, - and _.");
-  v("kind", s.kind, "rl, sft, reject_sample, distill, dpo or merge.");
+  v("kind", s.kind, "rl, sft, reject_sample, distill, dpo, merge or length_predictor.");
   v("from", s.from,
     "Model to start from: an earlier stage, base (the chain's `model`), or a folder. Empty: that "
     "of the newest earlier stage that gives one, else base.");
   v("data", s.data,
-    "Rows of sft, distill (logits) and dpo, in place of sft.data: earlier reject_sample stages, "
-    "or files.");
+    "Rows of sft, distill (logits), dpo and length_predictor, in place of sft.data: earlier "
+    "reject_sample stages, or files.");
   v("models", s.models,
     "What merge merges, or the one teacher of distill: earlier stages, base, or folders.");
   v("set", s.set, "Configuration of this stage, laid over the chain's; `preset` comes in between.");

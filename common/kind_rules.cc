@@ -21,10 +21,12 @@ bool OneOf(const std::string& value, std::initializer_list<const char*> allowed)
 
 bool IsOnPolicy(const C& c) { return c.run.kind == "distill" && c.distill.mode == "on_policy"; }
 bool Samples(const C& c) { return !RunsAlone(c); }
+bool PredictsLength(const C& c) { return c.run.kind == "length_predictor"; }
 bool KeepsPairs(const C& c) { return c.reject.keep.starts_with("pairs"); }
 
 const KindRule kKindRules[] = {
-    {"kind_is_known", "run.kind", "is not one of rl, sft, reject_sample, distill, dpo, merge",
+    {"kind_is_known", "run.kind",
+     "is not one of rl, sft, reject_sample, distill, dpo, merge, length_predictor",
      [](const C& c) { return IsKind(c.run.kind); }},
     {"distill_mode_is_known", "distill.mode", "is not one of logits, on_policy",
      [](const C& c) { return OneOf(c.distill.mode, {"logits", "on_policy"}); }},
@@ -33,7 +35,7 @@ const KindRule kKindRules[] = {
        return !Samples(c) || !c.data.train.empty() || c.run.max_steps == 0 || !c.stages.empty();
      }},
     {"supervised_kinds_have_rows", "sft.data",
-     "sft, distill (logits) and dpo need sft.data and sft.steps",
+     "sft, distill (logits), dpo and length_predictor need sft.data and sft.steps",
      [](const C& c) {
        return !IsSupervised(c) || !c.stages.empty() || (!c.sft.data.empty() && c.sft.steps > 0);
      }},
@@ -95,6 +97,13 @@ const KindRule kKindRules[] = {
      [](const C& c) {
        return (c.run.kind != "reject_sample" && c.run.kind != "merge") || c.sft.data.empty();
      }},
+    // --- length_predictor
+    {"length_predictor_learns_in_one_process", "trainer.ranks",
+     "must be 1 for run.kind length_predictor",
+     [](const C& c) { return !PredictsLength(c) || c.trainer.ranks == 1; }},
+    {"length_predictor_leaves_the_model_alone", "lora.rank",
+     "must be 0 for run.kind length_predictor: nothing of the model is trained",
+     [](const C& c) { return !PredictsLength(c) || c.lora.rank == 0; }},
     // --- merge
     {"merge_method_is_known", "merge.method", "is not one of linear, task_arithmetic, slerp",
      [](const C& c) { return OneOf(c.merge.method, {"linear", "task_arithmetic", "slerp"}); }},
@@ -135,11 +144,11 @@ const KindRule kKindRules[] = {
 }  // namespace
 
 bool IsKind(const std::string& kind) {
-  return OneOf(kind, {"rl", "sft", "reject_sample", "distill", "dpo", "merge"});
+  return OneOf(kind, {"rl", "sft", "reject_sample", "distill", "dpo", "merge", "length_predictor"});
 }
 
 bool IsSupervised(const RunConfig& c) {
-  return c.run.kind == "sft" || c.run.kind == "dpo" ||
+  return c.run.kind == "sft" || c.run.kind == "dpo" || c.run.kind == "length_predictor" ||
          (c.run.kind == "distill" && c.distill.mode == "logits");
 }
 

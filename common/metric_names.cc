@@ -267,6 +267,16 @@ const std::vector<MetricSpec>& AllMetrics() {
        kGauge,
        "Memory of the critic's weights; 0 without one.",
        {}},
+      {"tramontane_trainer_length_error",
+       kGauge,
+       "Of run.kind length_predictor: mean distance between E log(L + 1) and log(L + 1) over the "
+       "last step's tokens, L being the thinking that was left.",
+       {}},
+      {"tramontane_trainer_length_sure_ratio",
+       kGauge,
+       "Share of the last step's tokens whose length prediction is sure enough to count in budget "
+       "guidance.",
+       {}},
       {"tramontane_trainer_value_loss",
        kGauge,
        "The critic's loss, mean over tokens and updates of the last step.",
@@ -306,7 +316,7 @@ const std::vector<MetricSpec>& AllMetrics() {
       {"tramontane_trainer_rank_bytes_total",
        kCounter,
        "Bytes that rank 0 has handed to other ranks within steps.",
-        {}},
+       {}},
       {"tramontane_trainer_mtp_loss",
        kGauge,
        "Mean negative log-probability of the last step's tokens under the multi-token-prediction "

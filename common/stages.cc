@@ -37,9 +37,9 @@ absl::Status CheckReferences(const RunConfig& chain, size_t index) {
 absl::Status CheckStage(const RunConfig& chain, size_t index) {
   const StageSection& stage = chain.stages[index];
   if (!IsKind(stage.kind)) {
-    return absl::InvalidArgumentError(
-        Where(index, "kind") + ": '" + stage.kind +
-        "' is not one of rl, sft, reject_sample, distill, dpo, merge (rule kind_is_known)");
+    return absl::InvalidArgumentError(Where(index, "kind") + ": '" + stage.kind +
+                                      "' is not one of rl, sft, reject_sample, distill, dpo, "
+                                      "merge, length_predictor (rule kind_is_known)");
   }
   for (const char* key : {"stages", "preset"}) {
     const auto found = stage.set.find(key);
@@ -47,7 +47,8 @@ absl::Status CheckStage(const RunConfig& chain, size_t index) {
     return absl::InvalidArgumentError(Where(index, "set.") + key + ": cannot be set in a stage");
   }
   RETURN_IF_ERROR(CheckReferences(chain, index));
-  const bool takes_rows = stage.kind == "sft" || stage.kind == "dpo" || stage.kind == "distill";
+  const bool takes_rows = stage.kind == "sft" || stage.kind == "dpo" || stage.kind == "distill" ||
+                          stage.kind == "length_predictor";
   if (!takes_rows && !stage.data.empty()) {
     return absl::InvalidArgumentError(Where(index, "data") + ": " + stage.kind +
                                       " reads prompts, set.data.train, not rows "

@@ -16,8 +16,9 @@
 #include "common/log.h"
 #include "common/status.h"
 #include "data/dataset.h"
-#include "model/model_config.h"
 #include "model/model_dir.h"
+#include "services/trainer/length_pupil.h"
+#include "services/trainer/stage_rows.h"
 #include "trainer/learner/checkpoint.h"
 #include "trainer/learner/learner.h"
 
@@ -47,64 +48,67 @@ class ExampleOrder {
   std::mt19937_64 random_;
 };
 
-// The rows of sft.data, by what they are, and a step on the next of them.
-class Rows {
+// The policy, by the rows' kind.
+class PolicyPupil final : public Pupil {
  public:
-  static absl::StatusOr<Rows> Load(const SupervisedStage& stage) {
+  // From a checkpoint, if there is one.
+  static absl::StatusOr<std::unique_ptr<Pupil>> Make(const SupervisedStage& stage,
+                                                     const std::optional<LoadedCheckpoint>& from,
+                                                     MetricsRegistry& metrics) {
+    auto pupil = std::unique_ptr<PolicyPupil>(new PolicyPupil(stage.base_dir));
+    RETURN_IF_ERROR(pupil->LoadRows(stage));
+    // Adapters go on top of what they were trained on.
+    const bool whole = from && stage.config.lora.rank == 0;
+    std::shared_ptr<Transformer> model;
+    ASSIGN_OR_RETURN(model, LoadModelDir(whole ? from->hf_dir : stage.base_dir));
+    RunConfig config = stage.config;
+    config.model = ModelSection();
+    config.model.path = stage.base_dir;
+    ASSIGN_OR_RETURN(pupil->learner_,
+                     Learner::CreateForSft(config, std::move(model), metrics, stage.ranks));
+    if (from) RETURN_IF_ERROR(pupil->learner_->LoadState(from->dir));
+    return std::unique_ptr<Pupil>(std::move(pupil));
+  }
+
+  size_t rows() const override { return examples_.size() + pairs_.size(); }
+
+  absl::StatusOr<StepReport> Step(const std::vector<size_t>& drawn, int64_t step) override {
+    if (examples_.empty()) return learner_->DpoStep(Those(pairs_, drawn), step);
+    return learner_->SftStep(Those(examples_, drawn), step);
+  }
+
+  absl::Status SaveCheckpoint(const std::string& checkpoints_dir,
+                              const CheckpointState& state) const override {
+    return tramontane::SaveCheckpoint(checkpoints_dir, *learner_, base_dir_, state,
+                                      kStageCheckpoints);
+  }
+
+  absl::Status SaveResult(const std::string& out_dir) const override {
+    return SaveModelDir(std::as_const(*learner_).model(), base_dir_, out_dir);
+  }
+
+ private:
+  explicit PolicyPupil(std::string base_dir) : base_dir_(std::move(base_dir)) {}
+
+  absl::Status LoadRows(const SupervisedStage& stage) {
     ModelConfig model;
-    ASSIGN_OR_RETURN(model, LoadModelConfig(stage.base_dir));
-    if (model.eos_token_ids.empty()) {
-      return absl::InvalidArgumentError(
-          stage.base_dir + ": eos_token_id is not set, so completions would never end");
-    }
+    ASSIGN_OR_RETURN(model, ModelForRows(stage));
     const std::string& path = stage.config.sft.data;
     const Tokenizer& tokenizer = *stage.text.tokenizer;
     const ChatTemplate* chat_template = stage.text.chat_template.get();
     const int32_t eos = model.eos_token_ids.front();
-    Rows rows;
     if (stage.config.run.kind == "dpo") {
-      ASSIGN_OR_RETURN(rows.pairs_, LoadPreferencePairs(path, tokenizer, chat_template, eos));
-    } else {
-      ASSIGN_OR_RETURN(rows.examples_, LoadSftExamples(path, tokenizer, chat_template, eos));
+      ASSIGN_OR_RETURN(pairs_, LoadPreferencePairs(path, tokenizer, chat_template, eos));
+      return CheckIds(pairs_, path, model.vocab_size);
     }
-    if (rows.LargestId() >= model.vocab_size) {
-      return absl::InvalidArgumentError(path + ": holds token " + std::to_string(rows.LargestId()) +
-                                        ", outside the model's vocabulary of " +
-                                        std::to_string(model.vocab_size));
-    }
-    return rows;
+    ASSIGN_OR_RETURN(examples_, LoadSftExamples(path, tokenizer, chat_template, eos));
+    return CheckIds(examples_, path, model.vocab_size);
   }
 
-  size_t size() const { return examples_.size() + pairs_.size(); }
-
-  absl::StatusOr<StepReport> Step(Learner& learner, const std::vector<size_t>& drawn,
-                                  int64_t step) const {
-    if (examples_.empty()) return learner.DpoStep(Those(pairs_, drawn), step);
-    return learner.SftStep(Those(examples_, drawn), step);
-  }
-
- private:
-  int32_t LargestId() const {
-    int32_t largest = -1;
-    const auto look = [&](const std::vector<int32_t>& tokens) {
-      for (int32_t token : tokens) largest = std::max(largest, token);
-    };
-    for (const SftExample& example : examples_)
-      look(example.prompt_tokens), look(example.completion_tokens);
-    for (const PreferencePair& pair : pairs_)
-      look(pair.prompt_tokens), look(pair.chosen_tokens), look(pair.rejected_tokens);
-    return largest;
-  }
-
-  template <class T>
-  static std::vector<T> Those(const std::vector<T>& all, const std::vector<size_t>& drawn) {
-    std::vector<T> some;
-    for (size_t i : drawn) some.push_back(all[i]);
-    return some;
-  }
-
+  const std::string base_dir_;
   std::vector<SftExample> examples_;  // one of the two is empty
   std::vector<PreferencePair> pairs_;
+  std::unique_ptr<Learner> learner_;
 };
 
 // An RL run's cold start is sft.
@@ -125,7 +129,8 @@ Json StepEvent(const std::string& kind, const StepReport& report, int64_t steps,
                 {"seconds", report.seconds},
                 {"elapsed_s", elapsed_s}};
   for (const auto& [name, value] : report.metrics) {
-    if (name == "kl" || name.starts_with("dpo_")) event[name] = value;
+    if (name == "kl" || name.starts_with("dpo_") || name.starts_with("length_"))
+      event[name] = value;
   }
   return event;
 }
@@ -141,7 +146,7 @@ class Course {
 
   absl::Status Run(const std::atomic<bool>& stop) {
     RETURN_IF_ERROR(Prepare());
-    ExampleOrder order(rows_->size(), config_.run.seed);
+    ExampleOrder order(pupil_->rows(), config_.run.seed);
     std::vector<size_t> drawn(static_cast<size_t>(config_.sft.examples_per_step));
     const auto draw = [&] {
       for (size_t& i : drawn) i = order.Next();
@@ -157,7 +162,7 @@ class Course {
       }
       draw();
       StepReport report;
-      ASSIGN_OR_RETURN(report, rows_->Step(*learner_, drawn, done_ + 1));
+      ASSIGN_OR_RETURN(report, pupil_->Step(drawn, done_ + 1));
       ++done_;
       stage_.emit(StepEvent(KindOf(config_), report, config_.sft.steps, SecondsSince(start)));
       stage_.progress(done_, config_.sft.steps);
@@ -169,58 +174,50 @@ class Course {
       if (done_ % config_.trainer.checkpoint_interval_steps == 0 && done_ < config_.sft.steps)
         RETURN_IF_ERROR(Save());
     }
-    RETURN_IF_ERROR(
-        SaveModelDir(std::as_const(*learner_).model(), stage_.base_dir, stage_.out_dir));
+    RETURN_IF_ERROR(pupil_->SaveResult(stage_.out_dir));
     std::error_code ignored;  // what is left behind is only room
     std::filesystem::remove_all(checkpoints_dir_, ignored);
     return absl::OkStatus();
   }
 
  private:
-  // Rows, and a learner from the newest checkpoint, or from the model to start from.
+  // Rows, and who learns from them, from the newest checkpoint or from the model to start from.
   absl::Status Prepare() {
-    ASSIGN_OR_RETURN(rows_, Rows::Load(stage_));
+    absl::StatusOr<LoadedCheckpoint> found = FindNewestCheckpoint(checkpoints_dir_);
+    if (!found.ok() && !absl::IsNotFound(found.status())) return found.status();
+    std::optional<LoadedCheckpoint> from;
+    if (found.ok()) from = *std::move(found);
+    const auto make =
+        config_.run.kind == "length_predictor" ? &MakeLengthPupil : &PolicyPupil::Make;
+    ASSIGN_OR_RETURN(pupil_, make(stage_, from, metrics_));
     ASSIGN_OR_RETURN(const std::string text, ReadFile(config_.sft.data));
     cursor_ = {{"kind", KindOf(config_)},
-               {"rows", rows_->size()},
+               {"rows", pupil_->rows()},
                {"sha256", Sha256Hex(text)},
                {"examples_per_step", config_.sft.examples_per_step},
                {"seed", config_.run.seed}};
-    absl::StatusOr<LoadedCheckpoint> found = FindNewestCheckpoint(checkpoints_dir_);
-    if (!found.ok() && !absl::IsNotFound(found.status())) return found.status();
-    if (found.ok() && found->state.ledger != cursor_) {
+    if (from && from->state.ledger != cursor_) {
       return absl::FailedPreconditionError(
-          found->dir + ": was made with other rows, another seed or another examples_per_step (" +
-          found->state.ledger.dump() + ", now " + cursor_.dump() + ")");
+          from->dir + ": was made with other rows, another seed or another examples_per_step (" +
+          from->state.ledger.dump() + ", now " + cursor_.dump() + ")");
     }
-    // Adapters go on top of what they were trained on.
-    const bool whole = found.ok() && config_.lora.rank == 0;
-    std::shared_ptr<Transformer> model;
-    ASSIGN_OR_RETURN(model, LoadModelDir(whole ? found->hf_dir : stage_.base_dir));
-    RunConfig config = config_;
-    config.model = ModelSection();
-    config.model.path = stage_.base_dir;
-    ASSIGN_OR_RETURN(learner_,
-                     Learner::CreateForSft(config, std::move(model), metrics_, stage_.ranks));
-    if (!found.ok()) return absl::OkStatus();
-    RETURN_IF_ERROR(learner_->LoadState(found->dir));
-    done_ = found->state.step;
+    if (!from) return absl::OkStatus();
+    done_ = from->state.step;
     stage_.emit({{"event", "resumed"}, {"kind", KindOf(config_)}, {"step", done_}});
     return absl::OkStatus();
   }
 
   absl::Status Save() const {
-    return SaveCheckpoint(checkpoints_dir_, *learner_, stage_.base_dir,
-                          {.step = done_, .trainer_epoch = 0, .ledger = cursor_}, /*keep_last=*/2);
+    return pupil_->SaveCheckpoint(checkpoints_dir_,
+                                  {.step = done_, .trainer_epoch = 0, .ledger = cursor_});
   }
 
   const SupervisedStage& stage_;
   const RunConfig& config_;
   MetricsRegistry& metrics_;
   const std::string checkpoints_dir_;
-  std::optional<Rows> rows_;
   Json cursor_;  // what the order of rows depends on
-  std::unique_ptr<Learner> learner_;
+  std::unique_ptr<Pupil> pupil_;
   int64_t done_ = 0;  // steps
 };
 

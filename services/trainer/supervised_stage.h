@@ -1,5 +1,5 @@
 // The kinds of run that learn from rows alone: sft (also as a cold start before RL), distill by
-// logits, dpo. From a model folder to a model folder.
+// logits, dpo, length_predictor. From a model folder to a model folder.
 #pragma once
 
 #include <atomic>

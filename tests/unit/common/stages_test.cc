@@ -118,6 +118,10 @@ TEST(KindRulesTest, EachKindSaysWhatItNeeds) {
   const std::string rows = "sft: {data: /r, steps: 1}\n";
   expect(rows + "run: {kind: dpo}\ndpo: {beta: 0}", "dpo_beta_is_positive");
   expect(rows + "run: {kind: dpo}\ndpo: {label_smoothing: 0.5}", "dpo_label_smoothing_is_below_half");
+  expect("run: {kind: length_predictor}", "supervised_kinds_have_rows");
+  const std::string lengths = rows + "run: {kind: length_predictor}\n";
+  expect(lengths + "trainer: {ranks: 2}", "length_predictor_learns_in_one_process");
+  expect(lengths + "lora: {rank: 4}", "length_predictor_leaves_the_model_alone");
   const std::string distill = rows + "run: {kind: distill}\ndistill: {teacher: /t, ";
   expect(distill + "mode: offline}", "distill_mode_is_known");
   expect(distill + "direction: sideways}", "distill_direction_is_known");
@@ -162,8 +166,13 @@ TEST(BandsTest, UnknownNumbersAndEmptyBandsAreRefused) {
 
 TEST(KindRulesTest, WhoRunsAlone) {
   RunConfig config;
-  for (const auto& [kind, alone] : {std::pair{"rl", false}, {"sft", true}, {"dpo", true},
-                                    {"merge", true}, {"reject_sample", false}, {"distill", true}}) {
+  for (const auto& [kind, alone] : {std::pair{"rl", false},
+                                    {"sft", true},
+                                    {"dpo", true},
+                                    {"merge", true},
+                                    {"reject_sample", false},
+                                    {"distill", true},
+                                    {"length_predictor", true}}) {
     config.run.kind = kind;
     EXPECT_EQ(RunsAlone(config), alone) << kind;
   }
