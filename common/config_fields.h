@@ -82,7 +82,8 @@ void Visit(V& v, RolloutSection& s) {
   v("stop", s.stop, "Strings that end a completion.");
   v("thinking", s.thinking,
     "Thinking control; empty: none. {budget, effort, tag, mode, min_tokens, on_exhaust, reserve, "
-    "extensions, extension_text}: docs/thinking.md. Tokens put in are never trained on.");
+    "extensions, extension_text, guidance, guidance_draw}: docs/thinking.md. Tokens put in are "
+    "never trained on.");
 }
 
 template <class V>

@@ -21,6 +21,10 @@ bool OneOf(const std::string& value, std::initializer_list<const char*> allowed)
 
 bool IsOnPolicy(const C& c) { return c.run.kind == "distill" && c.distill.mode == "on_policy"; }
 bool Samples(const C& c) { return !RunsAlone(c); }
+bool IsGuided(const C& c) {
+  const auto found = c.rollout.thinking.find("guidance");
+  return found != c.rollout.thinking.end() && found->is_boolean() && found->get<bool>();
+}
 bool PredictsLength(const C& c) { return c.run.kind == "length_predictor"; }
 bool KeepsPairs(const C& c) { return c.reject.keep.starts_with("pairs"); }
 
@@ -104,6 +108,12 @@ const KindRule kKindRules[] = {
     {"length_predictor_leaves_the_model_alone", "lora.rank",
      "must be 0 for run.kind length_predictor: nothing of the model is trained",
      [](const C& c) { return !PredictsLength(c) || c.lora.rank == 0; }},
+    {"guided_tokens_are_not_trained_on", "rollout.thinking",
+     "guidance draws from another distribution than the policy's: it is for serving, search and "
+     "run.kind reject_sample",
+     [](const C& c) {
+       return !Samples(c) || c.run.kind == "reject_sample" || !c.stages.empty() || !IsGuided(c);
+     }},
     // --- merge
     {"merge_method_is_known", "merge.method", "is not one of linear, task_arithmetic, slerp",
      [](const C& c) { return OneOf(c.merge.method, {"linear", "task_arithmetic", "slerp"}); }},

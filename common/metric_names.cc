@@ -30,6 +30,11 @@ const std::vector<MetricSpec>& AllMetrics() {
        kCounter,
        "Ends of thinking that were taken back.",
        {}},
+      {"tramontane_generator_guided_tokens_total",
+       kCounter,
+       "Draws under budget guidance, by what decided them (prediction; likeliest: no token's "
+       "prediction was sure enough, so the likeliest token was kept).",
+       {}},
       {"tramontane_generator_engine_info",
        kGauge,
        "1, with the engine that runs the model (fused, torch) and its instruction set (v4 AVX-512, "

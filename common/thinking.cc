@@ -40,7 +40,8 @@ absl::Status ReadField(const std::string& key, const Json& value, ThinkingParams
        {std::pair<const char*, std::string*>{"effort", &thinking.effort},
         {"tag", &thinking.tag},
         {"mode", &thinking.mode},
-        {"extension_text", &thinking.extension_text}}) {
+        {"extension_text", &thinking.extension_text},
+        {"guidance_draw", &thinking.guidance_draw}}) {
     if (key != name) continue;
     if (!value.is_string()) return Bad(key, "must be a text, got " + value.dump());
     *field = value.get<std::string>();
@@ -52,6 +53,11 @@ absl::Status ReadField(const std::string& key, const Json& value, ThinkingParams
         {"extensions", &thinking.extensions}}) {
     if (key != name) continue;
     ASSIGN_OR_RETURN(*field, Integer(key, value));
+    return absl::OkStatus();
+  }
+  if (key == "guidance") {
+    if (!value.is_boolean()) return Bad(key, "must be true or false, got " + value.dump());
+    thinking.guidance = value.get<bool>();
     return absl::OkStatus();
   }
   if (key != "min_tokens") return Bad(key, "unknown key");
@@ -97,7 +103,9 @@ Json ToJson(const ThinkingParams& t) {
                {"on_exhaust", t.on_exhaust},
                {"reserve", optional(t.reserve)},
                {"extensions", optional(t.extensions)},
-               {"extension_text", t.extension_text}};
+               {"extension_text", t.extension_text},
+               {"guidance", t.guidance},
+               {"guidance_draw", t.guidance_draw}};
   if (t.on_exhaust == "custom") json["on_exhaust"] = {{"text", t.exhaust_text}};
   return json;
 }
@@ -114,6 +122,9 @@ absl::Status CheckThinking(const ThinkingParams& t) {
   if (t.extensions && *t.extensions < 0)
     return Bad("extensions", "must not be negative, got " + std::to_string(*t.extensions));
   if (t.extension_text.empty()) return Bad("extension_text", "must not be empty");
+  if (t.guidance && t.budget && *t.budget <= 0)
+    return Bad("guidance", "needs a budget above 0, got " + std::to_string(*t.budget));
+  RETURN_IF_ERROR(OneOf<2>("guidance_draw", t.guidance_draw, {"request", "plain"}));
   return absl::OkStatus();
 }
 

@@ -24,12 +24,17 @@ struct ThinkingParams {
   std::optional<int32_t> reserve = {};     // tokens kept for the answer
   std::optional<int32_t> extensions = {};  // most ends of thinking that are taken back
   std::string extension_text = "Wait";
+  bool guidance = false;  // steers towards the budget by the model's length predictor
+  // How guided tokens are drawn: request (its temperature and cuts hold) | plain (temperature 1,
+  // nothing cut off, as the authors of the method do; a greedy request stays greedy).
+  std::string guidance_draw = "request";
 
   bool operator==(const ThinkingParams&) const = default;
 };
 
 // {"budget", "effort", "tag", "mode", "min_tokens", "on_exhaust": name or {"text"}, "reserve",
-//  "extensions", "extension_text"}. InvalidArgument names the field as "thinking.budget".
+//  "extensions", "extension_text", "guidance", "guidance_draw"}. InvalidArgument names the field as
+// "thinking.budget".
 absl::StatusOr<ThinkingParams> ThinkingFromJson(const nlohmann::json& json);
 nlohmann::json ToJson(const ThinkingParams& thinking);
 

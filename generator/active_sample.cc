@@ -93,6 +93,18 @@ double ActiveSample::NextDraw() const {
                      draws_);
 }
 
+std::optional<int32_t> ActiveSample::GuidedRemaining() const {
+  if (!control_ || !request_->request.plan->guided || !control_->inside()) return std::nullopt;
+  if (!control_->at_start() && !ends_line_) return std::nullopt;
+  return std::max(control_->remaining(), 1);
+}
+
+std::string ActiveSample::Decode(int32_t token) {
+  std::string piece = decoder_->Push(token);
+  ends_line_ = piece.find('\n') != std::string::npos;
+  return piece;
+}
+
 std::optional<FinishReason> ActiveSample::Accept(const SampledToken& token, int64_t version) {
   ++draws_;
   kept_tokens_ = response_tokens();
@@ -107,7 +119,7 @@ std::optional<FinishReason> ActiveSample::Accept(const SampledToken& token, int6
     Stamp(version, 1);
     ended_by_token_ = stops;
     // The token that ends a sample is not part of its text.
-    ended_by_string_ = !stops && decoder_ && stops_->Push(decoder_->Push(token.token));
+    ended_by_string_ = !stops && decoder_ && stops_->Push(Decode(token.token));
     if (stops || ended_by_string_) ended = FinishReason::kStop;
   } else {
     Drop(ruling.drop);
@@ -162,7 +174,7 @@ int32_t ActiveSample::Inject(const std::vector<int32_t>& tokens, int64_t version
   injected_.push_back({response_tokens(), count});
   for (int32_t i = 0; i < count; ++i) {
     Append(tokens[i], 0, version, /*injected=*/true);
-    stops_->Append(decoder_->Push(tokens[i]));
+    stops_->Append(Decode(tokens[i]));
   }
   return count;
 }
@@ -187,10 +199,11 @@ void ActiveSample::Drop(int32_t count) {
 void ActiveSample::RebuildText() {
   decoder_.emplace(request_->tokenizer);
   stops_.emplace(request_->request.sampling.stop);
+  ends_line_ = false;
   auto injected = injected_.begin();
   for (int32_t i = 0; i < response_tokens(); ++i) {
     while (injected != injected_.end() && i >= injected->begin + injected->count) ++injected;
-    const std::string piece = decoder_->Push(sequence_.tokens[sequence_.prompt_size + i]);
+    const std::string piece = Decode(sequence_.tokens[sequence_.prompt_size + i]);
     const bool sampled = injected == injected_.end() || i < injected->begin;
     if (sampled) {
       stops_->Push(piece);

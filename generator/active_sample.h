@@ -45,6 +45,9 @@ class ActiveSample {
   // Tokens of the response that the last Accept left as they were.
   int32_t kept_tokens() const { return kept_tokens_; }
 
+  // Tokens of the budget that are left, 1 at least, where the next token is to be guided: the first
+  // thought, and those that follow a line's end.
+  std::optional<int32_t> GuidedRemaining() const;
   // The draw for the next token: a function of seed, sample index and number of draws only.
   double NextDraw() const;
   // Takes the drawn token, or what thinking control puts in its place, streams it, and says
@@ -71,6 +74,7 @@ class ActiveSample {
   void Stamp(int64_t version, int32_t count);
   void Flush(size_t text_end);
   std::string FinalText() const;
+  std::string Decode(int32_t token);
 
   const std::shared_ptr<const ActiveRequest> request_;
   const int32_t sample_index_;
@@ -86,6 +90,7 @@ class ActiveSample {
   int32_t kept_tokens_ = 0;
   bool ended_by_token_ = false, ended_by_string_ = false;
   std::optional<ThinkControl> control_;
+  bool ends_line_ = false;  // the newest token's text holds a line's end; where there is text
   // Text while it grows; only for requests that stream, have stop strings or control thinking.
   std::optional<IncrementalDecoder> decoder_;
   std::optional<StopStrings> stops_;

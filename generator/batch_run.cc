@@ -7,6 +7,7 @@
 #include "common/metrics.h"
 #include "common/status.h"
 #include "model/checkpoint.h"
+#include "model/model_dir.h"
 #include "model/transformer.h"
 
 namespace tramontane {
@@ -64,6 +65,7 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& model_dir) {
   ASSIGN_OR_RETURN(loaded.tokenizer, Tokenizer::Load(model_dir));
   ASSIGN_OR_RETURN(loaded.thinking, LoadThinkingProfile(model_dir));
   ASSIGN_OR_RETURN(loaded.model, LoadTransformer(model_dir));
+  ASSIGN_OR_RETURN(loaded.length_predictor, FindLengthPredictor(model_dir));
   return loaded;
 }
 
@@ -80,6 +82,7 @@ absl::StatusOr<std::vector<std::vector<Rollout>>> RunBatch(
       options.kv_blocks, BlocksNeeded(prompts, sampling.max_new_tokens, samples_per_prompt, options,
                                       loaded.model->config().max_position_embeddings)));
   options.thinking = loaded.thinking;
+  options.length_predictor = loaded.length_predictor;
   Results results(prompts.size(), samples_per_prompt);
   MetricsRegistry metrics;
   // Last, so that its thread has ended before what its callbacks use goes away.

@@ -14,12 +14,14 @@
 
 namespace tramontane {
 
+class LengthPredictor;
 class Transformer;
 
 struct LoadedModel {
   std::shared_ptr<Transformer> model;
   std::shared_ptr<const Tokenizer> tokenizer;
   ThinkingProfile thinking;
+  std::shared_ptr<const LengthPredictor> length_predictor;  // null: there is none
 };
 absl::StatusOr<LoadedModel> LoadModel(const std::string& model_dir);
 

@@ -35,7 +35,7 @@ class Decoder {
   virtual ~Decoder() = default;
 
   // Engine thread. Runs the plan's copies, then computes its tokens. One row of logits for each
-  // item that samples, in the plan's order, valid until the next call.
+  // item that samples, with its hidden state, in the plan's order, valid until the next call.
   virtual absl::StatusOr<LogitRows> Forward(const StepPlan& plan) = 0;
   // Engine thread: through which experts the last plan's tokens went, in its order. uint8 [tokens,
   // expert layers, experts per token]; empty without experts; valid until the next Forward.

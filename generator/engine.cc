@@ -137,7 +137,8 @@ absl::Status CheckTagsDecode(const ThinkingPlan& plan,
 
 absl::StatusOr<std::shared_ptr<const ThinkingPlan>> PlanFor(
     const SampleRequest& request, const std::shared_ptr<const Tokenizer>& tokenizer,
-    const ThinkingProfile& profile, const ModelConfig& config, int64_t size_limit) {
+    const ThinkingProfile& profile, bool has_predictor, const ModelConfig& config,
+    int64_t size_limit) {
   const std::optional<ThinkingParams>& thinking = request.sampling.thinking;
   if (tokenizer == nullptr) {
     if (thinking) return absl::InvalidArgumentError("thinking: this model has no tokenizer");
@@ -157,6 +158,10 @@ absl::StatusOr<std::shared_ptr<const ThinkingPlan>> PlanFor(
         return tokenizer->Encode(text, /*add_special_tokens=*/false);
       }));
   if (plan.controlled) RETURN_IF_ERROR(CheckTagsDecode(plan, tokenizer));
+  if (plan.guided && !has_predictor)
+    return absl::InvalidArgumentError(
+        "thinking.guidance: this model has no length predictor (length_predictor.safetensors, "
+        "which run.kind length_predictor trains)");
   return std::make_shared<const ThinkingPlan>(std::move(plan));
 }
 
@@ -169,6 +174,7 @@ class Engine::Impl {
       : config_(model.config()),
         tokenizer_(tokenizer),
         profile_(options.thinking),
+        has_predictor_(options.length_predictor != nullptr),
         max_waiting_(options.max_waiting_sequences),
         commit_patience_(options.commit_timeout_s),
         inbox_(options.max_waiting_sequences),
@@ -182,8 +188,8 @@ class Engine::Impl {
   absl::Status Submit(SampleRequest request) {
     RETURN_IF_ERROR(
         CheckRequest(request, config_, tokenizer_ != nullptr, loop_.size_limit(), max_waiting_));
-    ASSIGN_OR_RETURN(request.plan,
-                     PlanFor(request, tokenizer_, profile_, config_, loop_.size_limit()));
+    ASSIGN_OR_RETURN(request.plan, PlanFor(request, tokenizer_, profile_, has_predictor_, config_,
+                                           loop_.size_limit()));
     return inbox_.Submit(std::move(request));
   }
   void Cancel(const std::string& id) { inbox_.Cancel(id); }
@@ -236,6 +242,7 @@ class Engine::Impl {
   const ModelConfig config_;
   const std::shared_ptr<const Tokenizer> tokenizer_;
   const ThinkingProfile profile_;
+  const bool has_predictor_;
   const int32_t max_waiting_;
   const std::chrono::duration<double> commit_patience_;
   std::mutex commit_mutex_;

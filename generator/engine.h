@@ -25,6 +25,7 @@
 
 namespace tramontane {
 
+class LengthPredictor;
 class Transformer;
 
 struct EngineOptions {
@@ -48,6 +49,7 @@ struct EngineOptions {
   double commit_timeout_s = 60;  // for which CommitWeights waits for the engine's step to end
   int64_t initial_version = 0;
   ThinkingProfile thinking = {};  // what the model publishes about its thinking
+  std::shared_ptr<const LengthPredictor> length_predictor = {};  // of guidance; null: there is none
 };
 
 struct TokenChunk {

@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/status.h"
 #include "generator/core/ngram_draft.h"
+#include "generator/core/row_math.h"
 #include "generator/core/touched_experts.h"
 
 namespace tramontane {
@@ -40,6 +41,8 @@ EngineLoop::EngineLoop(const EngineOptions& options, const ModelConfig& config, 
       routes_(config_.route_size(), options.kv_blocks, options.kv_block_tokens),
       next_deadline_(std::chrono::steady_clock::time_point::max()),
       born_(std::chrono::steady_clock::now()) {
+  if (options.length_predictor != nullptr)
+    guide_.emplace(options.length_predictor, options.threads);
   stats_.version = options.initial_version;
   metrics_.Version(options.initial_version);
   RefreshStats();
@@ -283,7 +286,7 @@ absl::StatusOr<std::optional<FinishReason>> EngineLoop::Advance(LiveSample& live
   stats_.drafted_tokens += draft.size();
   std::optional<FinishReason> ended;
   for (int32_t drawn = 0;; ++drawn) {
-    ASSIGN_OR_RETURN(const SampledToken token, Draw(live, logits[first_row + drawn]));
+    ASSIGN_OR_RETURN(const SampledToken token, Draw(live, logits, first_row + drawn));
     if (!token.finite) return absl::DataLossError("non-finite logits");
     ASSIGN_OR_RETURN(ended, Take(live, token));
     // The next row's logits hold only if the sample goes on just as was guessed.
@@ -318,21 +321,39 @@ void EngineLoop::ScorePrompt(LiveSample& live, int32_t start, const LogitRows& l
   live.prompt.reset();
 }
 
-absl::StatusOr<SampledToken> EngineLoop::Draw(LiveSample& live, std::span<const float> logits_V) {
+absl::StatusOr<SampledToken> EngineLoop::Draw(LiveSample& live, const LogitRows& logits,
+                                              int64_t logit_row) {
   const SampleRequest& asked = live.sample.request().request;
+  const std::span<const float> logits_V = logits[logit_row];
   RuledDraw::Row row{logits_V, {}};
   if (live.rules) {
     // Of what came before the first draw the rules have not heard yet.
     RETURN_IF_ERROR(live.rules->Follow(live.sample.response(), live.sample.injected()).status());
     ASSIGN_OR_RETURN(row, live.rules->Apply(logits_V));
   }
-  SampledToken token = sampler_.Sample(row.logits, asked.sampling, live.sample.NextDraw());
+  const SamplingParams* sampling = &asked.sampling;
+  SamplingParams plain;
+  const std::optional<int32_t> remaining = live.sample.GuidedRemaining();
+  if (remaining && AllFinite(row.logits)) {  // what is not is the sampler's to find
+    if (asked.plan->plain_draw && sampling->temperature != 0) sampling = &plain;
+    ASSIGN_OR_RETURN(row, Guide(row, logits.Hidden(logit_row), *remaining, sampling->temperature));
+  }
+  SampledToken token = sampler_.Sample(row.logits, *sampling, live.sample.NextDraw());
   if (!token.finite) return token;
   if (asked.top_logprobs > 0)
-    token.alternatives = sampler_.Likeliest(row.logits, asked.sampling, asked.top_logprobs);
+    token.alternatives = sampler_.Likeliest(row.logits, *sampling, asked.top_logprobs);
   token.token = row.IdOf(token.token);
   for (TokenLogprob& other : token.alternatives) other.token = row.IdOf(other.token);
   return token;
+}
+
+absl::StatusOr<RuledDraw::Row> EngineLoop::Guide(const RuledDraw::Row& row,
+                                                 std::span<const float> hidden_D, int32_t remaining,
+                                                 double temperature) {
+  ASSIGN_OR_RETURN(const std::span<const float> weights_V, guide_->Weights(hidden_D, remaining));
+  const RuledDraw::Row guided = weighed_.Apply(row, weights_V, temperature);
+  metrics_.Guided(weighed_.kept_likeliest());
+  return guided;
 }
 
 absl::StatusOr<std::optional<FinishReason>> EngineLoop::Take(LiveSample& live,

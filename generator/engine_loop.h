@@ -21,6 +21,8 @@
 #include "generator/engine.h"
 #include "generator/engine_inbox.h"
 #include "generator/engine_metrics.h"
+#include "generator/length_guide.h"
+#include "generator/weighed_row.h"
 #include "generator/weight_gate.h"
 #include "model/model_config.h"
 
@@ -80,7 +82,10 @@ class EngineLoop {
   // the newest token's. Why the sample ends, if it does; DataLoss: logits were not finite.
   absl::StatusOr<std::optional<FinishReason>> Advance(LiveSample& live, const StepItem& item,
                                                       const LogitRows& logits, int64_t first_row);
-  absl::StatusOr<SampledToken> Draw(LiveSample& live, std::span<const float> logits_V);
+  absl::StatusOr<SampledToken> Draw(LiveSample& live, const LogitRows& logits, int64_t logit_row);
+  // What guidance makes of a row of finite logits.
+  absl::StatusOr<RuledDraw::Row> Guide(const RuledDraw::Row& row, std::span<const float> hidden_D,
+                                       int32_t remaining, double temperature);
   // Why the sample ends with `token`, if it does.
   absl::StatusOr<std::optional<FinishReason>> Take(LiveSample& live, const SampledToken& token);
   void Finish(uint64_t sequence_id, FinishReason reason);
@@ -99,6 +104,8 @@ class EngineLoop {
   const int64_t size_limit_;
   RouteCache routes_;
   Sampler sampler_;
+  std::optional<LengthGuide> guide_;  // where there is a length predictor
+  WeighedRow weighed_;
   std::unordered_map<uint64_t, LiveSample> samples_;  // by sequence id
   std::unordered_map<std::string, LiveRequest> requests_;
   std::chrono::steady_clock::time_point next_deadline_;  // of any request

@@ -45,6 +45,9 @@ EngineMetrics::EngineMetrics(MetricsRegistry& registry, int32_t kv_blocks)
     thinking_ends_[static_cast<size_t>(end)] = registry.MakeCounter(ends, {{"by", name}});
   injected_ = registry.MakeCounter("tramontane_generator_tokens_total", {{"kind", "injected"}});
   extensions_ = registry.MakeCounter("tramontane_generator_thinking_extensions_total");
+  const std::string guided = "tramontane_generator_guided_tokens_total";
+  guided_ = {registry.MakeCounter(guided, {{"by", "prediction"}}),
+             registry.MakeCounter(guided, {{"by", "likeliest"}})};
 }
 
 void EngineMetrics::Thought(const ActiveSample& sample) {

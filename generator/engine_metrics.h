@@ -17,6 +17,7 @@ class EngineMetrics {
   void Step(const EngineStats& stats, double seconds, int32_t generated, int32_t prompt);
   void Finished(FinishReason reason) { finished_[static_cast<size_t>(reason)].Add(); }
   void Thought(const ActiveSample& sample);  // as it finishes
+  void Guided(bool kept_likeliest) { guided_[kept_likeliest ? 1 : 0].Add(); }
   void Waited(double seconds, bool healthy);
   void Swapped(const CommitResult& result);
   void Version(int64_t version) { version_.Set(static_cast<double>(version)); }
@@ -30,6 +31,7 @@ class EngineMetrics {
   std::array<Counter, 6> finished_;       // by FinishReason
   std::array<Counter, 3> thinking_ends_;  // by ThinkControl::End
   Counter injected_, extensions_;
+  std::array<Counter, 2> guided_;  // by prediction, by the likeliest token alone
   uint64_t preemptions_seen_ = 0, cache_hits_seen_ = 0, sibling_hits_seen_ = 0;
   uint64_t drafted_seen_ = 0, accepted_seen_ = 0;
 };

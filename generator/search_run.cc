@@ -31,6 +31,7 @@ EngineOptions OptionsFor(const LoadedModel& loaded,
       std::min<int64_t>(options.kv_blocks, sequences * (tokens / options.kv_block_tokens + 2)));
   options.max_waiting_sequences = static_cast<int32_t>(std::min<int64_t>(paths, 1 << 30));
   options.thinking = loaded.thinking;
+  options.length_predictor = loaded.length_predictor;
   return options;
 }
 

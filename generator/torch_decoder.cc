@@ -43,8 +43,11 @@ absl::StatusOr<LogitRows> TorchDecoder::Forward(const StepPlan& plan) {
     batch_.Build(plan, /*ahead=*/0);
     hidden_TD_ = model_->Forward(batch_.tokens_T(), batch_.positions_T(), batch_, &routing_);
     if (plan.logit_rows == 0) return;
-    logits_RV_ = model_->Logits(batch_.SampledRows(hidden_TD_)).contiguous();
-    rows = {logits_RV_.const_data_ptr<float>(), logits_RV_.size(1), logits_RV_.size(1)};
+    const at::Tensor sampled_RD = batch_.SampledRows(hidden_TD_);
+    logits_RV_ = model_->Logits(sampled_RD).contiguous();
+    sampled_RD_ = sampled_RD.to(at::kFloat).contiguous();
+    rows = {logits_RV_.const_data_ptr<float>(), logits_RV_.size(1), logits_RV_.size(1),
+            sampled_RD_.const_data_ptr<float>(), sampled_RD_.size(1)};
   }));
   return rows;
 }

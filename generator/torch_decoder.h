@@ -32,7 +32,7 @@ class TorchDecoder final : public Decoder {
   bool entered_ = false;
   KvCache cache_;
   StepBatch batch_;
-  at::Tensor hidden_TD_, logits_RV_;  // of the last step
+  at::Tensor hidden_TD_, sampled_RD_, logits_RV_;  // of the last step
   Routing routing_;
 };
 

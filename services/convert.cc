@@ -196,6 +196,8 @@ v1::Thinking ToProto(const ThinkingParams& thinking) {
   if (thinking.reserve) proto.set_reserve(static_cast<uint32_t>(*thinking.reserve));
   if (thinking.extensions) proto.set_extensions(static_cast<uint32_t>(*thinking.extensions));
   proto.set_extension_text(thinking.extension_text);
+  proto.set_guidance(thinking.guidance);
+  proto.set_guidance_draw(thinking.guidance_draw);
   return proto;
 }
 
@@ -219,6 +221,8 @@ absl::StatusOr<ThinkingParams> FromProto(const v1::Thinking& proto) {
   if (proto.has_reserve()) thinking.reserve = static_cast<int32_t>(proto.reserve());
   if (proto.has_extensions()) thinking.extensions = static_cast<int32_t>(proto.extensions());
   if (!proto.extension_text().empty()) thinking.extension_text = proto.extension_text();
+  thinking.guidance = proto.guidance();
+  if (!proto.guidance_draw().empty()) thinking.guidance_draw = proto.guidance_draw();
   RETURN_IF_ERROR(CheckThinking(thinking));
   return thinking;
 }

@@ -32,6 +32,8 @@ struct ThinkingPlan {
   int32_t extensions = 0;
   std::vector<int32_t> prefill, exhaustion, extension;  // injected token ids
   std::map<std::string, int32_t> tag_budgets;  // not empty: the response's first words may be a tag
+  bool guided = false;                         // steered towards `budget`, which is above 0
+  bool plain_draw = false;  // guided tokens are drawn at temperature 1, nothing cut off
 };
 
 // What becomes of a drawn token. When it does not stay, the last `drop` tokens go as well, and
@@ -57,6 +59,11 @@ class ThinkControl {
 
   int32_t pending() const { return static_cast<int32_t>(ends_.size()); }
   int32_t thinking_tokens() const { return thinking_; }  // settled
+  bool inside() const { return phase_ == ThinkPhase::kInside; }
+  // Nothing has been thought yet.
+  bool at_start() const { return inside() && thinking_ + pending() == 0; }
+  // Tokens of the budget that are left, where there is one.
+  int32_t remaining() const { return budget_ - thinking_ - pending(); }
   End end() const { return end_; }
   int32_t extended() const { return plan_->extensions - extensions_left_; }
 

@@ -191,6 +191,11 @@ absl::StatusOr<ThinkingPlan> PlanThinking(const std::optional<ThinkingParams>& t
     return Bad("min_tokens", std::to_string(thinking->min_tokens) +
                                  " does not fit: max_new_tokens less the reserve is " +
                                  std::to_string(most));
+  plan.guided = thinking->guidance;
+  plan.plain_draw = thinking->guidance_draw == "plain";
+  if (plan.guided && plan.budget <= 0)
+    return Bad("guidance", "needs a budget above 0, and " + budget.field + " gives " +
+                               std::to_string(plan.budget));
   if (plan.budget == 0) {
     ASSIGN_OR_RETURN(plan.prefill, encode(OffPrefill(prompt_text, plan.start, profile)));
     if (static_cast<int64_t>(plan.prefill.size()) >= room)

@@ -140,7 +140,7 @@ LogitRows FusedModel::Forward(const PackedWeights& weights, const FusedStep& ste
   Norm(weights.final_norm(), rows);
   Multiply(weights.head(), kernels::Epilogue::kStore, rows, normed_.get(), config_.hidden_size,
            logits_.get(), logit_stride_);
-  return {logits_.get(), logit_stride_, config_.vocab_size};
+  return {logits_.get(), logit_stride_, config_.vocab_size, normed_.get(), config_.hidden_size};
 }
 
 LogitRows FusedModel::Foresee(const PackedWeights& weights, const FusedStep& step,

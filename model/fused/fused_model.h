@@ -68,8 +68,8 @@ class FusedModel {
   FusedModel(const ModelConfig& config, RopeAngles angles, int64_t max_rows, int64_t max_wanted,
              ThreadTeam& team);
 
-  // Writes the step's keys and values into `kv` and returns float32 logits [wanted rows, vocab],
-  // valid until the next call. One thread at a time.
+  // Writes the step's keys and values into `kv` and returns float32 logits [wanted rows, vocab] and
+  // what they were made of, valid until the next call. One thread at a time.
   LogitRows Forward(const PackedWeights& weights, const FusedStep& step, const PagedKv& kv);
   // The multi-token-prediction head, for models with one: logits [wanted rows, vocab] that foresee
   // the token behind each of `step`'s tokens, which followed rows `from` of the last Forward at

@@ -87,6 +87,7 @@ class GeneratorProcess {
     EngineOptions engine = EngineOptionsOf(config_.generator, member);
     ASSIGN_OR_RETURN(thinking_, LoadThinkingProfile(model_dir));
     engine.thinking = thinking_;
+    ASSIGN_OR_RETURN(engine.length_predictor, FindLengthPredictor(model_dir));
     ASSIGN_OR_RETURN(engine_, Engine::Create(engine, std::move(model), text_.tokenizer, metrics_));
     service_.emplace(
         GeneratorService::Options{.process = process_,

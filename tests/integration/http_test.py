@@ -368,6 +368,7 @@ class Abuse(ServedCase):
                     (TEXT, {"prompt": "a", "stop_token_ids": [1] * 1025}, 400, "stop_token_ids"),
                     (CHAT, {**chat, "thinking": {"budget": -5}}, 400, "thinking.budget"),
                     (CHAT, {**chat, "thinking": {"budget": 100000}}, 400, "thinking.budget"),
+                    (CHAT, {**chat, "thinking": {"budget": 4, "guidance": True}}, 400, "thinking.guidance"),
                     (CHAT, {**chat, "max_tokens": 100000}, 400, "max_tokens"),
                     (CHAT, {**chat, "response_format": {"type": "json_schema", "json_schema": {
                         "schema": {"type": "never"}}}}, 400, "response_format"),

@@ -111,9 +111,7 @@ class EveryKind(Stages):
         self.assertFalse([event for event in resumed.events if event.get("event") == "stage"])
 
 
-class Kills(Stages):
-    """kill -9 of the whole program in the middle of each kind; the result is that of a run without."""
-
+class Killing(Stages):
     def kill_and_resume(self, config, fits, look=lambda run: None):
         run = Run(config)
         try:
@@ -138,6 +136,10 @@ class Kills(Stages):
                 return
             time.sleep(0.2)
         self.fail("processes of the killed run are still there")
+
+
+class Kills(Killing):
+    """kill -9 of the whole program in the middle of each kind; the result is that of a run without."""
 
     def test_supervised_stages_go_on_bit_for_bit(self):
         stages = [{"name": "sft", "kind": "sft", "data": [self.rows], "set": {"sft": {"steps": 200}}},
@@ -189,6 +191,65 @@ class Kills(Stages):
         with Run(run.run_dir, "--resume") as resumed:
             event = resumed.wait_for(lambda e: e.get("event") == "resumed", 60)
             self.assertGreaterEqual(event["step"], 3)
+
+
+class Lengths(Killing):
+    """A length predictor beside a model that thinks."""
+
+    @property
+    def thoughts(self):
+        path = self.folder / "thoughts.jsonl"
+        path.write_text("".join(json.dumps({"prompt": f"{i}+1=", "completion": f"<think>{'so '* (1 + i % 5)}\n</think>"
+                                            f"{i + 1}"}) + "\n" for i in range(40)) +
+                        json.dumps({"prompt": "2+2=", "completion": "4"}) + "\n")
+        return str(path)
+
+    def ask(self, model, **thinking):
+        request = {"prompts": ["1+1=<think>"], "max_new_tokens": 48, "seed": 3,
+                   "thinking": {"budget": 8, "on_exhaust": "cwm", "reserve": 8, "guidance": True, **thinking}}
+        return ["generate", "--model", model], json.dumps(request)
+
+    def test_its_training_goes_on_bit_for_bit_and_it_guides(self):
+        stages = [{"name": "cold", "kind": "sft", "data": [self.thoughts]},
+                  {"name": "lengths", "kind": "length_predictor", "data": [self.thoughts],
+                   "set": {"sft": {"steps": 200}}}]
+        with Run(self.chain(stages, run={"name": "whole"})) as whole:
+            whole_outputs = self.finish(whole)
+        self.assertEqual(list(whole_outputs), ["whole-cold", "whole-lengths"])
+        steps = [e for e in whole.events if e.get("event") == "sft_step" and e["kind"] == "length_predictor"]
+        self.assertLess(steps[-1]["length_error"], steps[0]["length_error"])
+        cold, model = (pathlib.Path(whole_outputs[f"whole-{name}"]["model"]) for name in ("cold", "lengths"))
+        self.assertEqual(self.weights(cold), self.weights(model))
+        predictor = (model / "length_predictor.safetensors").read_bytes()
+        self.assertFalse((cold / "length_predictor.safetensors").exists())
+
+        outputs, resumed = self.kill_and_resume(
+            self.chain(stages, run={"name": "killed"}),
+            lambda e: e.get("event") == "sft_step" and e["kind"] == "length_predictor" and e["step"] >= 7)
+        going_on = [e for e in resumed.events if e.get("event") == "resumed"]
+        self.assertGreaterEqual(going_on[0]["step"], 6, resumed.story())
+        again = pathlib.Path(outputs["killed-lengths"]["model"])
+        self.assertEqual((again / "length_predictor.safetensors").read_bytes(), predictor)
+
+        command, request = self.ask(model)
+        status, out, err = tramontane(*command, "--json", stdin=request)
+        self.assertEqual(status, 0, out + err)
+        self.assertLessEqual(json.loads(out)["rollouts"][0]["usage"]["thinking"], 8)
+        command, request = self.ask(cold)
+        self.assert_error(command, "thinking.guidance", "no length predictor", stdin=request)
+        command, request = self.ask(model, budget=None)
+        self.assert_error(command, "thinking.guidance", "needs a budget", stdin=request)
+        # One that is not this model's is named before anything is served.
+        (model / "length_predictor.safetensors").write_bytes(self.weights(cold))
+        command, request = self.ask(model)
+        self.assert_error(command, "length_predictor.safetensors", stdin=request)
+
+    def test_rows_without_thoughts_and_rollouts_to_learn_from_are_refused(self):
+        stages = [{"name": "lengths", "kind": "length_predictor", "data": [self.rows]}]
+        self.assert_error(["run", self.chain(stages)], "stage 'lengths'", "no completion has thoughts")
+        guided = {"rollout": {"max_new_tokens": 48, "thinking": {"budget": 8, "guidance": True}}}
+        self.assert_error(["run", self.chain([{"name": "a", "kind": "rl", "set": guided}])],
+                          "guided_tokens_are_not_trained_on")
 
 
 class Refused(Stages):

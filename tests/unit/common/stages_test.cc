@@ -122,6 +122,18 @@ TEST(KindRulesTest, EachKindSaysWhatItNeeds) {
   const std::string lengths = rows + "run: {kind: length_predictor}\n";
   expect(lengths + "trainer: {ranks: 2}", "length_predictor_learns_in_one_process");
   expect(lengths + "lora: {rank: 4}", "length_predictor_leaves_the_model_alone");
+  const std::string guided = "rollout: {thinking: {budget: 9, guidance: true}}\n";
+  for (const char* kind : {"rl", "distill"}) {
+    expect("data: {train: /t}\n" + guided + "run: {kind: " + kind +
+               "}\ndistill: {teacher: /t, mode: on_policy}\n"
+               "algorithm: {kl: {kind: k3, coefficient: 1, reference: " +
+               (kind == std::string("rl") ? "initial" : "teacher") + "}}",
+           "guided_tokens_are_not_trained_on");
+  }
+  EXPECT_TRUE(
+      ParseConfig("model: {path: /m}\ndata: {train: /t}\nrun: {kind: reject_sample}\n" + guided,
+                  "test", {})
+          .ok());
   const std::string distill = rows + "run: {kind: distill}\ndistill: {teacher: /t, ";
   expect(distill + "mode: offline}", "distill_mode_is_known");
   expect(distill + "direction: sideways}", "distill_direction_is_known");

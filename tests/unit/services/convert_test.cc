@@ -30,7 +30,10 @@ TEST(ConvertTest, SamplingGoesThereAndBack) {
                                      .exhaust_text = "x</think>",
                                      .reserve = 0,
                                      .extensions = 2,
-                                     .extension_text = "Hmm"};
+                                     .extension_text = "Hmm",
+                                     .guidance_draw = "plain"};
+  EXPECT_EQ(*FromProto(ToProto(sampling)), sampling);
+  sampling.thinking = ThinkingParams{.budget = 9, .guidance = true};
   EXPECT_EQ(*FromProto(ToProto(sampling)), sampling);
   sampling.thinking = ThinkingParams();
   EXPECT_EQ(*FromProto(ToProto(sampling)), sampling);
@@ -55,6 +58,7 @@ TEST(ConvertTest, SamplingOutOfRangeNamesTheField) {
       {[](auto& p) { p.mutable_thinking()->set_budget(-2); }, "thinking.budget"},
       {[](auto& p) { p.mutable_thinking()->set_reserve(0xffffffff); }, "thinking.reserve"},
       {[](auto& p) { p.mutable_thinking()->set_effort("huge"); }, "thinking.effort"},
+      {[](auto& p) { p.mutable_thinking()->set_guidance_draw("odd"); }, "thinking.guidance_draw"},
       {[](auto& p) { p.set_max_new_tokens(0); }, "max_new_tokens"}};
   for (const auto& [spoil, field] : cases) {
     v1::SamplingParams proto;
