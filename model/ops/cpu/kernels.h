@@ -23,11 +23,14 @@ struct HeadRope {
   const int64_t* table_row = nullptr;      // [rows]
 };
 
-// Segments of packed sequences: segment s is rows [offsets[s], offsets[s + 1]).
+// Segments of packed sequences: segment s is rows [offsets[s], offsets[s + 1]). One that continues
+// (continues[s] != 0) attends to itself and, before that, to the last segment before it that
+// continues none: the two are one sequence, whose beginning others may share.
 template <typename T>
 struct PackedHeads {
   int64_t segments = 0;
   const int64_t* offsets = nullptr;
+  const int64_t* continues = nullptr;  // [segments]; null: none does
   int64_t heads = 0, kv_heads = 0, head_dim = 0;
   const T *q = nullptr, *k = nullptr, *v = nullptr;  // [rows, (kv) heads, head_dim]
   int64_t q_stride = 0, k_stride = 0, v_stride = 0;  // of a row

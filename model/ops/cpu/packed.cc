@@ -1,6 +1,7 @@
 // Causal attention over packed segments, forward and backward, one key/value head at a time: its
 // keys (and, backward, values) are transposed into working memory once for all query heads that
-// share it, so that scores run over neighbouring keys and outputs over the head dimension.
+// share it, so that scores run over neighbouring keys and outputs over the head dimension. Those of
+// a segment that others continue stay there for all of them.
 #include "model/ops/cpu/isa.h"
 #include "model/ops/cpu/simd.h"
 #include "model/ops/cpu/tiles.h"
@@ -11,19 +12,22 @@ namespace {
 
 constexpr int kRows = 4;
 
+// Rows [begin, end) of x become columns of xt, zero up to the next whole vector.
 template <typename T>
-void Transpose(const T* x, int64_t stride, int64_t rows, int64_t dim, T* xt, int64_t padded_rows) {
-  for (int64_t j = 0; j < rows; ++j) {
-    for (int64_t d = 0; d < dim; ++d) xt[d * padded_rows + j] = x[j * stride + d];
+void Transpose(const T* x, int64_t stride, int64_t begin, int64_t end, int64_t dim, T* xt,
+               int64_t xt_stride) {
+  for (int64_t j = begin; j < end; ++j) {
+    for (int64_t d = 0; d < dim; ++d) xt[d * xt_stride + j] = x[j * stride + d];
   }
   for (int64_t d = 0; d < dim; ++d) {
-    for (int64_t j = rows; j < padded_rows; ++j) xt[d * padded_rows + j] = 0;
+    for (int64_t j = end; j < RoundUp<T>(end); ++j) xt[d * xt_stride + j] = 0;
   }
 }
 
 template <typename T>
-void CopyPadded(const T* x, int64_t stride, int64_t rows, int64_t dim, T* y, int64_t padded_dim) {
-  for (int64_t j = 0; j < rows; ++j) {
+void CopyPadded(const T* x, int64_t stride, int64_t begin, int64_t end, int64_t dim, T* y,
+                int64_t padded_dim) {
+  for (int64_t j = begin; j < end; ++j) {
     ForChunks<T>(dim, [&](int64_t c, auto lanes) {
       Store<T>(y + j * padded_dim + c, Load(x + j * stride + c, lanes));
     });
@@ -140,8 +144,8 @@ void BackwardRows(const PackedHeads<T>& a, const PackedHeadsGrad<T>& g, int64_t 
   const T* out = g.out + row0 * out_stride + head * a.head_dim;
   Scores<T, R>(q, a.q_stride, w.kt, w.padded, a.head_dim, keys.begin, keys.end, w.s, w.padded);
   Scores<T, R>(d_out, out_stride, w.vt, w.padded, a.head_dim, keys.begin, keys.end, w.dp, w.padded);
-  CopyPadded(q, a.q_stride, R, a.head_dim, w.q, w.padded_dim);
-  CopyPadded(d_out, out_stride, R, a.head_dim, w.d_out, w.padded_dim);
+  CopyPadded(q, a.q_stride, 0, R, a.head_dim, w.q, w.padded_dim);
+  CopyPadded(d_out, out_stride, 0, R, a.head_dim, w.d_out, w.padded_dim);
 
   const T scale = static_cast<T>(a.scale);
   T one[R];
@@ -170,77 +174,135 @@ void BackwardRows(const PackedHeads<T>& a, const PackedHeadsGrad<T>& g, int64_t 
 }
 
 template <typename T>
-int64_t LongestSegment(const PackedHeads<T>& a) {
+void Zero(T* p, int64_t n) {
+  if (n > 0) std::memset(p, 0, static_cast<size_t>(n) * sizeof(T));
+}
+
+// Where a segment's sequence lies: position i is row start + i for positions [begin, end); those
+// before `begin` are the positions of the segment that it continues.
+struct Positions {
+  int64_t start, begin, end;
+};
+
+// Segments [first, end): one that continues none, and all that continue it.
+template <typename T>
+struct Bundle {
+  Bundle(const PackedHeads<T>& args, int64_t first_segment)
+      : a(args), first(first_segment), end(first + 1), shared(Length(first)), longest(shared) {
+    for (; end < a.segments && a.continues != nullptr && a.continues[end] != 0; ++end) {
+      longest = Max(longest, shared + Length(end));
+    }
+  }
+  int64_t Length(int64_t seg) const { return a.offsets[seg + 1] - a.offsets[seg]; }
+  Positions Of(int64_t seg) const {
+    if (seg == first) return {a.offsets[seg], 0, shared};
+    return {a.offsets[seg] - shared, shared, shared + Length(seg)};
+  }
+
+  const PackedHeads<T>& a;
+  int64_t first, end, shared, longest;  // the latter two in positions
+};
+
+template <typename T>
+int64_t LongestBundle(const PackedHeads<T>& a) {
   int64_t longest = 0;
-  for (int64_t s = 0; s < a.segments; ++s) longest = Max(longest, a.offsets[s + 1] - a.offsets[s]);
+  for (int64_t seg = 0; seg < a.segments;) {
+    const Bundle<T> bundle(a, seg);
+    longest = Max(longest, bundle.longest);
+    seg = bundle.end;
+  }
   return longest;
 }
 
 template <typename T>
-void Zero(T* p, int64_t n) {
-  std::memset(p, 0, static_cast<size_t>(n) * sizeof(T));
+void StoreGrads(const PackedHeadsGrad<T>& g, const BackwardScratch<T>& w, const Positions& at,
+                int64_t dim, int64_t column) {
+  for (int64_t j = at.begin; j < at.end; ++j) {
+    StoreRow(w.dk + j * w.padded_dim, dim, g.d_k + (at.start + j) * g.dk_stride + column);
+    StoreRow(w.dv + j * w.padded_dim, dim, g.d_v + (at.start + j) * g.dv_stride + column);
+  }
+}
+
+// Keys, values and gradients of one key/value head over a bundle. The first segment's keys and
+// values gather gradients from all that continue it.
+template <typename T>
+void BackwardHead(const PackedHeads<T>& a, const PackedHeadsGrad<T>& g, const Bundle<T>& bundle,
+                  int64_t h, T* kt, T* vt, T* k, const BackwardScratch<T>& w) {
+  const int64_t column = h * a.head_dim, group = a.heads / a.kv_heads;
+  for (int64_t seg = bundle.first; seg < bundle.end; ++seg) {
+    const Positions at = bundle.Of(seg);
+    const T* k_rows = a.k + at.start * a.k_stride + column;
+    const T* v_rows = a.v + at.start * a.v_stride + column;
+    Transpose(k_rows, a.k_stride, at.begin, at.end, a.head_dim, kt, w.padded);
+    Transpose(v_rows, a.v_stride, at.begin, at.end, a.head_dim, vt, w.padded);
+    CopyPadded(k_rows, a.k_stride, at.begin, at.end, a.head_dim, k, w.padded_dim);
+    const int64_t first = at.begin * w.padded_dim, n = (at.end - at.begin) * w.padded_dim;
+    Zero(w.dk + first, n);
+    Zero(w.dv + first, n);
+    for (int64_t head = h * group; head < (h + 1) * group; ++head) {
+      int64_t i = at.begin;
+      for (; i + kRows <= at.end; i += kRows) BackwardRows<T, kRows>(a, g, at.start, i, head, w);
+      for (; i < at.end; ++i) BackwardRows<T, 1>(a, g, at.start, i, head, w);
+    }
+    if (seg != bundle.first) StoreGrads(g, w, at, a.head_dim, column);
+  }
+  StoreGrads(g, w, bundle.Of(bundle.first), a.head_dim, column);
+}
+
+template <typename T>
+void ForwardHead(const PackedHeads<T>& a, const Bundle<T>& bundle, int64_t h, T* kt, T* v,
+                 int64_t padded_dim, T* s, T* out, T* lse) {
+  const int64_t column = h * a.head_dim, group = a.heads / a.kv_heads;
+  const int64_t padded = RoundUp<T>(bundle.longest);
+  for (int64_t seg = bundle.first; seg < bundle.end; ++seg) {
+    const Positions at = bundle.Of(seg);
+    Transpose(a.k + at.start * a.k_stride + column, a.k_stride, at.begin, at.end, a.head_dim, kt,
+              padded);
+    CopyPadded(a.v + at.start * a.v_stride + column, a.v_stride, at.begin, at.end, a.head_dim, v,
+               padded_dim);
+    for (int64_t head = h * group; head < (h + 1) * group; ++head) {
+      int64_t i = at.begin;
+      for (; i + kRows <= at.end; i += kRows) {
+        ForwardRows<T, kRows>(a, at.start, i, head, kt, padded, v, padded_dim, s, out, lse);
+      }
+      for (; i < at.end; ++i) {
+        ForwardRows<T, 1>(a, at.start, i, head, kt, padded, v, padded_dim, s, out, lse);
+      }
+    }
+  }
 }
 
 }  // namespace
 
 template <typename T>
 void PackedForward(const PackedHeads<T>& a, T* out, T* lse) {
-  const int64_t most = RoundUp<T>(LongestSegment(a)), padded_dim = RoundUp<T>(a.head_dim);
-  const int64_t group = a.heads / a.kv_heads;
+  const int64_t most = RoundUp<T>(LongestBundle(a)), padded_dim = RoundUp<T>(a.head_dim);
   Scratch<T> kt(a.head_dim * most), v(most * padded_dim), s(kRows * most);
-  for (int64_t seg = 0; seg < a.segments; ++seg) {
-    const int64_t start = a.offsets[seg], length = a.offsets[seg + 1] - start;
-    const int64_t padded = RoundUp<T>(length);
+  for (int64_t seg = 0; seg < a.segments;) {
+    const Bundle<T> bundle(a, seg);
     for (int64_t h = 0; h < a.kv_heads; ++h) {
-      const int64_t at = h * a.head_dim;
-      Transpose(a.k + start * a.k_stride + at, a.k_stride, length, a.head_dim, kt.get(), padded);
-      CopyPadded(a.v + start * a.v_stride + at, a.v_stride, length, a.head_dim, v.get(),
-                 padded_dim);
-      for (int64_t head = h * group; head < (h + 1) * group; ++head) {
-        int64_t i = 0;
-        for (; i + kRows <= length; i += kRows) {
-          ForwardRows<T, kRows>(a, start, i, head, kt.get(), padded, v.get(), padded_dim, s.get(),
-                                out, lse);
-        }
-        for (; i < length; ++i) {
-          ForwardRows<T, 1>(a, start, i, head, kt.get(), padded, v.get(), padded_dim, s.get(), out,
-                            lse);
-        }
-      }
+      ForwardHead(a, bundle, h, kt.get(), v.get(), padded_dim, s.get(), out, lse);
     }
+    seg = bundle.end;
   }
 }
 
 template <typename T>
 void PackedBackward(const PackedHeads<T>& a, const PackedHeadsGrad<T>& g) {
-  const int64_t most = RoundUp<T>(LongestSegment(a)), padded_dim = RoundUp<T>(a.head_dim);
-  const int64_t group = a.heads / a.kv_heads;
+  const int64_t most = RoundUp<T>(LongestBundle(a)), padded_dim = RoundUp<T>(a.head_dim);
   Scratch<T> kt(a.head_dim * most), vt(a.head_dim * most), k(most * padded_dim);
   Scratch<T> dk(most * padded_dim), dv(most * padded_dim), s(kRows * most), dp(kRows * most);
   Scratch<T> q(kRows * padded_dim), d_out(kRows * padded_dim);
-  for (int64_t seg = 0; seg < a.segments; ++seg) {
-    const int64_t start = a.offsets[seg], length = a.offsets[seg + 1] - start;
-    const BackwardScratch<T> w{kt.get(),  vt.get(), k.get(), dk.get(),    dv.get(),
-                               s.get(),   dp.get(), q.get(), d_out.get(), RoundUp<T>(length),
-                               padded_dim};
+  for (int64_t seg = 0; seg < a.segments;) {
+    const Bundle<T> bundle(a, seg);
+    const BackwardScratch<T> w{
+        kt.get(),  vt.get(), k.get(), dk.get(),    dv.get(),
+        s.get(),   dp.get(), q.get(), d_out.get(), RoundUp<T>(bundle.longest),
+        padded_dim};
     for (int64_t h = 0; h < a.kv_heads; ++h) {
-      const int64_t at = h * a.head_dim;
-      Transpose(a.k + start * a.k_stride + at, a.k_stride, length, a.head_dim, kt.get(), w.padded);
-      Transpose(a.v + start * a.v_stride + at, a.v_stride, length, a.head_dim, vt.get(), w.padded);
-      CopyPadded(a.k + start * a.k_stride + at, a.k_stride, length, a.head_dim, k.get(),
-                 padded_dim);
-      Zero(dk.get(), length * padded_dim);
-      Zero(dv.get(), length * padded_dim);
-      for (int64_t head = h * group; head < (h + 1) * group; ++head) {
-        int64_t i = 0;
-        for (; i + kRows <= length; i += kRows) BackwardRows<T, kRows>(a, g, start, i, head, w);
-        for (; i < length; ++i) BackwardRows<T, 1>(a, g, start, i, head, w);
-      }
-      for (int64_t j = 0; j < length; ++j) {
-        StoreRow(w.dk + j * padded_dim, a.head_dim, g.d_k + (start + j) * g.dk_stride + at);
-        StoreRow(w.dv + j * padded_dim, a.head_dim, g.d_v + (start + j) * g.dv_stride + at);
-      }
+      BackwardHead(a, g, bundle, h, kt.get(), vt.get(), k.get(), w);
     }
+    seg = bundle.end;
   }
 }
 

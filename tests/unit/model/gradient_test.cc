@@ -225,6 +225,63 @@ TEST_P(Gradients, DoNotDependOnPacking) {
   }
 }
 
+// Two sequences of 9 and 5 tokens that begin with the same 4, and one more, against all three
+// whole.
+TEST_P(Gradients, OfABeginningThatSeveralShareAreTheSums) {
+  Transformer model(*ParseModelConfig(Config(GetParam())), at::kCPU, at::kDouble);
+  model.InitRandom(3);
+  RandomiseAll(model);
+  const auto longs = [](std::vector<int64_t> values) { return at::tensor(values, at::kLong); };
+  const at::Tensor rows = longs({0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 2, 3, 9, 10, 11, 12});
+  const at::Tensor tokens = torch::randint(37, {13}, torch::kLong),
+                   weights = torch::randn({17}, torch::kDouble),
+                   positions = longs({0, 1, 2, 3, 4, 5, 6, 7, 8, 4, 0, 1, 2});
+  const auto run = [&](const at::Tensor& ids, const at::Tensor& where, PackedAttention attention,
+                       const at::Tensor& hidden_rows) {
+    const at::Tensor hidden = model.Forward(ids, where, attention).index_select(0, hidden_rows);
+    const at::Tensor loss =
+        (ChunkedLogprob(hidden, model.lm_head_weight(), tokens.index_select(0, rows), 0.7, false)
+             .logprob *
+         weights)
+            .sum();
+    return std::pair(loss.item<double>(), torch::autograd::grad({loss}, Parameters(model)));
+  };
+  const auto shared =
+      run(tokens, positions, PackedAttention({0, 4, 9, 10, 13}, {0, 1, 1, 0}), rows);
+  const auto whole =
+      run(tokens.index_select(0, rows), longs({0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 2, 3, 4, 0, 1, 2}),
+          PackedAttention({0, 9, 14, 17}), at::arange(17));
+  EXPECT_NEAR(shared.first, whole.first, 1e-9 * std::abs(whole.first));
+  for (size_t i = 0; i < whole.second.size(); ++i) {
+    const double size = whole.second[i].abs().max().item<double>();
+    EXPECT_GT(size, 0);
+    EXPECT_LT((shared.second[i] - whole.second[i]).abs().max().item<double>(), 1e-9 * size) << i;
+  }
+}
+
+// Of a type that has no kernel of ours.
+TEST(PackedAttentionTest, BeginningsAreSharedInBfloat16Too) {
+  const auto options = at::TensorOptions().dtype(at::kBFloat16);
+  const at::Tensor q = torch::randn({12, 4, 8}, options), k = torch::randn({12, 2, 8}, options),
+                   v = torch::randn({12, 2, 8}, options);
+  const std::vector<int64_t> picked = {0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 7, 8, 9, 10, 11};
+  const at::Tensor rows = at::tensor(picked, at::kLong);
+  const auto pick = [&](const at::Tensor& t) { return t.index_select(0, rows); };
+  for (const int64_t window : {0, 3}) {
+    PackedAttention shared({0, 4, 7, 7, 10, 12}, {0, 1, 1, 1, 0}), whole({0, 7, 14, 16});
+    const at::Tensor out = shared.Run(0, q, k, v, 0.5, window),
+                     expected = whole.Run(0, pick(q), pick(k), pick(v), 0.5, window);
+    EXPECT_TRUE(torch::allclose(pick(out), expected, 0, 0.03)) << window;
+  }
+}
+
+TEST(PackedAttentionTest, ContinuationsOfNothingAreRefused) {
+  EXPECT_THROW(PackedAttention({0, 4, 7}, {1, 0}), c10::Error);
+  EXPECT_THROW(PackedAttention({0, 4, 7}, {0}), c10::Error);
+  const std::vector<int64_t> positions = {0, 1, 1};
+  EXPECT_THROW(PackedAttention({0, 1, 2, 3}, {0, 1, 1}).RopeLengths(positions), c10::Error);
+}
+
 class LayerGradients : public Gradients {};
 
 TEST_P(LayerGradients, MatchTheOperatorPathInFloat32) {

@@ -114,6 +114,79 @@ TEST_P(EveryIsa, PackedAttentionMatchesADirectSum) {
   }
 }
 
+// A beginning of every length (none, too) that three continue (one by nothing) as three sequences.
+TEST_P(EveryIsa, SegmentsThatContinueOneAreTheSequencesWithIt) {
+  const int64_t heads = 4, kv_heads = 2, dim = 18, width = (heads + 2 * kv_heads) * dim;
+  const auto run = [&](const std::vector<float>& x, const std::vector<int64_t>& offsets,
+                       const std::vector<int64_t>& continues, int64_t window,
+                       const std::vector<float>& d_out, std::vector<float>& grad) {
+    const auto rows = static_cast<size_t>(offsets.back());
+    PackedHeads<float> args;
+    args.segments = static_cast<int64_t>(offsets.size()) - 1;
+    args.offsets = offsets.data();
+    args.continues = continues.empty() ? nullptr : continues.data();
+    args.heads = heads;
+    args.kv_heads = kv_heads;
+    args.head_dim = dim;
+    args.q = x.data();
+    args.k = x.data() + heads * dim;
+    args.v = x.data() + (heads + kv_heads) * dim;
+    args.q_stride = args.k_stride = args.v_stride = width;
+    args.scale = 0.4;
+    args.window = window;
+    std::vector<float> out(rows * heads * dim), lse(rows * heads);
+    table_->packed_attention(args, out.data(), lse.data());
+    grad.assign(rows * width, std::nanf(""));
+    PackedHeadsGrad<float> g;
+    g.out = out.data();
+    g.d_out = d_out.data();
+    g.lse = lse.data();
+    g.d_q = grad.data();
+    g.d_k = grad.data() + heads * dim;
+    g.d_v = grad.data() + (heads + kv_heads) * dim;
+    g.dq_stride = g.dk_stride = g.dv_stride = width;
+    table_->packed_attention_backward(args, g);
+    return out;
+  };
+  for (const int64_t begin : {0, 1, 5, 17, 40}) {
+    for (const int64_t window : {0, 6}) {
+      // A sequence by itself before the beginning, and one behind.
+      const std::vector<int64_t> own = {23, 0, 7};
+      const std::vector<int64_t> shared = {0,          3,          3 + begin, 26 + begin,
+                                           26 + begin, 33 + begin, 42 + begin};
+      const std::vector<float> x = Random(static_cast<size_t>(shared.back() * width), 5);
+      std::vector<float> d_out = Random(static_cast<size_t>(shared.back() * heads * dim), 6);
+      std::vector<int64_t> apart = {0, 3}, from = {0, 1, 2};  // rows of x
+      for (size_t s = 0; s < own.size(); ++s) {
+        for (int64_t i = 0; i < begin; ++i) from.push_back(3 + i);
+        for (int64_t i = 0; i < own[s]; ++i) from.push_back(shared[s + 2] + i);
+        apart.push_back(static_cast<int64_t>(from.size()));
+      }
+      for (int64_t i = shared[5]; i < shared[6]; ++i) from.push_back(i);
+      apart.push_back(static_cast<int64_t>(from.size()));
+      std::vector<float> x_apart, d_apart;
+      std::vector<float> seen(static_cast<size_t>(shared.back()), 0);
+      for (int64_t row : from) {
+        x_apart.insert(x_apart.end(), x.begin() + row * width, x.begin() + (row + 1) * width);
+        for (int64_t c = 0; c < heads * dim; ++c)  // what the first copy does not have
+          d_apart.push_back(seen[row] > 0 ? 0 : d_out[row * heads * dim + c]);
+        seen[row] = 1;
+      }
+      std::vector<float> grad, grad_apart;
+      const auto out = run(x, shared, {0, 0, 1, 1, 1, 0}, window, d_out, grad);
+      const auto out_apart = run(x_apart, apart, {}, window, d_apart, grad_apart);
+      std::vector<float> sums(grad.size(), 0);
+      for (size_t n = 0; n < from.size(); ++n) {
+        for (int64_t c = 0; c < heads * dim; ++c)
+          ASSERT_NEAR(out_apart[n * heads * dim + c], out[from[n] * heads * dim + c], 1e-5);
+        for (int64_t c = 0; c < width; ++c) sums[from[n] * width + c] += grad_apart[n * width + c];
+      }
+      for (size_t c = 0; c < sums.size(); ++c)
+        ASSERT_NEAR(grad[c], sums[c], 3e-5) << begin << " " << window << " " << c;
+    }
+  }
+}
+
 TEST_P(EveryIsa, NotANumberIsNotHidden) {
   std::vector<float> logits = Random(40, 3), logprob(1), lse(1), entropy(1);
   logits[37] = std::nanf("");
