@@ -222,6 +222,7 @@ struct TrainerSection {
   int32_t publish_interval_steps = 1;
   std::string dtype = "float32";  // of forward and backward passes: float32 | bfloat16
   bool activation_checkpointing = false;  // layers keep their inputs alone for the backward pass
+  bool share_prompts = true;              // what a group's samples begin with is computed once
   // Processes that take every step together; trainer/ranks.
   int32_t ranks = 1;
   std::string rank_launch = "local";    // local: the trainer starts them | external

@@ -321,6 +321,9 @@ void Visit(V& v, TrainerSection& s) {
   v("dtype", s.dtype,
     "Of the policy's forward and backward passes: float32, or bfloat16 with float32 master weights, "
     "which needs a processor with such arithmetic.");
+  v("share_prompts", s.share_prompts,
+    "What a group's samples begin with alike, its prompt, is computed once in a microbatch; losses "
+    "and gradients stay the same. Models whose positions are scaled `dynamic`ally do without.");
   v("activation_checkpointing", s.activation_checkpointing,
     "Each layer keeps its input alone for the backward pass and is computed again then: less memory "
     "for about a third more time.");

@@ -236,7 +236,8 @@ const std::vector<MetricSpec>& AllMetrics() {
        {}},
       {"tramontane_trainer_tokens_total",
        kCounter,
-       "Tokens trained on, by kind (response, packed).",
+       "Tokens trained on, by kind (response; input: fed to the model, prompts included; packed: of "
+       "those, what was computed, a group's prompt once a microbatch).",
        {}},
       {"tramontane_trainer_sequences_total", kCounter, "Sequences trained on.", {}},
       {"tramontane_trainer_clip_ratio",

@@ -68,6 +68,8 @@ void AddBench(CLI::App& app, std::string& model_dir, TrainBenchOptions& options,
       ->check(CLI::Range(1, 1 << 20));
   train->add_option("--response-tokens", options.response_tokens, "Length of a sample")
       ->check(CLI::Range(1, 1 << 20));
+  train->add_option("--lengths", options.lengths, "equal, or ragged: log-normal up to that length")
+      ->check(CLI::IsMember({"equal", "ragged"}));
   train->add_option("--steps", options.steps, "Steps measured, after one that is not")
       ->check(CLI::Range(1, 10000));
   train->add_option("--threads", options.threads, "trainer.threads")->check(CLI::Range(1, 1024));
@@ -75,6 +77,8 @@ void AddBench(CLI::App& app, std::string& model_dir, TrainBenchOptions& options,
       ->check(CLI::PositiveNumber);
   train->add_option("--ranks", options.ranks, "trainer.ranks")->check(CLI::Range(1, 64));
   train->add_option("--zero", options.zero, "trainer.zero")->check(CLI::Range(0, 2));
+  train->add_option("--share-prompts", options.share_prompts,
+                    "trainer.share_prompts: true or false");
   train->add_flag("--activation-checkpointing", options.activation_checkpointing,
                   "trainer.activation_checkpointing");
   train->add_option("--dtype", options.dtype, "trainer.dtype");

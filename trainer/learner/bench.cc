@@ -6,9 +6,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <memory>
+#include <numbers>
 #include <random>
 #include <utility>
 #include <vector>
@@ -50,7 +52,28 @@ double Median(std::vector<double> values) {
   return values[middle];
 }
 
-std::vector<Group> RandomGroups(const TrainBenchOptions& options, int64_t vocab_size) {
+constexpr double kRaggedMedian = 0.4, kRaggedSigma = 0.7;
+
+// One for each sample. Written out, so that they are the same with any standard library.
+absl::StatusOr<std::vector<int32_t>> ResponseLengths(const TrainBenchOptions& options) {
+  std::vector<int32_t> lengths(static_cast<size_t>(options.groups * options.samples),
+                               options.response_tokens);
+  if (options.lengths == "equal") return lengths;
+  if (options.lengths != "ragged")
+    return absl::InvalidArgumentError("--lengths: equal or ragged, not " + options.lengths);
+  std::mt19937_64 random(2);
+  const auto uniform = [&] { return (static_cast<double>(random() >> 11) + 0.5) * 0x1p-53; };
+  for (int32_t& length : lengths) {
+    const double radius = std::sqrt(-2 * std::log(uniform()));
+    const double normal = radius * std::cos(2 * std::numbers::pi * uniform());
+    const double wanted = kRaggedMedian * options.response_tokens * std::exp(kRaggedSigma * normal);
+    length = static_cast<int32_t>(std::clamp<double>(std::ceil(wanted), 1, length));
+  }
+  return lengths;
+}
+
+std::vector<Group> RandomGroups(const TrainBenchOptions& options,
+                                const std::vector<int32_t>& lengths, int64_t vocab_size) {
   std::mt19937_64 random(1);
   const auto token = [&] {
     return static_cast<int32_t>(random() % static_cast<uint64_t>(vocab_size));
@@ -63,9 +86,11 @@ std::vector<Group> RandomGroups(const TrainBenchOptions& options, int64_t vocab_
     for (int i = 0; i < options.samples; ++i) {
       Rollout rollout;
       rollout.sample_index = i;
-      for (int t = 0; t < options.response_tokens; ++t) rollout.tokens.push_back(token());
+      const int32_t length =
+          lengths[g * static_cast<size_t>(options.samples) + static_cast<size_t>(i)];
+      for (int t = 0; t < length; ++t) rollout.tokens.push_back(token());
       rollout.logprobs.assign(rollout.tokens.size(), -5.0f);
-      rollout.spans = {{0, options.response_tokens}};
+      rollout.spans = {{0, length}};
       rollout.finish_reason = FinishReason::kStop;
       rollout.verdict.status = VerdictStatus::kScored;
       rollout.verdict.score = i % 2 == 0 ? 1.0 : 0.0;
@@ -93,6 +118,7 @@ absl::StatusOr<RunConfig> BenchConfig(const TrainBenchOptions& options) {
   config.trainer.threads = options.threads;
   config.trainer.ranks = options.ranks;
   config.trainer.zero = options.zero;
+  config.trainer.share_prompts = options.share_prompts;
   config.trainer.activation_checkpointing = options.activation_checkpointing;
   config.trainer.dtype = options.dtype;
   config.lora.rank = options.lora_rank;
@@ -160,7 +186,8 @@ absl::StatusOr<Json> Bench(const std::string& model_dir, const TrainBenchOptions
   std::shared_ptr<Transformer> model;
   ASSIGN_OR_RETURN(model, LoadTransformer(model_dir));
   ASSIGN_OR_RETURN(const RunConfig config, BenchConfig(options));
-  const std::vector<Group> groups = RandomGroups(options, model->config().vocab_size);
+  ASSIGN_OR_RETURN(const std::vector<int32_t> lengths, ResponseLengths(options));
+  const std::vector<Group> groups = RandomGroups(options, lengths, model->config().vocab_size);
   MetricsRegistry metrics;
   ASSIGN_OR_RETURN(const TrainerRanks ranks, TrainerRanks::Start(config.trainer));
   std::unique_ptr<Learner> learner;
@@ -171,13 +198,15 @@ absl::StatusOr<Json> Bench(const std::string& model_dir, const TrainBenchOptions
   for (const auto& [name, weight] : model->NamedWeights()) parameters += weight.numel();
   const double median = Median(measured.seconds);
   const double flop = measured.reports.back().metrics.at("model_flop");
-  const double tokens = static_cast<double>(measured.reports.back().packed_tokens);
+  const int64_t input_tokens = measured.reports.back().input_tokens,
+                packed_tokens = measured.reports.back().packed_tokens;
   Json out = {{"model", model_dir},
               {"parameters", parameters},
               {"threads", options.threads},
               {"ranks", options.ranks},
               {"zero", options.zero},
               {"activation_checkpointing", options.activation_checkpointing},
+              {"share_prompts", options.share_prompts},
               {"dtype", options.dtype},
               {"lora_rank", options.lora_rank},
               {"microbatch_tokens", options.microbatch_tokens},
@@ -185,12 +214,17 @@ absl::StatusOr<Json> Bench(const std::string& model_dir, const TrainBenchOptions
               {"samples", options.samples},
               {"prompt_tokens", options.prompt_tokens},
               {"response_tokens", options.response_tokens},
+              {"lengths", options.lengths},
+              {"response_lengths", lengths},
               {"steps", options.steps},
               {"step_seconds",
                {{"best", *std::min_element(measured.seconds.begin(), measured.seconds.end())},
                 {"median", median}}},
               {"cpu_seconds_per_step", Median(measured.cpu_seconds)},
-              {"tokens_per_second", tokens / median},
+              {"input_tokens", input_tokens},
+              {"packed_tokens", packed_tokens},
+              {"tokens_per_second", static_cast<double>(input_tokens) / median},
+              {"packed_tokens_per_second", static_cast<double>(packed_tokens) / median},
               {"response_tokens_per_second",
                static_cast<double>(measured.reports.back().response_tokens) / median},
               {"weight_mib", WeightMib(*model)},

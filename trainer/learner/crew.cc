@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "common/status.h"
@@ -19,9 +20,18 @@ absl::Status Spread(RankGroup* ranks, const std::vector<at::Tensor>& tensors) {
 Crew::Crew(int threads, RankGroup* ranks)
     : ranks_(ranks), workers_(threads, [] { at::set_num_threads(1); }) {}
 
-PackPlan Crew::Plan(const std::vector<int64_t>& lengths, int64_t capacity_tokens) const {
-  return PackSequences(lengths, capacity_tokens,
-                       threads() * (ranks_ == nullptr ? 1 : ranks_->size()));
+PackPlan Crew::Plan(std::span<const TrainRow> rows, const std::vector<uint8_t>& kept,
+                    int64_t capacity_tokens) const {
+  const int workers = threads() * (ranks_ == nullptr ? 1 : ranks_->size());
+  std::vector<SharedLength> lengths;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    lengths.push_back({kept[i] ? rows[i].input_tokens() : 0, rows[i].group, rows[i].shared_tokens});
+  }
+  if (std::ranges::any_of(lengths, [](const SharedLength& length) { return length.shared > 0; }))
+    return PackSharing(lengths, capacity_tokens, workers);
+  std::vector<int64_t> tokens;
+  for (const SharedLength& length : lengths) tokens.push_back(length.tokens);
+  return PackSequences(tokens, capacity_tokens, workers);
 }
 
 const std::vector<int32_t>& Crew::Mine(const PackPlan& plan, int worker) const {

@@ -9,11 +9,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <type_traits>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "trainer/learner/packing.h"
+#include "trainer/learner/train_rows.h"
 #include "trainer/learner/worker_pool.h"
 #include "trainer/ranks/rank_group.h"
 
@@ -33,8 +35,10 @@ class Crew {
   WorkerPool& workers() { return workers_; }
   RankGroup* ranks() const { return ranks_; }
 
-  // Microbatches for all workers of all ranks (trainer/learner/packing.h).
-  PackPlan Plan(const std::vector<int64_t>& lengths, int64_t capacity_tokens) const;
+  // Microbatches of the rows with kept[i], for all workers of all ranks
+  // (trainer/learner/packing.h).
+  PackPlan Plan(std::span<const TrainRow> rows, const std::vector<uint8_t>& kept,
+                int64_t capacity_tokens) const;
   // Those of worker `worker` of this process.
   const std::vector<int32_t>& Mine(const PackPlan& plan, int worker) const;
 

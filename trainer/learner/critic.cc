@@ -70,14 +70,6 @@ NamedParameters Critic::Names() const {
   return names;
 }
 
-PackPlan Critic::Plan(std::span<const TrainRow> rows, const std::vector<uint8_t>& members) const {
-  std::vector<int64_t> lengths;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    lengths.push_back(members[i] ? rows[i].input_tokens() : 0);
-  }
-  return crew_.Plan(lengths, microbatch_tokens_);
-}
-
 // In at least float32, like the policy's log-probabilities. [R]
 at::Tensor Critic::ValueOf(const PackedRows& packed, PackedAttention& attention) const {
   const at::Tensor hidden_TD = body_->Forward(packed.tokens_T, packed.positions_T, attention);
@@ -86,13 +78,13 @@ at::Tensor Critic::ValueOf(const PackedRows& packed, PackedAttention& attention)
 
 absl::StatusOr<SampledValues> Critic::Values(std::span<const TrainRow> rows) {
   SampledValues values = SampledValues::Like(rows);
-  const PackPlan plan = Plan(rows, std::vector<uint8_t>(rows.size(), 1));
+  const PackPlan plan = crew_.Plan(rows, std::vector<uint8_t>(rows.size(), 1), microbatch_tokens_);
   RETURN_IF_ERROR(crew_.ForEach(plan, [&](int, int32_t m) {
     return GuardTorch([&] {
       const at::NoGradGuard no_grad;
       const std::vector<int32_t>& members = plan.microbatches[m];
       const PackedRows packed = PackRows(rows, members);
-      PackedAttention attention(packed.offsets);
+      PackedAttention attention(packed.offsets, packed.continues);
       GatherSampled(rows, members, ValueOf(packed, attention), values);
     });
   }));
@@ -102,7 +94,7 @@ absl::StatusOr<SampledValues> Critic::Values(std::span<const TrainRow> rows) {
 
 absl::Status Critic::Update(const CriticLesson& lesson, const std::vector<uint8_t>& members,
                             CriticReport& report) {
-  const PackPlan plan = Plan(lesson.rows, members);
+  const PackPlan plan = crew_.Plan(lesson.rows, members, microbatch_tokens_);
   double tokens = 0;
   for (size_t i = 0; i < members.size(); ++i) {
     if (members[i]) tokens += static_cast<double>(lesson.rows[i].sampled_tokens());
@@ -113,7 +105,8 @@ absl::Status Critic::Update(const CriticLesson& lesson, const std::vector<uint8_
     return GuardTorch([&] {
       const std::vector<int32_t>& rows = plan.microbatches[m];
       const PackedRows packed = PackRows(lesson.rows, rows);
-      PackedAttention attention(packed.offsets);  // until the backward pass is over
+      PackedAttention attention(packed.offsets,
+                                packed.continues);  // until the backward pass is over
       at::Tensor value_R = ValueOf(packed, attention);
       const at::Tensor masked_R = InjectedMask(lesson.rows, rows, packed.responses());
       // Zeroed before the square, so that an injected token's value cannot overflow into NaN.

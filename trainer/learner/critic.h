@@ -71,7 +71,6 @@ class Critic {
  private:
   NamedParameters Names() const;
   absl::Status LoadWeights(const std::string& folder);
-  PackPlan Plan(std::span<const TrainRow> rows, const std::vector<uint8_t>& members) const;
   at::Tensor ValueOf(const PackedRows& packed, PackedAttention& attention) const;
   absl::Status Update(const CriticLesson& lesson, const std::vector<uint8_t>& members,
                       CriticReport& report);

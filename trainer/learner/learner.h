@@ -34,7 +34,9 @@ struct StepReport {
   // older version were sampled with kept KV: metrics["logprob_gap_stale_kv_*"].)
   double logprob_gap_mean = 0, logprob_gap_max = 0;
   int64_t logprob_gap_tokens = 0;
-  int64_t sequences = 0, response_tokens = 0, packed_tokens = 0;
+  int64_t sequences = 0, response_tokens = 0;
+  // Fed to the model: of all sequences, and what is left where a group's prompt is computed once.
+  int64_t input_tokens = 0, packed_tokens = 0;
   double seconds = 0;
   std::map<std::string, double> phase_seconds;  // pack, forward_backward, optimiser, …
   std::map<std::string, double> metrics;        // clip shares, entropy, ratio, advantage, …

@@ -49,6 +49,7 @@ class Learner::Impl {
 
   RowLimits Limits() const;
   absl::Status StartAnew(const RunConfig& now, int64_t step);
+  void Share(CollectedRows& collected) const;
   StepMath MathAt(const RunConfig& now, int64_t step) const;
   absl::StatusOr<Inputs> MakeInputs(const CollectedRows& collected, const RunConfig& now,
                                     const StepMath& math, PhaseTimer& timer, StepReport& report);

@@ -141,6 +141,7 @@ LearnerMetrics::LearnerMetrics(MetricsRegistry& registry)
       nonfinite_steps_(registry.MakeCounter("tramontane_trainer_nonfinite_steps_total")),
       response_tokens_(
           registry.MakeCounter("tramontane_trainer_tokens_total", {{"kind", "response"}})),
+      input_tokens_(registry.MakeCounter("tramontane_trainer_tokens_total", {{"kind", "input"}})),
       packed_tokens_(registry.MakeCounter("tramontane_trainer_tokens_total", {{"kind", "packed"}})),
       sequences_(registry.MakeCounter("tramontane_trainer_sequences_total")) {}
 
@@ -202,6 +203,7 @@ void LearnerMetrics::Record(const StepReport& report) {
     gap_max_.Set(report.logprob_gap_max);
   }
   response_tokens_.Add(static_cast<double>(report.response_tokens));
+  input_tokens_.Add(static_cast<double>(report.input_tokens));
   packed_tokens_.Add(static_cast<double>(report.packed_tokens));
   sequences_.Add(static_cast<double>(report.sequences));
 }

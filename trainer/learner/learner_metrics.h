@@ -63,7 +63,7 @@ class LearnerMetrics {
   Gauge model_flop_share_;
   Counter model_flop_, rank_seconds_, rank_bytes_;
   Gauge gap_mean_, gap_max_, router_disagreement_, mtp_loss_;
-  Counter gap_alarms_, nonfinite_steps_, response_tokens_, packed_tokens_, sequences_;
+  Counter gap_alarms_, nonfinite_steps_, response_tokens_, input_tokens_, packed_tokens_, sequences_;
 };
 
 }  // namespace tramontane

@@ -9,6 +9,7 @@
 #include "trainer/learner/preference.h"
 #include "trainer/learner/reward_kl.h"
 #include "trainer/learner/schedule.h"
+#include "trainer/learner/shared_inputs.h"
 #include "trainer/learner/step_inputs.h"
 #include "trainer/learner/supervised.h"
 #include "trainer/learner/train_rows.h"
@@ -35,6 +36,17 @@ absl::Status Learner::Impl::StartAnew(const RunConfig& now, int64_t step) {
       state_.reference_version = step - 1;
     }
   });
+}
+
+// Where the model gives a position the same angles whatever its sequence's length.
+void Learner::Impl::Share(CollectedRows& collected) const {
+  const auto dynamic = [](const Transformer& model) {
+    return model.config().rope_scaling.kind == "dynamic";
+  };
+  if (!config_.trainer.share_prompts || dynamic(*compute_)) return;
+  if (reference_ != nullptr && dynamic(reference_->model())) return;
+  ShareInputs({.routes = config_.trainer.router_replay, .next = config_.trainer.mtp_weight > 0},
+              collected.rows);
 }
 
 StepMath Learner::Impl::MathAt(const RunConfig& now, int64_t step) const {
@@ -134,7 +146,8 @@ absl::StatusOr<StepReport> Learner::Impl::Step(const std::vector<Group>& groups,
   const RankTraffic traffic = Traffic();
   const RunConfig now = ConfigAtStep(config_, step);
   for (const Group& group : groups) RETURN_IF_ERROR(Check(group));
-  ASSIGN_OR_RETURN(const CollectedRows collected, CollectRows(groups));
+  ASSIGN_OR_RETURN(CollectedRows collected, CollectRows(groups));
+  Share(collected);
   RETURN_IF_ERROR(StartAnew(now, step));
   const StepMath math = MathAt(now, step);
   ASSIGN_OR_RETURN(Inputs inputs, MakeInputs(collected, now, math, timer, report));
@@ -193,7 +206,8 @@ absl::StatusOr<StepReport> Learner::Impl::DpoStep(const std::vector<PreferencePa
   report.step = step;
   PhaseTimer timer(report);
   const RankTraffic traffic = Traffic();
-  ASSIGN_OR_RETURN(const CollectedRows collected, CollectRows(pairs));
+  ASSIGN_OR_RETURN(CollectedRows collected, CollectRows(pairs));
+  Share(collected);
   StepRows rows;
   rows.rows = collected.rows;
   const PackPlan plan = update_.Plan(rows.rows, std::vector<uint8_t>(rows.rows.size(), 1));

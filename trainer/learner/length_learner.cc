@@ -125,18 +125,19 @@ class LengthLearner::Impl {
 
  private:
   PackPlan Plan(const LengthRows& rows, StepReport& report) const {
-    std::vector<int64_t> lengths, responses;
+    std::vector<SequencePass> passes;
     for (const TrainRow& row : rows.rows) {
-      lengths.push_back(row.input_tokens());
-      responses.push_back(static_cast<int64_t>(row.response.size()));
+      passes.push_back({.inputs = row.input_tokens(),
+                        .responses = static_cast<int64_t>(row.response.size())});
+      report.input_tokens += row.input_tokens();
     }
-    PackPlan plan = crew_.Plan(lengths, microbatch_tokens_);
+    const PackPlan plan =
+        crew_.Plan(rows.rows, std::vector<uint8_t>(rows.rows.size(), 1), microbatch_tokens_);
     report.sequences = static_cast<int64_t>(rows.rows.size());
     report.response_tokens = static_cast<int64_t>(rows.tokens);
     report.packed_tokens = plan.tokens;
     report.metrics["microbatches"] = static_cast<double>(plan.microbatches.size());
-    report.metrics["model_flop"] =
-        kForwardShare * TrainingFlop(model_->config(), lengths, responses);
+    report.metrics["model_flop"] = kForwardShare * TrainingFlop(model_->config(), passes);
     return plan;
   }
 

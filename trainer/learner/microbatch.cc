@@ -68,7 +68,7 @@ double Responses(Transformer& model, const StepRows& step, const std::vector<int
   const bool replays = routes != nullptr && step.replay_routes;
   Routing routing;
   if (replays) {
-    routing.asked_TLK = PackRoutes(step.rows, members, model.config().expert_layers(),
+    routing.asked_TLK = PackRoutes(step.rows, members, packed, model.config().expert_layers(),
                                    model.config().experts_per_token);
   }
   const at::Tensor hidden_TD =
@@ -96,7 +96,7 @@ void AddReference(const StepRows& step, const std::vector<int32_t>& members, con
   HeadInput reference;
   {
     const at::NoGradGuard no_grad;
-    PackedAttention attention(packed.offsets);
+    PackedAttention attention(packed.offsets, packed.continues);
     Responses(*math.reference, step, members, packed, attention, reference, nullptr);
     if (kl.kind != "full") {
       batch.reference_T = ChunkedLogprob(reference.hidden_RD, reference.weight_VD, packed.targets_R,
@@ -143,20 +143,26 @@ TokenBatch MakeBatch(const StepRows& step, const std::vector<int32_t>& members,
 at::Tensor MtpNegativeLogprob(Transformer& model, const StepRows& step,
                               const std::vector<int32_t>& members, const PackedRows& packed,
                               const at::Tensor& hidden_TD) {
-  at::Tensor next_T = packed.tokens_T.roll(-1);
-  for (size_t s = 0; s < members.size(); ++s)
-    next_T[packed.offsets[s + 1] - 1] = step.rows[members[s]].response.back();
-  PackedAttention attention(packed.offsets);
+  at::Tensor next_T = at::empty_like(packed.tokens_T);
+  at::Tensor row_R = at::empty_like(packed.hidden_rows_R);  // −1: none
+  int64_t *next = next_T.data_ptr<int64_t>(), *behind = row_R.data_ptr<int64_t>();
+  for (size_t s = 0; s < members.size(); ++s) {
+    const TrainRow& row = step.rows[members[s]];
+    const RowPlace& place = packed.places[s];
+    const auto prompt = static_cast<int64_t>(row.prompt.size());
+    for (int64_t t = 1; t <= row.input_tokens(); ++t) {
+      next[place.At(t - 1)] = t < prompt ? row.prompt[t] : row.response[t - prompt];
+      if (t >= prompt) *behind++ = t < 2 ? -1 : place.At(t - 2);
+    }
+  }
+  PackedAttention attention(packed.offsets, packed.continues);
   const at::Tensor foreseen_TD = model.MtpForward(hidden_TD, next_T, packed.positions_T, attention);
-  const at::Tensor first_S = at::tensor(packed.offsets, at::kLong);
-  const at::Tensor row_R = packed.hidden_rows_R - 1;
-  const at::Tensor absent_R = row_R.lt(first_S.index_select(0, packed.sequence_R));
   const at::Tensor logprob_R =
       ChunkedLogprob(foreseen_TD.index_select(0, row_R.clamp_min(0)),
                      model.lm_head_weight().detach(), packed.targets_R, 1.0,
                      /*want_entropy=*/false)
           .logprob;
-  return (-logprob_R).masked_fill(absent_R, 0);
+  return (-logprob_R).masked_fill(row_R.lt(0), 0);
 }
 
 }  // namespace
@@ -193,7 +199,7 @@ absl::Status ComputeMicrobatch(Transformer& model, const StepRows& step,
   const absl::Status tensor_status = GuardTorch([&] {
     const auto start = std::chrono::steady_clock::now();
     const PackedRows packed = PackRows(step.rows, members);
-    PackedAttention attention(packed.offsets);
+    PackedAttention attention(packed.offsets, packed.continues);
     HeadInput head;
     at::Tensor hidden_TD;
     const double temperature =
@@ -235,7 +241,7 @@ absl::Status ComputeTokenKl(Transformer& model, const StepRows& step,
     const at::NoGradGuard no_grad;
     const AlgorithmConfig& a = math.algorithm;
     const PackedRows packed = PackRows(step.rows, members);
-    PackedAttention attention(packed.offsets);
+    PackedAttention attention(packed.offsets, packed.continues);
     HeadInput head;
     RouteSums routes;
     const double temperature = Responses(model, step, members, packed, attention, head, &routes);
@@ -258,7 +264,7 @@ absl::Status ComputeLogprobs(Transformer& model, const StepRows& step,
   return GuardTorch([&] {
     const at::NoGradGuard no_grad;
     const PackedRows packed = PackRows(step.rows, members);
-    PackedAttention attention(packed.offsets);
+    PackedAttention attention(packed.offsets, packed.continues);
     HeadInput head;
     RouteSums routes;
     const double temperature = Responses(model, step, members, packed, attention, head, &routes);

@@ -9,16 +9,16 @@
 
 namespace tramontane {
 
-double TrainingFlop(const ModelConfig& model, const std::vector<int64_t>& input_tokens,
-                    const std::vector<int64_t>& response_tokens) {
+double TrainingFlop(const ModelConfig& model, const std::vector<SequencePass>& passes) {
   const auto layers = static_cast<double>(model.attention_layers()),
              matrices = static_cast<double>(model.matrix_weights()),
              head = static_cast<double>(model.hidden_size * model.vocab_size);
   double multiplications = 0;
-  for (size_t i = 0; i < input_tokens.size(); ++i) {
-    const auto length = static_cast<double>(input_tokens[i]);
-    multiplications += length * matrices + static_cast<double>(response_tokens[i]) * head;
-    multiplications += layers * 2 * static_cast<double>(model.q_size()) * length * (length + 1) / 2;
+  for (const SequencePass& pass : passes) {
+    const auto length = static_cast<double>(pass.inputs), held = static_cast<double>(pass.held);
+    multiplications += (length - held) * matrices + static_cast<double>(pass.responses) * head;
+    multiplications += layers * 2 * static_cast<double>(model.q_size()) *
+                       (length * (length + 1) - held * (held + 1)) / 2;
   }
   return 3 * 2 * multiplications;
 }

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "trainer/learner/shared_inputs.h"
+
 namespace tramontane {
 namespace {
 
@@ -22,35 +24,63 @@ void ForEachSampled(std::span<const TrainRow> rows, const std::vector<int32_t>& 
   }
 }
 
+// Lays out segments: a row by itself, or what rows share and then each one's own.
+void Place(std::span<const TrainRow> rows, const std::vector<int32_t>& members,
+           PackedRows& packed) {
+  const auto add = [&](int64_t tokens, int64_t continues) {
+    packed.offsets.push_back(packed.offsets.back() + tokens);
+    packed.continues.push_back(continues);
+  };
+  packed.offsets.push_back(0);
+  for (size_t s = 0; s < members.size(); ++s) {
+    RowPlace place;
+    const int64_t tokens = rows[members[s]].input_tokens();
+    const bool first = HeldTokens(rows, members, s) == 0;
+    if (!first) {
+      place = packed.places.back();
+    } else if (s + 1 < members.size() && HeldTokens(rows, members, s + 1) > 0) {
+      place.shared = rows[members[s]].shared_tokens;
+      place.shared_at = packed.inputs();
+      add(place.shared, 0);
+    }
+    place.own_at = packed.inputs();
+    add(tokens - place.shared, place.shared > 0 ? 1 : 0);
+    packed.places.push_back(place);
+  }
+}
+
+// Inputs of one row.
+void FillInputs(const TrainRow& row, const RowPlace& place, int64_t* tokens, int64_t* positions) {
+  const auto prompt = static_cast<int64_t>(row.prompt.size());
+  for (int64_t t = 0; t < row.input_tokens(); ++t) {
+    tokens[place.At(t)] = t < prompt ? row.prompt[t] : row.response[t - prompt];
+    positions[place.At(t)] = t;
+  }
+}
+
 }  // namespace
 
 PackedRows PackRows(std::span<const TrainRow> rows, const std::vector<int32_t>& members) {
   PackedRows packed;
-  packed.offsets.push_back(0);
+  Place(rows, members, packed);
   int64_t responses = 0;
-  for (int32_t i : members) {
-    packed.offsets.push_back(packed.offsets.back() + rows[i].input_tokens());
-    responses += static_cast<int64_t>(rows[i].response.size());
-  }
+  for (int32_t i : members) responses += static_cast<int64_t>(rows[i].response.size());
   const auto ints = [](int64_t size) { return at::empty({size}, at::kLong); };
-  packed.tokens_T = ints(packed.offsets.back());
-  packed.positions_T = ints(packed.offsets.back());
+  packed.tokens_T = ints(packed.inputs());
+  packed.positions_T = ints(packed.inputs());
   packed.hidden_rows_R = ints(responses);
   packed.targets_R = ints(responses);
   packed.sequence_R = ints(responses);
-  int64_t* token = packed.tokens_T.data_ptr<int64_t>();
-  int64_t* position = packed.positions_T.data_ptr<int64_t>();
   int64_t* hidden_row = packed.hidden_rows_R.data_ptr<int64_t>();
   int64_t* target = packed.targets_R.data_ptr<int64_t>();
   int64_t* sequence = packed.sequence_R.data_ptr<int64_t>();
   for (size_t s = 0; s < members.size(); ++s) {
     const TrainRow& row = rows[members[s]];
-    token = std::copy(row.prompt.begin(), row.prompt.end(), token);
-    token = std::copy(row.response.begin(), row.response.end() - 1, token);
-    for (int64_t t = 0; t < row.input_tokens(); ++t) *position++ = t;
-    const int64_t first = packed.offsets[s] + static_cast<int64_t>(row.prompt.size()) - 1;
+    FillInputs(row, packed.places[s], packed.tokens_T.data_ptr<int64_t>(),
+               packed.positions_T.data_ptr<int64_t>());
+    const int64_t first = static_cast<int64_t>(row.prompt.size()) - 1;
     for (size_t t = 0; t < row.response.size(); ++t)
-      *hidden_row++ = first + static_cast<int64_t>(t);
+      *hidden_row++ = packed.places[s].At(first + static_cast<int64_t>(t));
     target = std::copy(row.response.begin(), row.response.end(), target);
     sequence = std::fill_n(sequence, row.response.size(), static_cast<int64_t>(s));
   }
@@ -58,14 +88,19 @@ PackedRows PackRows(std::span<const TrainRow> rows, const std::vector<int32_t>& 
 }
 
 at::Tensor PackRoutes(std::span<const TrainRow> rows, const std::vector<int32_t>& members,
-                      int64_t expert_layers, int64_t experts_per_token) {
-  int64_t tokens = 0;
-  for (int32_t i : members) tokens += rows[i].input_tokens();
-  at::Tensor routes_TLK = at::empty({tokens, expert_layers, experts_per_token}, at::kByte);
+                      const PackedRows& packed, int64_t expert_layers, int64_t experts_per_token) {
+  at::Tensor routes_TLK = at::empty({packed.inputs(), expert_layers, experts_per_token}, at::kByte);
   uint8_t* out = routes_TLK.data_ptr<uint8_t>();
-  for (int32_t i : members) out = std::copy(rows[i].routes.begin(), rows[i].routes.end(), out);
-  TORCH_CHECK(out == routes_TLK.data_ptr<uint8_t>() + routes_TLK.numel(),
-              "routes of another size than the inputs");
+  const int64_t size = expert_layers * experts_per_token;
+  for (size_t s = 0; s < members.size(); ++s) {
+    const TrainRow& row = rows[members[s]];
+    const RowPlace& place = packed.places[s];
+    TORCH_CHECK(static_cast<int64_t>(row.routes.size()) == row.input_tokens() * size,
+                "routes of another size than the inputs");
+    const auto own = row.routes.begin() + place.shared * size;
+    std::copy(row.routes.begin(), own, out + place.shared_at * size);
+    std::copy(own, row.routes.end(), out + place.own_at * size);
+  }
   return routes_TLK;
 }
 

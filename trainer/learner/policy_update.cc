@@ -11,15 +11,29 @@
 #include "trainer/learner/aggregation.h"
 #include "trainer/learner/learner_metrics.h"
 #include "trainer/learner/model_flop.h"
+#include "trainer/learner/shared_inputs.h"
 #include "trainer/learner/step_inputs.h"
 
 namespace tramontane {
+namespace {
+
+std::vector<SequencePass> PassesOf(std::span<const TrainRow> rows, const PackPlan& plan) {
+  std::vector<SequencePass> passes;
+  for (const std::vector<int32_t>& members : plan.microbatches) {
+    for (size_t n = 0; n < members.size(); ++n) {
+      const TrainRow& row = rows[static_cast<size_t>(members[n])];
+      passes.push_back({row.input_tokens(), HeldTokens(rows, members, n),
+                        static_cast<int64_t>(row.response.size())});
+    }
+  }
+  return passes;
+}
+
+}  // namespace
 
 PackPlan PolicyUpdate::Plan(std::span<const TrainRow> rows,
                             const std::vector<uint8_t>& kept) const {
-  std::vector<int64_t> lengths;
-  for (size_t i = 0; i < rows.size(); ++i) lengths.push_back(kept[i] ? rows[i].input_tokens() : 0);
-  return crew_.Plan(lengths, trainer_.microbatch_tokens);
+  return crew_.Plan(rows, kept, trainer_.microbatch_tokens);
 }
 
 // Sums, checks, clips and applies.
@@ -64,15 +78,13 @@ absl::Status PolicyUpdate::Once(const StepRows& rows, const std::vector<uint8_t>
   const PackPlan plan = Plan(rows.rows, kept);
   report.learning_rate = rule.learning_rate;
   report.packed_tokens += plan.tokens;
-  std::vector<int64_t> input_tokens, response_tokens;
   for (size_t i = 0; i < kept.size(); ++i) {
     if (!kept[i]) continue;
     ++report.sequences;
     report.response_tokens += rows.rows[i].sampled_tokens();
-    input_tokens.push_back(rows.rows[i].input_tokens());
-    response_tokens.push_back(static_cast<int64_t>(rows.rows[i].response.size()));
+    report.input_tokens += rows.rows[i].input_tokens();
   }
-  report.metrics["model_flop"] += TrainingFlop(model_.config(), input_tokens, response_tokens);
+  report.metrics["model_flop"] += TrainingFlop(model_.config(), PassesOf(rows.rows, plan));
   timer.Next("pack");
   if (plan.microbatches.empty()) {
     report.skipped = true;

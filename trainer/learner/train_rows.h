@@ -24,6 +24,9 @@ struct TrainRow {
   bool correct = false;
   bool truncated = false;  // ended by length
   double temperature = 1;  // that its tokens were sampled at
+  // Its first so many inputs are those of all its group's rows, and are computed once in a
+  // microbatch (trainer/learner/shared_inputs.h).
+  int64_t shared_tokens = 0;
 
   // Tokens fed to the model: the last response token predicts nothing.
   int64_t input_tokens() const {

@@ -158,6 +158,7 @@ Json StepRecorder::StepLine(const StepFacts& facts, double reward, double stalen
       {"groups_running", facts.counts.running},
       {"sequences", report.sequences},
       {"response_tokens", report.response_tokens},
+      {"input_tokens", report.input_tokens},
       {"packed_tokens", report.packed_tokens},
       {"samples_collected", window.samples},
       {"accuracy_sampled",

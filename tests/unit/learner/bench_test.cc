@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <numeric>
 
 #include "learner_fixture.h"
 #include "model/checkpoint.h"
@@ -17,10 +19,12 @@ TEST(TrainBenchTest, OperationsAreThoseOfTheModelsMatricesAndOfAttention) {
   // 2 layers: q and o 32 × 32, k and v 32 × 16, three of 32 × 64; head 32 × 12.
   const double matrices = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 64), head = 32 * 12;
   const double attention = 2 * 2 * 32 * (5 * 6 / 2);
-  EXPECT_DOUBLE_EQ(TrainingFlop(config, {5}, {3}),
-                   6 * (5 * matrices + 3 * head + attention));
-  EXPECT_DOUBLE_EQ(TrainingFlop(config, {5, 5}, {3, 3}),
-                   2 * TrainingFlop(config, {5}, {3}));
+  const SequencePass pass{.inputs = 5, .responses = 3};
+  EXPECT_DOUBLE_EQ(TrainingFlop(config, {pass}), 6 * (5 * matrices + 3 * head + attention));
+  EXPECT_DOUBLE_EQ(TrainingFlop(config, {pass, pass}), 2 * TrainingFlop(config, {pass}));
+  // The last three positions see 3, 4 and 5.
+  EXPECT_DOUBLE_EQ(TrainingFlop(config, {{.inputs = 5, .held = 2, .responses = 3}}),
+                   6 * (3 * matrices + 3 * head + 2 * 2 * 32 * (3 + 4 + 5)));
 }
 
 TEST(TrainBenchTest, ReportsStepsThatAddUp) {
@@ -41,12 +45,29 @@ TEST(TrainBenchTest, ReportsStepsThatAddUp) {
   const double median = (*report)["step_seconds"]["median"];
   EXPECT_LE((*report)["step_seconds"]["best"], median);
   EXPECT_NEAR((*report)["tokens_per_second"].get<double>() * median, 4 * 4 * 8, 1e-6);
+  EXPECT_EQ((*report)["packed_tokens"],
+            4 * (3 + 4 * 5));  // one microbatch a thread, two groups each
+  EXPECT_NEAR((*report)["packed_tokens_per_second"].get<double>() * median, 4 * (3 + 4 * 5), 1e-6);
   EXPECT_NEAR((*report)["response_tokens_per_second"].get<double>() * median, 4 * 4 * 6, 1e-6);
   EXPECT_GT((*report)["phase_seconds"]["forward_backward"], 0);
   EXPECT_GT((*report)["model_flop_share"], 0);
   EXPECT_LT((*report)["model_flop_share"], 1.5);
   EXPECT_GT((*report)["peak_memory_mib"], (*report)["weight_mib"]);
   EXPECT_EQ((*report)["gradient_mib"].get<double>(), 2 * (*report)["weight_mib"].get<double>());
+  options.share_prompts = false;
+  options.lengths = "ragged";
+  const absl::StatusOr<Json> ragged = BenchTrain(dir, options);
+  ASSERT_TRUE(ragged.ok()) << ragged.status();
+  const auto lengths = (*ragged)["response_lengths"].get<std::vector<int64_t>>();
+  const int64_t total = std::accumulate(lengths.begin(), lengths.end(), int64_t{0});
+  EXPECT_GT(std::ranges::max(lengths), std::ranges::min(lengths));
+  EXPECT_LE(std::ranges::max(lengths), 6);
+  EXPECT_GE(std::ranges::min(lengths), 1);
+  EXPECT_EQ((*ragged)["input_tokens"], total + 4 * 4 * 2);
+  EXPECT_EQ((*ragged)["packed_tokens"], (*ragged)["input_tokens"]);
+  options.lengths = "odd";
+  EXPECT_EQ(BenchTrain(dir, options).status().code(), absl::StatusCode::kInvalidArgument);
+  options.lengths = "equal";
   options.lora_rank = 2;
   options.activation_checkpointing = true;
   const absl::StatusOr<Json> adapters = BenchTrain(dir, options);
