@@ -98,11 +98,33 @@ TEST(CriticTest, WithoutDiscountTheLearnersAdvantageIsRewardMinusValueAtEveryTok
   EXPECT_NEAR(report.loss, loss / tokens, 1e-9 * std::abs(loss / tokens) + 1e-12);
 }
 
+// Rotary attention over copies of one token gives that token's value whatever the weights: what
+// such a model says behind a token that is repeated from the start is what it said behind the
+// first.
+TEST(CriticTest, ARepeatedFirstTokenChangesNoValue) {
+  const RunConfig config = CriticRun();
+  Crew crew(1, nullptr);
+  Critic critic(*TinyModel(3), config, crew);
+  const std::vector<int32_t> prompt = {4}, response = {4, 4, 5};
+  TrainRow row;
+  row.prompt = prompt;
+  row.response = response;
+  row.reward = 1;
+  const std::vector<TrainRow> rows = {row};
+  ASSERT_TRUE(critic.Learn(Lesson(rows, critic.Values(rows).value(), 1e-2)).ok());
+  const std::vector<double> values = critic.Values(rows).value().values;
+  EXPECT_NE(values[0], 0);
+  EXPECT_NEAR(values[0], values[1], 1e-5);
+  EXPECT_NEAR(values[0], values[2], 1e-5);
+}
+
 // Two prompts, answers of two tokens, right when the second is the larger: all 26 prefixes and
-// their chances can be written down.
+// their chances can be written down. Prompts are of two different tokens: with one, a first token
+// that repeats it would have the prompt's own value, which is not its chance (an error of 0.9e-3
+// that no training takes away).
 TEST(CriticTest, ValuesTendToTheChanceOfARightAnswer) {
   auto policy = TinyModel(3);
-  const std::vector<int32_t> prompts = {4, 9};
+  const std::vector<std::vector<int32_t>> prompts = {{4, 9}, {9, 4}};
   const auto next = [&](std::vector<int64_t> prefix) {
     const at::NoGradGuard no_grad;
     const auto length = static_cast<int64_t>(prefix.size());
@@ -115,10 +137,15 @@ TEST(CriticTest, ValuesTendToTheChanceOfARightAnswer) {
   };
   std::vector<std::vector<double>> first;                // [prompt][token]
   std::vector<std::vector<std::vector<double>>> second;  // [prompt][first token][token]
-  for (int32_t prompt : prompts) {
-    first.push_back(next({prompt}));
+  for (const std::vector<int32_t>& prompt : prompts) {
+    std::vector<int64_t> prefix(prompt.begin(), prompt.end());
+    first.push_back(next(prefix));
     second.emplace_back();
-    for (int64_t t = 0; t < 12; ++t) second.back().push_back(next({prompt, t}));
+    prefix.push_back(0);
+    for (int64_t t = 0; t < 12; ++t) {
+      prefix.back() = t;
+      second.back().push_back(next(prefix));
+    }
   }
   const auto right = [&](size_t p, int32_t t) {
     double chance = 0;
@@ -144,7 +171,7 @@ TEST(CriticTest, ValuesTendToTheChanceOfARightAnswer) {
       a = std::discrete_distribution<int32_t>(first[p].begin(), first[p].end())(rng);
       const auto& tail = second[p][static_cast<size_t>(a)];
       responses[i][1] = std::discrete_distribution<int32_t>(tail.begin(), tail.end())(rng);
-      rows[i].prompt = std::span(&prompts[p], 1);
+      rows[i].prompt = prompts[p];
       rows[i].response = responses[i];
       rows[i].reward = responses[i][1] > a ? 1 : 0;
     }
@@ -159,7 +186,7 @@ TEST(CriticTest, ValuesTendToTheChanceOfARightAnswer) {
   for (size_t p = 0; p < 2; ++p) {
     for (const auto& response : every) {
       TrainRow row;
-      row.prompt = std::span(&prompts[p], 1);
+      row.prompt = prompts[p];
       row.response = response;
       all.push_back(row);
     }
@@ -178,7 +205,7 @@ TEST(CriticTest, ValuesTendToTheChanceOfARightAnswer) {
     error += std::pow(values.values[values.first[p * 12]] - start, 2) / 4;
   }
   EXPECT_GT(spread, 0.01) << "a constant would not do";
-  EXPECT_LT(error, 1.5e-3);
+  EXPECT_LT(error, 1e-3);
 }
 
 TEST(CriticTest, PreTrainingLeavesThePolicyAloneAndTakesEveryGroup) {
