@@ -5,6 +5,7 @@
 
 #include "common/algorithm_rules.h"
 #include "common/config.h"
+#include "common/episode_params.h"
 #include "common/kind_rules.h"
 #include "common/stages.h"
 #include "common/status.h"
@@ -409,6 +410,7 @@ absl::Status Validate(const RunConfig& config) {
   CheckGenerator(config, rules);
   CheckServices(config, rules);
   RETURN_IF_ERROR(rules.status());
+  RETURN_IF_ERROR(CheckEnvironments(config.verifiers));
   RETURN_IF_ERROR(CheckKindRules(config));
   RETURN_IF_ERROR(CheckAlgorithmRules(config.algorithm));
   RETURN_IF_ERROR(ValidateSchedules(config));

@@ -12,21 +12,17 @@ absl::StatusOr<std::unique_ptr<Environments>> Environments::Create(
     const std::map<std::string, VerifierSection>& verifiers, const Options& options,
     const EngineHooks& engine, const std::shared_ptr<const Tokenizer>& tokenizer,
     MetricsRegistry& metrics) {
+  RETURN_IF_ERROR(CheckEnvironments(verifiers));
   std::unique_ptr<Environments> all(new Environments(verifiers));
   for (const auto& [name, section] : verifiers) {
     if (!IsEnvironment(section)) continue;
-    absl::StatusOr<EpisodeParams> params = EpisodeParamsOf(section);
-    if (!params.ok()) return Annotate(params.status(), "verifiers." + name);
-    const auto judge = verifiers.find(params->judge);
-    if (!params->judge.empty() && (judge == verifiers.end() || IsEnvironment(judge->second)))
-      return absl::InvalidArgumentError("verifiers." + name + ".params.episode.judge: '" +
-                                        params->judge + "' is no verifier of `verifiers`");
+    ASSIGN_OR_RETURN(EpisodeParams params, EpisodeParamsOf(section));
     Environment& environment = all->environments_[name];
-    environment.params = *params;
+    environment.params = params;
     environment.client =
         std::make_unique<EnvironmentClient>(name, section, options.identity, metrics);
     environment.runner = std::make_unique<EpisodeRunner>(
-        EpisodeRunner::Options{.params = *std::move(params),
+        EpisodeRunner::Options{.params = std::move(params),
                                .size_limit = options.size_limit,
                                .most_episodes = options.most_episodes,
                                .incarnation = RandomHex(8)},

@@ -17,10 +17,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/episode_params.h"
 #include "common/metrics.h"
 #include "common/rollout.h"
 #include "generator/engine_hooks.h"
-#include "services/generator/episode_params.h"
 #include "text/tokenizer.h"
 
 namespace tramontane {

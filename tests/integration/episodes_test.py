@@ -121,6 +121,33 @@ class Episodes(TestCase):
             self.assertEqual(rollout["verdict"]["verifier"], "math")
             self.assertEqual(len(rollout["injected"]), 2)
 
+    def test_the_code_world_models_preset_learns_from_turns(self):
+        (self.folder / "second.py").write_text(WORLD.replace("% 3 == 0", "% 2 == 0"))
+        command = [str(python()), "-m", "tramontane_verifier", "environment", str(self.file), "--bind",
+                   "127.0.0.1:{port}"]
+        config = self.config(command=command)
+        with Run(config, "preset=cwm", "algorithm.filter.accept_low=null", "algorithm.filter.accept_high=null",
+                 "rollout.samples_per_group=8", "trainer.learning_rate=1e-3", "schedules={}") as run:
+            self.assertEqual(run.finish(180), 0, run.story())
+        rollouts = [r for r in self.rollouts(run.run_dir) if r["fate"] == "trained"]
+        self.assertTrue(all(r["usage"]["injected"] == 6 for r in rollouts))
+        steps = [event for event in run.events if event.get("event") == "step"]
+        self.assertEqual(len(steps), 6)
+        for step in steps:
+            mine = [r for r in rollouts if r["step"] == step["step"]]
+            # Observations are context: the tokens that the trainer counts are those that were sampled.
+            self.assertEqual(step["response_tokens"], sum(len(r["tokens"]) - 6 for r in mine))
+            self.assertFalse(step["skipped"])
+            self.assertGreater(step["grad_norm"], 0)
+            self.assertLess(step["logprob_gap_max"], 1e-3)
+
+    def test_an_environment_that_cannot_work_is_refused_before_anything_starts(self):
+        config = self.config({"max_turns": 0}, command=["never", "started"])
+        status, out, err = tramontane("run", config, "--json")
+        self.assertEqual(status, 1, out + err)
+        self.assertIn("verifiers.world: params.episode.max_turns", json.loads(out)["error"]["message"])
+        self.assertFalse((self.folder / "runs").exists())
+
 
 if __name__ == "__main__":
     main()

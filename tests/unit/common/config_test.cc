@@ -60,6 +60,18 @@ TEST(Config, SettingsThatCannotWorkAreRefused) {
               HasSubstr("rollout.thinking.budget"));
   EXPECT_THAT(ErrorOf(kMinimal, {"rollout.thinking={reserve: 256}"}),
               HasSubstr("rollout.thinking.reserve"));
+  const std::string turns =
+      "verifiers={math: {builtin: math}, env: {command: [e], params: {episode: ";
+  EXPECT_EQ(ErrorOf(kMinimal, {turns + "{max_turns: 3, judge: math}}}}"}), "no error");
+  EXPECT_THAT(ErrorOf(kMinimal, {turns + "{max_turns: 0}}}}"}),
+              HasSubstr("verifiers.env: params.episode.max_turns"));
+  EXPECT_THAT(ErrorOf(kMinimal, {turns + "{turns: 3}}}}"}), HasSubstr("params.episode.turns"));
+  EXPECT_THAT(ErrorOf(kMinimal, {turns + "{judge: env}}}}"}),
+              HasSubstr("rule judges_are_verifiers"));
+  EXPECT_THAT(
+      ErrorOf(kMinimal,
+              {"verifiers={math: {builtin: math}, env: {builtin: math, params: {episode: {}}}}"}),
+      HasSubstr("rule environments_are_services"));
   EXPECT_THAT(ErrorOf(kMinimal, {"generator.count=2", "generator.bind=127.0.0.1:7000"}),
               HasSubstr("generator.bind: '127.0.0.1:7000' is one address for 2 generators"));
   EXPECT_EQ(ErrorOf(kMinimal, {"generator.count=2", "generator.bind=0.0.0.0:0"}), "no error");

@@ -1,4 +1,4 @@
-#include "services/generator/episode_params.h"
+#include "common/episode_params.h"
 
 #include "common/status.h"
 
@@ -52,6 +52,29 @@ absl::StatusOr<EpisodeParams> EpisodeParamsOf(const VerifierSection& section) {
     }
   }
   return params;
+}
+
+absl::Status CheckEnvironments(const std::map<std::string, VerifierSection>& verifiers) {
+  for (const auto& [name, section] : verifiers) {
+    if (!IsEnvironment(section)) continue;
+    const std::string where = "verifiers." + name;
+    const absl::StatusOr<EpisodeParams> params = EpisodeParamsOf(section);
+    if (!params.ok()) return Annotate(params.status(), where);
+    if (!section.builtin.empty()) {
+      return absl::InvalidArgumentError(
+          where +
+          ".builtin: no built-in grader takes turns; name an environment by command, address "
+          "or use (rule environments_are_services)");
+    }
+    if (params->judge.empty()) continue;
+    const auto judge = verifiers.find(params->judge);
+    if (judge == verifiers.end() || IsEnvironment(judge->second)) {
+      return absl::InvalidArgumentError(
+          where + ".params.episode.judge: '" + params->judge +
+          "' is no verifier of `verifiers` (rule judges_are_verifiers)");
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace tramontane

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -22,5 +23,9 @@ bool IsEnvironment(const VerifierSection& section);
 
 // The entry's params. InvalidArgument names the field: "params.episode.max_turns".
 absl::StatusOr<EpisodeParams> EpisodeParamsOf(const VerifierSection& section);
+
+// Whether every environment among `verifiers` can work: its params, its judge, and that it is a
+// service. InvalidArgument: "verifiers.<name>.…".
+absl::Status CheckEnvironments(const std::map<std::string, VerifierSection>& verifiers);
 
 }  // namespace tramontane
