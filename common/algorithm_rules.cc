@@ -135,6 +135,15 @@ const AlgorithmRule kRules[] = {
               (a.auxiliary.value_coefficient > 0 && *a.auxiliary.value_clip > 0);
      }},
     // --- filter
+    {"masked_samples_have_an_advantage", "algorithm.filter.gibberish",
+     "gibberish and repetition can be masked by advantages alone, and opmd and values ask more of "
+     "a "
+     "sample than its advantage: use drop",
+     [](const A& a) {
+       const bool masks = (a.filter.gibberish == "mask" && a.filter.gibberish_token_min) ||
+                          (a.filter.repetition == "mask" && a.filter.repetition_window > 0);
+       return !masks || (a.objective.kind != "opmd" && a.advantage.baseline != "value");
+     }},
     {"accept_window_is_ordered", "algorithm.filter.accept_low",
      "accept_low and accept_high are shares with 0 ≤ low ≤ high ≤ 1",
      [](const A& a) {

@@ -71,6 +71,9 @@ struct RolloutSection {
   int32_t top_k = 0;
   double min_p = 0.0;
   double timeout_s = 0;  // wall clock of one sample; 0: none
+  // A sample whose last so many tokens are one piece so many times over is ended; 0: none is.
+  int32_t repetition_tokens = 0, repetition_times = 4;
+  int32_t segment_tokens = 0;  // sampled in one go; then it queues behind what waits. 0: no bound
   std::vector<std::string> stop;
   Json thinking = Json::object();  // common/thinking.h; empty: no control
 };
@@ -186,8 +189,11 @@ struct FilterConfig {
   std::optional<double> accept_low, accept_high;
   std::optional<int64_t> gibberish_token_min;
   double gibberish_logprob = -13.76;
+  std::string gibberish = "drop";
   int64_t repetition_window = 0;
   double repetition_probability = 0.99;
+  std::string repetition = "drop";
+  std::optional<int64_t> segment_max_age_versions;
 };
 struct AlgorithmConfig {
   AdvantageConfig advantage;

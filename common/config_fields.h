@@ -79,6 +79,13 @@ void Visit(V& v, RolloutSection& s) {
   v("timeout_s", s.timeout_s,
     "Wall-clock time of one sample, from when an engine takes its group; 0: none. A sample that is not "
     "finished by then leaves its group (generation_timeout), and the others go on.");
+  v("repetition_tokens", s.repetition_tokens,
+    "A sample ends (finish reason repetition) where its last so many tokens are one piece, "
+    "repetition_times over; 0: never. The reward term `unfinished` punishes it.");
+  v("repetition_times", s.repetition_times, "See repetition_tokens.");
+  v("segment_tokens", s.segment_tokens,
+    "After so many tokens in one go a sample makes room for those that wait, and goes on behind "
+    "them (partial rollouts); 0: no bound.");
   v("stop", s.stop, "Strings that end a completion.");
   v("thinking", s.thinking,
     "Thinking control; empty: none. {budget, effort, tag, mode, min_tokens, on_exhaust, reserve, "
@@ -266,14 +273,20 @@ void Visit(V& v, FilterConfig& s) {
   v("accept_high", s.accept_high,
     "Groups with a larger share of right answers are dropped; null: off.");
   v("gibberish_token_min", s.gibberish_token_min,
-    "Samples are dropped that hold a rare token (this id or above) which was also unlikely; null: "
-    "off.");
+    "Gibberish is a sample that holds a rare token (this id or above) which was also unlikely; "
+    "null: off.");
   v("gibberish_logprob", s.gibberish_logprob,
     "Unlikely: a log-probability below this; -13.76 is a uniform draw from 128,256 tokens, less "
     "2.");
+  v("gibberish", s.gibberish,
+    "Gibberish is dropped, or masked: in its group's statistics, with advantage 0.");
   v("repetition_window", s.repetition_window,
-    "Samples are dropped with so many tokens in a row above repetition_probability; 0: off.");
+    "Repetition is so many tokens in a row above repetition_probability; 0: off.");
   v("repetition_probability", s.repetition_probability, "See repetition_window.");
+  v("repetition", s.repetition, "Repetition is dropped, or masked as gibberish is.");
+  v("segment_max_age_versions", s.segment_max_age_versions,
+    "Tokens sampled so many versions before the newest one are not learnt from: like those of an "
+    "environment they count in no loss, length or denominator. More are older; null: off.");
 }
 
 template <class V>

@@ -91,6 +91,12 @@ void CheckRollout(const RolloutSection& c, Rules& r) {
   r.AtLeast("rollout.timeout_s", c.timeout_s, 0);
   r.Between("rollout.max_new_tokens", c.max_new_tokens, 1, 1 << 20);
   r.Require(c.temperature > 0 && c.temperature <= 10, "rollout.temperature", "must be in (0, 10]");
+  r.Between("rollout.repetition_tokens", c.repetition_tokens, 0, 1 << 16);
+  r.AtLeast("rollout.repetition_times", c.repetition_times, 2);
+  r.Require(c.repetition_tokens == 0 || c.repetition_tokens >= c.repetition_times,
+            "rollout.repetition_tokens",
+            "cannot hold a piece repetition_times over (rule repetition_fits_its_window)");
+  r.AtLeast("rollout.segment_tokens", c.segment_tokens, 0);
   const char* why =
       "truncated sampling would bias the importance ratio; only its default can be trained with";
   r.Require(c.top_p == 1.0, "rollout.top_p", why);
@@ -180,6 +186,10 @@ void CheckAlgorithm(const AlgorithmConfig& c, Rules& r) {
   r.AtLeast("algorithm.filter.repetition_window", static_cast<double>(c.filter.repetition_window),
             0);
   r.Between("algorithm.filter.repetition_probability", c.filter.repetition_probability, 0, 1);
+  r.OneOf("algorithm.filter.gibberish", c.filter.gibberish, {"drop", "mask"});
+  r.OneOf("algorithm.filter.repetition", c.filter.repetition, {"drop", "mask"});
+  r.AtLeast("algorithm.filter.segment_max_age_versions",
+            static_cast<double>(c.filter.segment_max_age_versions.value_or(0)), 0);
   r.OneOf("algorithm.filter.zero_variance", c.filter.zero_variance, {"drop", "keep"});
   r.OneOf("algorithm.filter.on", c.filter.on, {"reward", "accuracy"});
   r.OneOf("algorithm.filter.truncated", c.filter.truncated,
@@ -256,7 +266,7 @@ constexpr const char* kBandNumbers[] = {
     "reward_mean",           "reward_10",         "accuracy_sampled",
     "loss",                  "grad_norm",         "staleness_mean",
     "logprob_gap_mean",      "logprob_gap_max",   "probe_gap",
-    "output_tokens_mean",    "truncated_share",   "response_tokens",
+    "output_tokens_mean",    "truncated_share",   "response_tokens",   "repetition_share",
     "policy.neg_logprob",    "policy.entropy",    "policy.kl",
     "policy.anchor_kl",      "policy.ratio_mean", "policy.ratio_max",
     "policy.clip_low",       "policy.clip_high",  "policy.mismatch_kl",

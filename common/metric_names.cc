@@ -50,6 +50,10 @@ const std::vector<MetricSpec>& AllMetrics() {
        kCounter,
        "Sequences set back because KV blocks ran out.",
        {}},
+      {"tramontane_generator_segments_ended_total",
+       kCounter,
+       "Sequences that made room for others after rollout.segment_tokens.",
+       {}},
       {"tramontane_generator_prefix_hit_tokens_total",
        kCounter,
        "Tokens of new sequences that were not computed again, by where they came from (cache: the "

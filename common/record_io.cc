@@ -279,6 +279,8 @@ Json ToJson(const SamplingParams& s) {
           {"stop", s.stop},
           {"stop_token_ids", s.stop_token_ids},
           {"ignore_eos", s.ignore_eos},
+          {"repetition_tokens", s.repetition_tokens},
+          {"repetition_times", s.repetition_times},
           {"thinking", s.thinking ? ToJson(*s.thinking) : Json(nullptr)}};
 }
 
@@ -294,6 +296,8 @@ absl::StatusOr<SamplingParams> SamplingFromJson(const Json& json) {
     s.stop = json.value("stop", s.stop);
     s.stop_token_ids = json.value("stop_token_ids", s.stop_token_ids);
     s.ignore_eos = json.value("ignore_eos", s.ignore_eos);
+    s.repetition_tokens = json.value("repetition_tokens", s.repetition_tokens);
+    s.repetition_times = json.value("repetition_times", s.repetition_times);
     if (json.contains("thinking") && !json["thinking"].is_null()) {
       ASSIGN_OR_RETURN(s.thinking, ThinkingFromJson(json["thinking"]));
     }

@@ -50,6 +50,8 @@ const char* ToString(FinishReason reason) {
       return "error";
     case FinishReason::kTimeout:
       return "timeout";
+    case FinishReason::kRepetition:
+      return "repetition";
   }
   return "unspecified";
 }

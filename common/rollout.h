@@ -48,6 +48,9 @@ struct SamplingParams {
   std::vector<std::string> stop;
   std::vector<int32_t> stop_token_ids;  // added to the model's own EOS ids
   bool ignore_eos = false;
+  // A sample ends where its last `repetition_tokens` sampled tokens are one and the same piece, at
+  // least `repetition_times` over; 0 tokens: nowhere.
+  int32_t repetition_tokens = 0, repetition_times = 4;
   std::optional<ThinkingParams> thinking;  // absent: no control
 
   bool operator==(const SamplingParams&) const = default;
@@ -67,8 +70,9 @@ struct GroupTask {
   bool wants_routes = false;   // rollouts say through which experts their tokens went
 };
 
-// kTimeout: the request's deadline passed; what was sampled until then is there.
-enum class FinishReason { kUnspecified, kStop, kLength, kAborted, kError, kTimeout };
+// kTimeout: the request's deadline passed; what was sampled until then is there. kRepetition: the
+// sample went round in circles (SamplingParams::repetition_tokens).
+enum class FinishReason { kUnspecified, kStop, kLength, kAborted, kError, kTimeout, kRepetition };
 
 // A run of consecutive tokens sampled by one weight version.
 struct VersionSpan {

@@ -33,10 +33,13 @@ ActiveSample::ActiveSample(std::shared_ptr<const ActiveRequest> request, int32_t
     stops_.emplace(asked.sampling.stop);
   }
   if (controlled) control_.emplace(asked.plan);
+  if (asked.sampling.repetition_tokens > 0)
+    repetition_.emplace(asked.sampling.repetition_tokens, asked.sampling.repetition_times);
   if (asked.begun != nullptr) {
     TakeUp(*asked.begun);
   } else if (controlled) {
     prefilled_ = Inject(asked.plan->prefill, /*version=*/0);
+    FollowRepetition();
   }
 }
 
@@ -49,6 +52,7 @@ void ActiveSample::TakeUp(const OpenResponse& open) {
   draws_ = static_cast<uint32_t>(open.draws);
   begun_routes_ = begun.routes;
   begun_tokens_ = sequence_.size();
+  FollowRepetition();
   if (!decoder_) return;
   RebuildText();
   text_begin_ = streamed_ = stops_->text().size();
@@ -87,6 +91,16 @@ void ActiveSample::FollowControl() {
   }
 }
 
+void ActiveSample::FollowRepetition() {
+  if (!repetition_) return;
+  repetition_->Clear();
+  repetition_begin_ = injected_.empty() ? 0
+                                        : static_cast<size_t>(injected_.back().begin) +
+                                              static_cast<size_t>(injected_.back().count);
+  const std::span<const int32_t> sampled = response().subspan(repetition_begin_);
+  for (size_t n = 1; n <= sampled.size(); ++n) repetition_->Push(sampled.first(n));
+}
+
 double ActiveSample::NextDraw() const {
   const SampleRequest& asked = request_->request;
   return UniformDraw(asked.sampling.seed, static_cast<uint32_t>(asked.first_sample + sample_index_),
@@ -121,9 +135,12 @@ std::optional<FinishReason> ActiveSample::Accept(const SampledToken& token, int6
     // The token that ends a sample is not part of its text.
     ended_by_string_ = !stops && decoder_ && stops_->Push(Decode(token.token));
     if (stops || ended_by_string_) ended = FinishReason::kStop;
+    const bool repeats = repetition_ && repetition_->Push(response().subspan(repetition_begin_));
+    if (!ended && repeats) ended = FinishReason::kRepetition;
   } else {
     Drop(ruling.drop);
     Stamp(version, Inject(*ruling.inject, version));
+    FollowRepetition();
   }
   if (!ended && sequence_.size() >= request_->size_limit) ended = FinishReason::kLength;
   if (!ended && Pauses()) ended = FinishReason::kUnspecified;

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "common/rollout.h"
+#include "generator/core/repetition.h"
 #include "generator/core/sampler.h"
 #include "generator/core/sequence.h"
 #include "generator/core/stop_strings.h"
@@ -34,6 +35,7 @@ class ActiveSample {
                uint64_t sequence_id, uint64_t request_number);
 
   Sequence& sequence() { return sequence_; }
+  const Sequence& sequence() const { return sequence_; }
   const ActiveRequest& request() const { return *request_; }
   int32_t sample_index() const { return sample_index_; }
   const ThinkControl* thinking() const { return control_ ? &*control_ : nullptr; }
@@ -61,6 +63,8 @@ class ActiveSample {
   void TakeUp(const OpenResponse& open);
   void KeepBegunRoutes(std::vector<uint8_t>& routes) const;
   void FollowControl();
+  // Looks anew at what was sampled behind the last injected token.
+  void FollowRepetition();
   bool Pauses();
   int32_t response_tokens() const { return sequence_.size() - sequence_.prompt_size; }
   bool Stops(int32_t token) const;
@@ -91,6 +95,8 @@ class ActiveSample {
   bool ended_by_token_ = false, ended_by_string_ = false;
   std::optional<ThinkControl> control_;
   bool ends_line_ = false;  // the newest token's text holds a line's end; where there is text
+  std::optional<RepetitionRule> repetition_;
+  size_t repetition_begin_ = 0;  // of the response: what was sampled in one go begins here
   // Text while it grows; only for requests that stream, have stop strings or control thinking.
   std::optional<IncrementalDecoder> decoder_;
   std::optional<StopStrings> stops_;

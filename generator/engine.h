@@ -40,6 +40,8 @@ struct EngineOptions {
   int32_t prefill_chunk_tokens = 512;
   bool prefix_cache = true;           // blocks of finished sequences serve those that begin alike
   bool recompute_kv_on_swap = false;  // running sequences compute all their keys by the new weights
+  // After so many tokens in one go a sample queues behind those that wait, if any do. 0: never.
+  int32_t segment_tokens = 0;
   // Most tokens a step guesses for a sequence from what it holds already; right guesses save steps
   // and change nothing. 0: off.
   int32_t ngram_draft_tokens = 0;
@@ -122,6 +124,7 @@ struct EngineStats {
   int32_t running_sequences = 0, waiting_sequences = 0;
   int32_t kv_blocks_used = 0, kv_blocks_kept = 0, kv_blocks_total = 0;
   uint64_t generated_tokens = 0, prompt_tokens = 0, steps = 0, preemptions = 0;
+  uint64_t segments_ended = 0;  // samples that made room after EngineOptions::segment_tokens
   // Prompt tokens that were not computed: found in the prefix cache, or computed by a sibling.
   uint64_t cache_hit_tokens = 0, sibling_hit_tokens = 0;
   uint64_t drafted_tokens = 0, accepted_draft_tokens = 0;

@@ -106,6 +106,7 @@ void EngineLoop::Admit(SampleRequest request) {
       entry->second.prompt.emplace();
       entry->second.sample.sequence().scores_prompt = true;
     }
+    entry->second.segment_begin = entry->second.sample.sequence().size();
     scheduler_.Add(entry->second.sample.sequence());
     live.sequences.push_back(id);
   }
@@ -206,6 +207,35 @@ void EngineLoop::Step() {
   if (!end.broken.empty()) BecomeUnhealthy(end.broken);  // before anybody hears of it
   for (const auto& [sequence_id, reason] : end.finished) Finish(sequence_id, reason);
   if (!end.broken.empty()) AbortAll(FinishReason::kAborted);
+  if (options_.segment_tokens > 0) EndSegments();
+}
+
+// A new id is a new place: behind everybody, and everybody now waiting is ahead of it.
+void EngineLoop::EndSegments() {
+  int32_t waiting = scheduler_.waiting();
+  if (waiting == 0) return;
+  std::vector<uint64_t> over;
+  for (const auto& [id, live] : samples_) {
+    const Sequence& sequence = live.sample.sequence();
+    if (sequence.state == SequenceState::kRunning &&
+        sequence.size() - live.segment_begin >= options_.segment_tokens)
+      over.push_back(id);
+  }
+  std::ranges::sort(over);
+  for (const uint64_t id : over) {
+    if (waiting-- == 0) break;
+    auto node = samples_.extract(id);
+    LiveSample& live = node.mapped();
+    Sequence& sequence = live.sample.sequence();
+    scheduler_.Remove(sequence);
+    node.key() = sequence.id = next_sequence_++;
+    live.segment_begin = sequence.size();
+    scheduler_.Add(sequence);
+    std::vector<uint64_t>& siblings = requests_.at(live.sample.request().request.id).sequences;
+    std::ranges::replace(siblings, id, sequence.id);
+    samples_.insert(std::move(node));
+    ++stats_.segments_ended;
+  }
 }
 
 EngineLoop::StepEnd EngineLoop::Sample(const StepPlan& plan, const LogitRows& logits) {

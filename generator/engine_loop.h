@@ -55,6 +55,7 @@ class EngineLoop {
     std::chrono::steady_clock::time_point started;
     std::optional<RuledDraw> rules = {};        // where the request has any
     std::optional<PromptLogprobs> prompt = {};  // where they are asked for, until they are whole
+    int32_t segment_begin = 0;  // tokens, prompt included, when it was last admitted
     // The token that the multi-token-prediction head expects as the `position`th.
     Foreseen foreseen = {};
   };
@@ -88,6 +89,8 @@ class EngineLoop {
                                        int32_t remaining, double temperature);
   // Why the sample ends with `token`, if it does.
   absl::StatusOr<std::optional<FinishReason>> Take(LiveSample& live, const SampledToken& token);
+  // As many of those that had their segment as there are samples waiting go to the queue's end.
+  void EndSegments();
   void Finish(uint64_t sequence_id, FinishReason reason);
   void AbortAll(FinishReason reason);
   void BecomeUnhealthy(const std::string& why);

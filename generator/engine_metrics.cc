@@ -10,6 +10,7 @@ EngineMetrics::EngineMetrics(MetricsRegistry& registry, int32_t kv_blocks)
           registry.MakeCounter("tramontane_generator_tokens_total", {{"kind", "generated"}})),
       prompt_(registry.MakeCounter("tramontane_generator_tokens_total", {{"kind", "prompt"}})),
       preemptions_(registry.MakeCounter("tramontane_generator_preemptions_total")),
+      segments_(registry.MakeCounter("tramontane_generator_segments_ended_total")),
       busy_(registry.MakeCounter("tramontane_generator_busy_seconds_total")),
       wait_work_(
           registry.MakeCounter("tramontane_generator_wait_seconds_total", {{"reason", "work"}})),
@@ -31,8 +32,9 @@ EngineMetrics::EngineMetrics(MetricsRegistry& registry, int32_t kv_blocks)
       probe_gap_(registry.MakeGauge("tramontane_generator_probe_gap")),
       step_(registry.MakeHistogram("tramontane_generator_step_seconds")),
       pause_(registry.MakeHistogram("tramontane_generator_swap_pause_seconds")) {
-  for (FinishReason reason : {FinishReason::kStop, FinishReason::kLength, FinishReason::kAborted,
-                              FinishReason::kError, FinishReason::kTimeout})
+  for (FinishReason reason :
+       {FinishReason::kStop, FinishReason::kLength, FinishReason::kAborted, FinishReason::kError,
+        FinishReason::kTimeout, FinishReason::kRepetition})
     finished_[static_cast<size_t>(reason)] =
         registry.MakeCounter("tramontane_generator_finished_total", {{"reason", ToString(reason)}});
   finished_[static_cast<size_t>(FinishReason::kUnspecified)] =
@@ -67,6 +69,7 @@ void EngineMetrics::Step(const EngineStats& stats, double seconds, int32_t gener
     counter.Add(static_cast<double>(now - std::exchange(seen, now)));
   };
   count(preemptions_, stats.preemptions, preemptions_seen_);
+  count(segments_, stats.segments_ended, segments_seen_);
   count(cache_hits_, stats.cache_hit_tokens, cache_hits_seen_);
   count(sibling_hits_, stats.sibling_hit_tokens, sibling_hits_seen_);
   count(drafted_, stats.drafted_tokens, drafted_seen_);

@@ -24,15 +24,15 @@ class EngineMetrics {
   void Queue(const EngineStats& stats);
 
  private:
-  Counter generated_, prompt_, preemptions_, busy_, wait_work_, wait_weights_;
+  Counter generated_, prompt_, preemptions_, segments_, busy_, wait_work_, wait_weights_;
   Counter cache_hits_, sibling_hits_, drafted_, accepted_;
   Gauge running_, waiting_, kv_used_, kv_kept_, version_, probe_gap_;
   Histogram step_, pause_;
-  std::array<Counter, 6> finished_;       // by FinishReason
+  std::array<Counter, 7> finished_;       // by FinishReason
   std::array<Counter, 3> thinking_ends_;  // by ThinkControl::End
   Counter injected_, extensions_;
   std::array<Counter, 2> guided_;  // by prediction, by the likeliest token alone
-  uint64_t preemptions_seen_ = 0, cache_hits_seen_ = 0, sibling_hits_seen_ = 0;
+  uint64_t preemptions_seen_ = 0, segments_seen_ = 0, cache_hits_seen_ = 0, sibling_hits_seen_ = 0;
   uint64_t drafted_seen_ = 0, accepted_seen_ = 0;
 };
 

@@ -163,6 +163,8 @@ v1::FinishReason ToProto(FinishReason reason) {
       return v1::FINISH_REASON_ERROR;
     case FinishReason::kTimeout:
       return v1::FINISH_REASON_ABORTED;  // the call says why
+    case FinishReason::kRepetition:
+      return v1::FINISH_REASON_REPETITION;
     case FinishReason::kUnspecified:
       break;
   }
@@ -179,6 +181,8 @@ FinishReason FromProto(v1::FinishReason reason) {
       return FinishReason::kAborted;
     case v1::FINISH_REASON_ERROR:
       return FinishReason::kError;
+    case v1::FINISH_REASON_REPETITION:
+      return FinishReason::kRepetition;
     default:
       return FinishReason::kUnspecified;
   }

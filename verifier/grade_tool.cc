@@ -49,7 +49,8 @@ absl::StatusOr<FinishReason> Finished(const Json& item, const std::string& where
   ASSIGN_OR_RETURN(const std::optional<std::string> reason, Text(item, where, "finish_reason"));
   if (!reason || *reason == "stop") return FinishReason::kStop;
   if (*reason == "length") return FinishReason::kLength;
-  return FieldError(where + ".finish_reason", "must be stop or length");
+  if (*reason == "repetition") return FinishReason::kRepetition;
+  return FieldError(where + ".finish_reason", "must be stop, length or repetition");
 }
 
 absl::StatusOr<int32_t> TokenCount(const Json& item, const std::string& where) {

@@ -120,8 +120,33 @@ absl::StatusOr<RewardTerm> CosineTerm(const Json& settings, const Detector&) {
   term.low = -1;
   term.sample = [lengths](const Judged& judged) {
     return CosineReward(judged.judgement.correct, judged.request->completion_tokens,
-                        judged.request->finish_reason != FinishReason::kLength,
+                        judged.request->finish_reason != FinishReason::kLength &&
+                            judged.request->finish_reason != FinishReason::kRepetition,
                         judged.format.tags_in_order, lengths);
+  };
+  return term;
+}
+
+// What a sample is worth for how it ended, besides what it says.
+absl::StatusOr<RewardTerm> Unfinished(const Json& settings, const Detector&) {
+  RewardTerm term;
+  ASSIGN_OR_RETURN(const double repetition, NumberParam(settings, "repetition", -1));
+  ASSIGN_OR_RETURN(const double length, NumberParam(settings, "length", 0));
+  if (!std::isfinite(repetition)) {
+    return absl::InvalidArgumentError("params.repetition: must be finite");
+  }
+  if (!std::isfinite(length)) return absl::InvalidArgumentError("params.length: must be finite");
+  term.low = std::min({0.0, repetition, length});
+  term.high = std::max({0.0, repetition, length});
+  term.sample = [repetition, length](const Judged& judged) {
+    switch (judged.request->finish_reason) {
+      case FinishReason::kRepetition:
+        return repetition;
+      case FinishReason::kLength:
+        return length;
+      default:
+        return 0.0;
+    }
   };
   return term;
 }
@@ -194,7 +219,8 @@ const std::vector<Entry>& Entries() {
       {"kimi_length", Kimi, {}},
       {"language", Language, {"form", "target", "scope"}},
       {"repetition", Repetition, {"n", "most", "scope"}},
-      {"soft_overlong", Overlong, {"max_tokens", "cache_tokens"}}};
+      {"soft_overlong", Overlong, {"max_tokens", "cache_tokens"}},
+      {"unfinished", Unfinished, {"repetition", "length"}}};
   return entries;
 }
 

@@ -53,6 +53,10 @@ absl::Status CheckSampling(const SamplingParams& sampling) {
     return Invalid("min_p", "in [0, 1)", sampling.min_p);
   if (sampling.max_new_tokens < 1)
     return Invalid("max_new_tokens", "positive", sampling.max_new_tokens);
+  if (sampling.repetition_tokens != 0 &&
+      (sampling.repetition_times < 2 || sampling.repetition_tokens < sampling.repetition_times))
+    return Invalid("repetition_tokens", "0 (off), or at least repetition_times, itself 2 or more",
+                   sampling.repetition_tokens);
   return absl::OkStatus();
 }
 

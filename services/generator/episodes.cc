@@ -277,7 +277,8 @@ class EpisodeRunner::Impl : public std::enable_shared_from_this<EpisodeRunner::I
 
   void End(const EpisodePtr& episode, FinishReason reason, Counter& ends) {
     Verdict verdict;
-    const bool judged = reason == FinishReason::kStop || reason == FinishReason::kLength;
+    const bool judged = reason == FinishReason::kStop || reason == FinishReason::kLength ||
+                        reason == FinishReason::kRepetition;
     if (judged && options_.params.judge.empty()) verdict = Judge(*episode);
     Close(episode, reason, ends, std::move(verdict));
   }

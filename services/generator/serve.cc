@@ -38,7 +38,8 @@ constexpr int kHttpPortAlone = 8000;
 constexpr int32_t kMostThreadsAlone = 16;
 constexpr int32_t kMostSamplesOfRequest = 4096;
 
-EngineOptions EngineOptionsOf(const GeneratorSection& section, bool member_of_run) {
+EngineOptions EngineOptionsOf(const RunConfig& config, bool member_of_run) {
+  const GeneratorSection& section = config.generator;
   return {.engine = section.engine,
           .weights_dtype = section.weights_dtype,
           .threads = section.threads,
@@ -49,6 +50,7 @@ EngineOptions EngineOptionsOf(const GeneratorSection& section, bool member_of_ru
           .prefill_chunk_tokens = section.prefill_chunk_tokens,
           .prefix_cache = section.prefix_cache,
           .recompute_kv_on_swap = section.recompute_kv_on_swap,
+          .segment_tokens = config.rollout.segment_tokens,
           .ngram_draft_tokens = section.ngram_draft_tokens,
           .mtp_draft = section.mtp_draft,
           .initial_version = member_of_run ? kNoVersion : 0};
@@ -84,7 +86,7 @@ class GeneratorProcess {
     identity_ = MakeIdentity(member ? config_.run.name : "", text_);
     std::shared_ptr<Transformer> model;
     ASSIGN_OR_RETURN(model, LoadModelDir(model_dir));
-    EngineOptions engine = EngineOptionsOf(config_.generator, member);
+    EngineOptions engine = EngineOptionsOf(config_, member);
     ASSIGN_OR_RETURN(thinking_, LoadThinkingProfile(model_dir));
     engine.thinking = thinking_;
     ASSIGN_OR_RETURN(engine.length_predictor, FindLengthPredictor(model_dir));

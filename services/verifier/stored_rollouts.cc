@@ -30,8 +30,11 @@ absl::StatusOr<StoredSample> Parse(const std::string& line) {
     stored.rollout.sample_index = json.at("sample_index").get<int32_t>();
     stored.rollout.tokens = json.value("tokens", std::vector<int32_t>());
     stored.rollout.text = json.at("text").get<std::string>();
-    stored.rollout.finish_reason =
-        json.value("finish_reason", "") == "length" ? FinishReason::kLength : FinishReason::kStop;
+    const std::string reason = json.value("finish_reason", "");
+    stored.rollout.finish_reason = reason == "stop"         ? FinishReason::kStop
+                                   : reason == "length"     ? FinishReason::kLength
+                                   : reason == "repetition" ? FinishReason::kRepetition
+                                                            : FinishReason::kUnspecified;
     const Json& verdict = json.at("verdict");
     stored.rollout.verdict.verifier = verdict.at("verifier").get<std::string>();
     stored.rollout.verdict.correct = verdict.at("correct").get<bool>();

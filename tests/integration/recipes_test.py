@@ -73,6 +73,26 @@ class Recipes(TestCase):
         self.assertEqual(max(lengths[8] + lengths[9]), 9)
         self.assertEqual([step["groups_trained"] for step in steps], [4] * 4 + [2] * 5)
 
+    def test_segments_and_a_stop_for_repetition_hold_in_a_run(self):
+        # An untrained model at a low temperature says the same again and again.
+        changes = {"rollout": {"max_new_tokens": 96, "temperature": 0.05, "repetition_tokens": 24,
+                               "repetition_times": 2, "segment_tokens": 8},
+                   "reward": {"gate": False, "terms": {"unfinished": {}}},
+                   "generator": {"max_running_sequences": 6},
+                   "algorithm": {"filter": {"segment_max_age_versions": 0}}}
+        with Run(self.write_config(changes)) as run:
+            steps = self.finished(run, 6)
+            rows = [json.loads(line) for file in run.run_dir.glob("rollouts/step_*/train.jsonl")
+                    for line in file.read_bytes().splitlines()]
+        stopped = [row for row in rows if row["finish_reason"] == "repetition"]
+        self.assertTrue(stopped)
+        self.assertEqual({row["reward"] for row in stopped}, {-1})
+        for row in stopped:
+            self.assertTrue(any(row["tokens"][-24:-period] == row["tokens"][-24 + period:] for period in range(1, 13)))
+        self.assertGreater(max(step["repetition_share"] for step in steps), 0)
+        for step in steps:  # cut into segments, and still the trainer's own numbers
+            self.assertLess(step["logprob_gap_max"], 1e-3)
+
     def test_kl_from_a_reference_goes_on_after_a_stop(self):
         kl = {"kind": "k3", "coefficient": 0.01, "where": "loss", "reference": "initial"}
         # A model that earns nothing moves by its entropy bonus alone.

@@ -52,6 +52,8 @@ absl::Status CheckInput(const AdvantageInput& input, const AlgorithmConfig& algo
     return absl::InvalidArgumentError(
         "algorithm.filter.on: accuracy needs `correct` for every sequence");
   }
+  if (!input.masked.empty() && input.masked.size() != n)
+    return absl::InvalidArgumentError("masked: needs an entry for every sequence");
   const auto tokens =
       static_cast<size_t>(std::accumulate(input.tokens.begin(), input.tokens.end(), int64_t{0}));
   if (!input.token_reward.empty() && input.token_reward.size() != tokens)
@@ -225,6 +227,7 @@ void CompareWithValues(const AdvantageInput& input, const std::vector<Members>& 
 void Finish(const AdvantageInput& input, const AlgorithmConfig& algorithm,
             AdvantageResult& result) {
   const auto final_value = [&](size_t i, double value) {
+    if (!input.masked.empty() && input.masked[i] != 0) return 0.0;
     if (algorithm.filter.truncated == "mask_after" && input.truncated[i] != 0) return 0.0;
     return algorithm.advantage.sign == "positive_only" ? std::max(value, 0.0) : value;
   };
@@ -247,7 +250,9 @@ void AddTokenRewards(const AdvantageInput& input, const AlgorithmConfig& algorit
   result.token_advantage.assign(input.token_reward.size(), 0.0);
   size_t t = 0;
   for (size_t i = 0; i < input.tokens.size(); ++i) {
-    const bool masked = algorithm.filter.truncated.starts_with("mask") && input.truncated[i] != 0;
+    const bool masked =
+        (algorithm.filter.truncated.starts_with("mask") && input.truncated[i] != 0) ||
+        (!input.masked.empty() && input.masked[i] != 0);
     const double whole = result.advantage[i];
     for (int64_t n = 0; n < input.tokens[i]; ++n, ++t) {
       if (masked || !result.kept[i]) continue;

@@ -30,6 +30,7 @@ struct AdvantageInput {
   std::vector<int64_t> tokens;     // sampled tokens (mask 1)
   std::vector<uint8_t> truncated;  // needed unless filter.truncated is keep
   std::vector<uint8_t> correct;    // needed when filter.on is accuracy
+  std::vector<uint8_t> masked;     // in all statistics, with advantage 0 in the end; empty: none
   // Which of the step's minibatches each sequence is in, whole groups; empty: one. Read by
   // minibatch_std.
   std::vector<int64_t> minibatch;

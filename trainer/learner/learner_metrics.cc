@@ -71,6 +71,9 @@ void ReportAdvantages(const CollectedRows& collected, const AdvantageResult& adv
   metrics["groups"] = static_cast<double>(advantages.groups);
   metrics["zero_variance_groups"] = static_cast<double>(advantages.zero_variance_groups);
   metrics["truncated_sequences"] = static_cast<double>(advantages.truncated_sequences);
+  metrics["masked_sequences"] = static_cast<double>(
+      std::ranges::count_if(collected.rows, [](const TrainRow& row) { return row.masked; }));
+  metrics["old_tokens"] = static_cast<double>(collected.old_tokens);
   metrics["without_score"] = static_cast<double>(collected.without_score);
   metrics["nonfinite_logprobs"] = static_cast<double>(collected.nonfinite_logprobs);
 }
@@ -125,7 +128,8 @@ LearnerMetrics::LearnerMetrics(MetricsRegistry& registry)
       value_loss_(registry.MakeGauge("tramontane_trainer_value_loss")),
       explained_variance_(registry.MakeGauge("tramontane_trainer_value_explained_variance")),
       critic_bytes_(registry.MakeGauge("tramontane_trainer_critic_bytes")),
-      moment_bytes_(registry.MakeGauge("tramontane_trainer_optimiser_bytes", {{"kind", "moments"}})),
+      moment_bytes_(
+          registry.MakeGauge("tramontane_trainer_optimiser_bytes", {{"kind", "moments"}})),
       gradient_bytes_(
           registry.MakeGauge("tramontane_trainer_optimiser_bytes", {{"kind", "gradients"}})),
       ranks_(registry.MakeGauge("tramontane_trainer_ranks")),

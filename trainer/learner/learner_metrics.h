@@ -25,7 +25,7 @@ void ReportSums(const MicrobatchOutput& total, const AlgorithmConfig& algorithm,
                 StepReport& report);
 
 // metrics: reward_mean, advantage_{mean,std,abs_mean} over kept rows, groups, zero_variance_groups,
-// truncated_sequences, without_score, nonfinite_logprobs.
+// truncated_sequences, masked_sequences, old_tokens, without_score, nonfinite_logprobs.
 void ReportAdvantages(const CollectedRows& collected, const AdvantageResult& advantages,
                       StepReport& report);
 
@@ -63,7 +63,8 @@ class LearnerMetrics {
   Gauge model_flop_share_;
   Counter model_flop_, rank_seconds_, rank_bytes_;
   Gauge gap_mean_, gap_max_, router_disagreement_, mtp_loss_;
-  Counter gap_alarms_, nonfinite_steps_, response_tokens_, input_tokens_, packed_tokens_, sequences_;
+  Counter gap_alarms_, nonfinite_steps_, response_tokens_, input_tokens_, packed_tokens_,
+      sequences_;
 };
 
 }  // namespace tramontane

@@ -146,10 +146,11 @@ absl::StatusOr<StepReport> Learner::Impl::Step(const std::vector<Group>& groups,
   const RankTraffic traffic = Traffic();
   const RunConfig now = ConfigAtStep(config_, step);
   for (const Group& group : groups) RETURN_IF_ERROR(Check(group));
-  ASSIGN_OR_RETURN(CollectedRows collected, CollectRows(groups));
+  const StepMath math = MathAt(now, step);
+  ASSIGN_OR_RETURN(CollectedRows collected,
+                   CollectRows(groups, math.algorithm.filter, step - 1));
   Share(collected);
   RETURN_IF_ERROR(StartAnew(now, step));
-  const StepMath math = MathAt(now, step);
   ASSIGN_OR_RETURN(Inputs inputs, MakeInputs(collected, now, math, timer, report));
   ASSIGN_OR_RETURN(AdvantageResult advantages, ComputeAdvantages(inputs.advantage, math.algorithm));
   ReportAdvantages(collected, advantages, report);

@@ -29,6 +29,13 @@ std::vector<SequencePass> PassesOf(std::span<const TrainRow> rows, const PackPla
   return passes;
 }
 
+// Right answers, but for those that the filter masks.
+std::vector<uint8_t> Imitated(const AdvantageInput& input) {
+  std::vector<uint8_t> imitated = input.correct;
+  for (size_t i = 0; i < input.masked.size(); ++i) imitated[i] &= input.masked[i] == 0;
+  return imitated;
+}
+
 }  // namespace
 
 PackPlan PolicyUpdate::Plan(std::span<const TrainRow> rows,
@@ -125,7 +132,7 @@ absl::Status PolicyUpdate::InMinibatches(const AdvantageInput& input,
   for (const std::vector<uint8_t>& part : minibatches) {
     rows.token_weight = TokenWeights(input.group, input.tokens, part, a.aggregation, a.conventions);
     if (a.auxiliary.positive_nll != 0) {
-      rows.positive_weight = PositiveTokenWeights(input.correct, input.tokens, part);
+      rows.positive_weight = PositiveTokenWeights(Imitated(input), input.tokens, part);
     }
     RETURN_IF_ERROR(Once(rows, part, math, rule, timer, total, report));
     if (report.skipped) break;

@@ -24,6 +24,7 @@ AdvantageInput MakeAdvantageInput(std::span<const TrainRow> rows, int64_t miniba
   for (const TrainRow& row : rows) {
     input.reward.push_back(row.reward);
     input.truncated.push_back(row.truncated);
+    input.masked.push_back(row.masked);
     input.correct.push_back(row.correct);
     if (minibatches > 1) input.minibatch.push_back(row.group % minibatches);
   }

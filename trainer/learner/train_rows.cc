@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 
+#include "common/sample_faults.h"
 #include "common/status.h"
 
 namespace tramontane {
@@ -74,6 +76,30 @@ absl::Status AddCompletion(const std::vector<int32_t>& prompt,
   return absl::OkStatus();
 }
 
+// The response's tokens that are not learnt from: injected, or of a version before `oldest`.
+std::vector<TokenSpan> NotLearnt(const Rollout& rollout, int64_t oldest) {
+  std::vector<uint8_t> out(rollout.tokens.size(), 0);
+  size_t t = 0;
+  for (const VersionSpan& span : rollout.spans) {
+    for (int32_t i = 0; i < span.count; ++i) out[t++] = span.version < oldest;
+  }
+  for (const TokenSpan& span : rollout.injected) {
+    std::fill_n(out.begin() + span.begin, span.count, uint8_t{1});
+  }
+  std::vector<TokenSpan> spans;
+  for (int32_t i = 0; i < static_cast<int32_t>(out.size()); ++i) {
+    if (out[static_cast<size_t>(i)] == 0) continue;
+    if (spans.empty() || spans.back().begin + spans.back().count != i) spans.push_back({i, 0});
+    ++spans.back().count;
+  }
+  return spans;
+}
+
+bool IsMasked(const Rollout& rollout, const FilterConfig& filter) {
+  return (filter.gibberish == "mask" && IsGibberish(rollout, filter)) ||
+         (filter.repetition == "mask" && GoesRound(rollout, filter));
+}
+
 }  // namespace
 
 absl::Status CheckGroup(const Group& group, const RowLimits& limits) {
@@ -107,8 +133,12 @@ int64_t TrainRow::sampled_tokens() const {
   return sampled;
 }
 
-absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups) {
+absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups,
+                                          const FilterConfig& filter, int64_t version) {
   CollectedRows collected;
+  const int64_t oldest = filter.segment_max_age_versions
+                             ? version - *filter.segment_max_age_versions
+                             : std::numeric_limits<int64_t>::min();
   for (size_t g = 0; g < groups.size(); ++g) {
     const Group& group = groups[g];
     if (group.task.row.prompt_tokens.empty()) {
@@ -136,6 +166,12 @@ absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups) {
       row.reward = *rollout.verdict.score;
       row.correct = rollout.verdict.correct;
       row.truncated = rollout.finish_reason == FinishReason::kLength;
+      row.masked = IsMasked(rollout, filter);
+      if (!rollout.spans.empty() && MinVersion(rollout) < oldest) {
+        const int64_t before = row.sampled_tokens();
+        row.injected = collected.spans.emplace_back(NotLearnt(rollout, oldest));
+        collected.old_tokens += before - row.sampled_tokens();
+      }
       if (group.task.sampling.temperature > 0) row.temperature = group.task.sampling.temperature;
       collected.rows.push_back(row);
     }

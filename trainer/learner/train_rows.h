@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/config.h"
 #include "common/rollout.h"
 #include "data/dataset.h"
 
@@ -18,11 +19,13 @@ struct TrainRow {
   std::span<const float> behaviour;   // the generator's log-probabilities; empty for SFT
   std::span<const VersionSpan> versions;
   std::span<const uint8_t> routes;      // Rollout::routes: through which experts its inputs went
-  std::span<const TokenSpan> injected;  // response tokens that the policy did not sample: mask 0
+  // Response tokens that the policy did not sample, or sampled too long ago: mask 0.
+  std::span<const TokenSpan> injected;
   int64_t group = 0;
   double reward = 0;
   bool correct = false;
   bool truncated = false;  // ended by length
+  bool masked = false;     // gibberish or repetition, where the filter masks it: advantage 0
   double temperature = 1;  // that its tokens were sampled at
   // Its first so many inputs are those of all its group's rows, and are computed once in a
   // microbatch (trainer/learner/shared_inputs.h).
@@ -36,15 +39,20 @@ struct TrainRow {
   int64_t sampled_tokens() const;
 };
 
+// May be moved; a copy's rows would point into the original.
 struct CollectedRows {
   std::vector<TrainRow> rows;
+  std::vector<std::vector<TokenSpan>> spans;  // TrainRow::injected of rows with old tokens
+  int64_t old_tokens = 0;                     // that filter.segment_max_age_versions left out
   int64_t without_score = 0;       // infrastructure failures and timeouts: no reward exists
   int64_t nonfinite_logprobs = 0;  // left out: a ratio against them means nothing
 };
 
 // The valid members of complete groups: scored, or failed by the policy's own fault.
+// `filter` says what is masked and, with `version`, the newest one, what is too old.
 // InvalidArgument when a rollout's tokens, log-probabilities and versions disagree in length.
-absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups);
+absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups,
+                                          const FilterConfig& filter = {}, int64_t version = 0);
 
 // What a model can be fed.
 struct RowLimits {

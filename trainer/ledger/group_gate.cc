@@ -4,40 +4,18 @@
 #include <cmath>
 #include <vector>
 
+#include "common/sample_faults.h"
+
 namespace tramontane {
 namespace {
 
 constexpr double kSameReward = 1e-9;
 
-// A rare token that was also unlikely: text of no language (CWM, arXiv 2510.02387). An injected token
-// carries log-probability 0, so it never is.
-bool IsGibberish(const Rollout& rollout, const FilterConfig& filter) {
-  if (!filter.gibberish_token_min) return false;
-  for (size_t t = 0; t < std::min(rollout.tokens.size(), rollout.logprobs.size()); ++t) {
-    if (rollout.tokens[t] >= *filter.gibberish_token_min && rollout.logprobs[t] < filter.gibberish_logprob) return true;
-  }
-  return false;
-}
-
-// A window of tokens that were all but certain: the policy goes round in circles (prime-rl's filter).
-bool GoesRound(const Rollout& rollout, const FilterConfig& filter) {
-  if (filter.repetition_window <= 0) return false;
-  const double certain = std::log(filter.repetition_probability);
-  auto injected = rollout.injected.begin();
-  int64_t run = 0;
-  for (size_t t = 0; t < rollout.logprobs.size(); ++t) {
-    const auto position = static_cast<int32_t>(t);
-    while (injected != rollout.injected.end() && position >= injected->begin + injected->count) ++injected;
-    const bool sampled = injected == rollout.injected.end() || position < injected->begin;
-    run = sampled && rollout.logprobs[t] > certain ? run + 1 : 0;
-    if (run >= filter.repetition_window) return true;
-  }
-  return false;
-}
-
 std::string InvalidReason(const Rollout& rollout, const FilterConfig& filter) {
   switch (rollout.finish_reason) {
-    case FinishReason::kStop: break;
+    case FinishReason::kStop:
+    case FinishReason::kRepetition:
+      break;
     case FinishReason::kLength:
       if (filter.truncated == "drop") return "truncated";
       break;
@@ -47,8 +25,8 @@ std::string InvalidReason(const Rollout& rollout, const FilterConfig& filter) {
     case FinishReason::kUnspecified: return "generation_error";
   }
   if (rollout.tokens.empty()) return "empty";
-  if (IsGibberish(rollout, filter)) return "gibberish";
-  if (GoesRound(rollout, filter)) return "repetition";
+  if (filter.gibberish == "drop" && IsGibberish(rollout, filter)) return "gibberish";
+  if (filter.repetition == "drop" && GoesRound(rollout, filter)) return "repetition";
   switch (rollout.verdict.status) {
     case VerdictStatus::kScored:
     case VerdictStatus::kPolicyFailure: break;

@@ -15,8 +15,8 @@ namespace tramontane {
 
 // Takes out the samples that say nothing about the policy: aborted or failed generation, an
 // infrastructure failure or timeout of the verifier, a score that is missing or not finite; and by
-// algorithm.filter those cut at the token limit, gibberish, and those that repeat themselves. Counts
-// them by reason.
+// algorithm.filter those cut at the token limit, gibberish, and those that repeat themselves, where
+// these are dropped rather than masked. Counts them by reason.
 std::map<std::string, int64_t> RemoveInvalidSamples(Group& group, const FilterConfig& filter);
 
 // Why the group (invalid samples removed) is not trained on; empty when it is:

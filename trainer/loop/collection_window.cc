@@ -32,6 +32,7 @@ void CollectionWindow::AddGroup(const Group& group, const std::map<std::string, 
     window_.tokens += tokens;
     total_tokens_ += tokens;
     window_.truncated += rollout.finish_reason == FinishReason::kLength ? 1 : 0;
+    window_.repeated += rollout.finish_reason == FinishReason::kRepetition ? 1 : 0;
     window_.reward_sum += rollout.verdict.score.value_or(0);
     correct += rollout.verdict.correct ? 1 : 0;
     for (const auto& [name, value] : rollout.verdict.components)

@@ -14,7 +14,7 @@
 namespace tramontane {
 
 struct WindowTotals {
-  int64_t groups = 0, samples = 0, tokens = 0, truncated = 0;
+  int64_t groups = 0, samples = 0, tokens = 0, truncated = 0, repeated = 0;
   int64_t solved_none = 0, solved_some = 0, solved_all = 0;  // groups
   double reward_sum = 0;
   int64_t correct = 0;

@@ -31,6 +31,8 @@ SamplingParams TrainSampling(const RolloutSection& rollout) {
   sampling.min_p = rollout.min_p;
   sampling.max_new_tokens = rollout.max_new_tokens;
   sampling.stop = rollout.stop;
+  sampling.repetition_tokens = rollout.repetition_tokens;
+  sampling.repetition_times = rollout.repetition_times;
   sampling.thinking = ThinkingOf(rollout);
   return sampling;
 }

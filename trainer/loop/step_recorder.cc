@@ -169,6 +169,8 @@ Json StepRecorder::StepLine(const StepFacts& facts, double reward, double stalen
       {"truncated", window.truncated},
       {"truncated_share",
        window.samples ? static_cast<double>(window.truncated) / window.samples : 0},
+      {"repetition_share",
+       window.samples ? static_cast<double>(window.repeated) / window.samples : 0},
       {"output_tokens_mean",
        window.samples ? static_cast<double>(window.tokens) / window.samples : 0},
       {"samples_dropped", window.dropped_samples},

@@ -52,6 +52,8 @@ const std::map<std::string, std::string>& Breaking() {
        R"({"entropy": {"kind": "adaptive", "coefficient": 2, "target": 1, "step": 0.1, "max": 1}})"},
       {"value_loss_needs_values", R"({"auxiliary": {"value_coefficient": 1}})"},
       {"value_clip_needs_a_value_loss", R"({"auxiliary": {"value_clip": 0.2}})"},
+      {"masked_samples_have_an_advantage",
+       R"({"filter": {"gibberish": "mask", "gibberish_token_min": 9}, "advantage": {"baseline": "value"}})"},
       {"accept_window_is_ordered", R"({"filter": {"accept_low": 0.8, "accept_high": 0.2}})"},
   };
   return examples;

@@ -72,6 +72,17 @@ TEST(Config, SettingsThatCannotWorkAreRefused) {
       ErrorOf(kMinimal,
               {"verifiers={math: {builtin: math}, env: {builtin: math, params: {episode: {}}}}"}),
       HasSubstr("rule environments_are_services"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"rollout.repetition_tokens=3"}),
+              HasSubstr("rule repetition_fits_its_window"));
+  EXPECT_EQ(ErrorOf(kMinimal, {"rollout.repetition_tokens=4"}), "no error");
+  EXPECT_THAT(ErrorOf(kMinimal, {"rollout.repetition_times=1"}),
+              HasSubstr("rollout.repetition_times"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"rollout.segment_tokens=-1"}),
+              HasSubstr("rollout.segment_tokens"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"algorithm.filter.gibberish=keep"}),
+              HasSubstr("algorithm.filter.gibberish"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"algorithm.filter.segment_max_age_versions=-1"}),
+              HasSubstr("algorithm.filter.segment_max_age_versions"));
   EXPECT_THAT(ErrorOf(kMinimal, {"generator.count=2", "generator.bind=127.0.0.1:7000"}),
               HasSubstr("generator.bind: '127.0.0.1:7000' is one address for 2 generators"));
   EXPECT_EQ(ErrorOf(kMinimal, {"generator.count=2", "generator.bind=0.0.0.0:0"}), "no error");

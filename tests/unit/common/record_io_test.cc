@@ -20,6 +20,8 @@ Group SampleGroup() {
   group.task.sampling.max_new_tokens = 8;
   group.task.sampling.seed = 1ull << 63;
   group.task.sampling.thinking = ThinkingParams{.budget = 4, .on_exhaust = "cwm"};
+  group.task.sampling.repetition_tokens = 12;
+  group.task.sampling.repetition_times = 3;
   group.task.wants_routes = true;
   group.generator_id = "generator-0";
   Rollout rollout;

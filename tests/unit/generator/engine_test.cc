@@ -11,8 +11,10 @@
 #include <cstdint>
 #include <future>
 #include <random>
+#include <span>
 #include <thread>
 
+#include "generator/core/repetition.h"
 #include "tests/unit/generator/engine_fixture.h"
 
 namespace tramontane {
@@ -233,6 +235,58 @@ TEST(Engine, EndTokensStopUnlessIgnoredAndOwnStopTokensAlwaysDo) {
   const auto first = std::find(free.tokens.begin(), free.tokens.end(), free.tokens[3]);
   EXPECT_EQ(stopped.finish_reason, FinishReason::kStop);
   EXPECT_EQ(stopped.tokens, std::vector<int32_t>(free.tokens.begin(), first + 1));
+}
+
+TEST(Engine, ASampleThatGoesRoundInCirclesEndsThere) {
+  const auto model = TinyModel(8);
+  int ended = 0;
+  for (uint32_t i = 0; i < 20; ++i) {
+    SCOPED_TRACE(i);
+    Ask ask{Prompt(5, i), Sampling(0, 60), 1};  // greedy: sooner or later it says the same
+    ask.sampling.ignore_eos = true;
+    const Rollout free = RunAll({}, model, {ask})[0].at(0);
+    RepetitionRule rule(4, 2);
+    size_t end = 0;
+    while (end < free.tokens.size() && !rule.Push(std::span(free.tokens).first(end + 1))) ++end;
+    ask.sampling.repetition_tokens = 4;
+    ask.sampling.repetition_times = 2;
+    const Rollout watched = RunAll({}, model, {ask})[0].at(0);
+    // What there is of it is as it would have been, and it ends where the rule says.
+    const bool repeats = end + 1 < free.tokens.size();
+    if (repeats) {
+      ++ended;
+      EXPECT_EQ(watched.finish_reason, FinishReason::kRepetition);
+      EXPECT_EQ(watched.tokens,
+                std::vector<int32_t>(free.tokens.begin(),
+                                     free.tokens.begin() + static_cast<std::ptrdiff_t>(end) + 1));
+    } else {
+      EXPECT_EQ(watched.tokens, free.tokens);
+    }
+  }
+  EXPECT_GT(ended, 0) << "none of them repeats itself: the test says nothing";
+}
+
+// With room for two of four, long samples take turns, and every token is what it would have been.
+TEST(Engine, SegmentsMakeRoomForThoseThatWaitAndChangeNoToken) {
+  const auto model = TinyModel(8);
+  std::vector<Ask> asks;
+  for (uint32_t i = 0; i < 4; ++i) {
+    asks.push_back({Prompt(20, i), Sampling(1, i < 2 ? 60 : 4, i), 1});
+    asks.back().sampling.ignore_eos = true;
+  }
+  EngineOptions options;
+  options.max_running_sequences = 2;
+  EngineStats stats;
+  const auto whole = RunAll(options, model, asks, &stats);
+  EXPECT_EQ(stats.segments_ended, 0u);
+  for (const bool prefix_cache : {true, false}) {
+    options.prefix_cache = prefix_cache;
+    options.segment_tokens = 10;
+    const auto cut = RunAll(options, model, asks, &stats);
+    EXPECT_GE(stats.segments_ended, 2u);
+    EXPECT_EQ(stats.kv_blocks_used, 0);
+    for (size_t i = 0; i < asks.size(); ++i) ExpectSame(cut[i].at(0), whole[i].at(0));
+  }
 }
 
 TEST(Engine, TheContextLimitEndsASampleByLength) {

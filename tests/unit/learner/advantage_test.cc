@@ -305,5 +305,17 @@ TEST(AdvantageTest, AnEmptyBatchIsLegal) {
   EXPECT_TRUE(Knobs("group_mean", "minibatch_std").Run(AdvantageInput()).advantage.empty());
 }
 
+TEST(AdvantageTest, MaskedSequencesCountInTheirGroupAndTeachNothing) {
+  Knobs knobs("group_mean", "none");
+  AdvantageInput input = Input({0, 0, 0}, {1, 0, 5}, {1, 2, 1});
+  input.masked = {0, 0, 1};
+  EXPECT_THAT(knobs.Run(input).advantage, ElementsAre(-1, -2, 0));
+  EXPECT_THAT(knobs.Run(input).kept, ElementsAre(1, 1, 1));
+  input.token_reward = {1, 1, 1, 1};
+  EXPECT_THAT(knobs.Run(input).token_advantage, ElementsAre(0, -1, -1, 0));
+  input.masked = {0};
+  EXPECT_FALSE(ComputeAdvantages(input, knobs.algorithm).ok());
+}
+
 }  // namespace
 }  // namespace tramontane

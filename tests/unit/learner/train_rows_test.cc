@@ -118,5 +118,43 @@ TEST(TrainRowsTest, RoutesMustFitInputsAndModelWhereTheyAreReplayed) {
   EXPECT_TRUE(check(routed).ok());
 }
 
+TEST(TrainRowsTest, TokensOfOldVersionsAreFedToTheModelButNotLearntFrom) {
+  Rollout rollout = MakeRollout(VerdictStatus::kScored, 1.0);  // versions 4, 5, 5
+  rollout.injected = {{1, 1}};
+  const std::vector<Group> groups = {MakeGroup({rollout, MakeRollout(VerdictStatus::kScored, 0)})};
+  FilterConfig filter;
+  filter.segment_max_age_versions = 2;
+  EXPECT_EQ(CollectRows(groups, filter, 6).value().old_tokens, 0);
+  const CollectedRows collected = CollectRows(groups, filter, 7).value();
+  EXPECT_EQ(collected.old_tokens, 2);
+  EXPECT_EQ(collected.rows[0].injected.size(), 1u);  // the old token and the injected one behind it
+  EXPECT_EQ(collected.rows[0].sampled_tokens(), 1);
+  EXPECT_EQ(collected.rows[1].sampled_tokens(), 2);
+  EXPECT_EQ(collected.rows[1].input_tokens(), 4);
+  // All of it is too old: a row without a token to learn from, as empty ones are.
+  EXPECT_EQ(CollectRows(groups, filter, 8).value().rows[1].sampled_tokens(), 0);
+  EXPECT_EQ(CollectRows(groups).value().old_tokens, 0);
+}
+
+TEST(TrainRowsTest, GibberishAndRepetitionAreMaskedWhereTheFilterSaysSo) {
+  std::vector<Rollout> rollouts(3, MakeRollout(VerdictStatus::kScored, 1.0));
+  rollouts[0].logprobs[1] = -14;                  // token 6
+  rollouts[1].logprobs = {-0.001f, -0.001f, -1};  // all but certain
+  FilterConfig filter;
+  filter.gibberish_token_min = 6;
+  filter.repetition_window = 2;
+  const auto masked = [&] {
+    std::vector<bool> out;
+    const std::vector<Group> groups = {MakeGroup(rollouts)};
+    for (const TrainRow& row : CollectRows(groups, filter).value().rows) out.push_back(row.masked);
+    return out;
+  };
+  EXPECT_THAT(masked(), ElementsAre(false, false, false));  // dropped earlier
+  filter.gibberish = "mask";
+  EXPECT_THAT(masked(), ElementsAre(true, false, false));
+  filter.repetition = "mask";
+  EXPECT_THAT(masked(), ElementsAre(true, true, false));
+}
+
 }  // namespace
 }  // namespace tramontane

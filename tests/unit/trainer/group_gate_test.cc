@@ -167,5 +167,32 @@ TEST(GroupGate, GroupsOutsideTheAcceptanceWindowAreDropped) {
   EXPECT_EQ(reason(3), "pass_rate");
 }
 
+TEST(GroupGate, MaskedFaultsStayInTheGroup) {
+  std::vector<Rollout> rollouts(3, Sample(1));
+  rollouts[0].tokens[1] = 100000;
+  rollouts[0].logprobs[1] = -13.8f;
+  rollouts[1].logprobs = {-0.001f, -0.001f, -1};
+  FilterConfig filter;
+  filter.gibberish_token_min = 100000;
+  filter.repetition_window = 2;
+  filter.gibberish = "mask";
+  Group group = GroupOf(rollouts);
+  EXPECT_EQ(RemoveInvalidSamples(group, filter),
+            (std::map<std::string, int64_t>{{"repetition", 1}}));
+  filter.repetition = "mask";
+  group = GroupOf(rollouts);
+  EXPECT_TRUE(RemoveInvalidSamples(group, filter).empty());
+}
+
+TEST(GroupGate, ASampleThatWasStoppedForRepeatingItselfHasItsReward) {
+  Rollout stopped = Sample(-1);
+  stopped.finish_reason = FinishReason::kRepetition;
+  FilterConfig filter;
+  filter.truncated = "drop";  // it is not one that was cut at the limit
+  Group group = GroupOf({Sample(1), stopped});
+  EXPECT_TRUE(RemoveInvalidSamples(group, filter).empty());
+  EXPECT_EQ(RejectReason(group, filter, kGate, 5), "");
+}
+
 }  // namespace
 }  // namespace tramontane

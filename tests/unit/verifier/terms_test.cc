@@ -189,5 +189,29 @@ TEST(TermGraderTest, EveryTermIsAGraderOfItsOwn) {
   EXPECT_EQ((*overlong)->CheckRow("", Json::object()).code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(RewardTermsTest, UnfinishedPunishesHowASampleEnded) {
+  RewardSection reward;
+  reward.gate = false;
+  reward.terms["accuracy"] = {{"weight", 1}};
+  reward.terms["unfinished"] = {{"weight", 2}, {"length", -0.25}};
+  const auto grader = MakeBuiltinGrader("math", reward);
+  ASSERT_TRUE(grader.ok()) << grader.status();
+  const auto score = [&](FinishReason reason) {
+    GradeRequest request = Request(kRight);
+    request.finish_reason = reason;
+    return *(*grader)->Grade(request).score;
+  };
+  EXPECT_NEAR(score(FinishReason::kStop), 1, 1e-12);
+  EXPECT_NEAR(score(FinishReason::kLength), 1 - 0.5, 1e-12);
+  EXPECT_NEAR(score(FinishReason::kRepetition), 1 - 2, 1e-12);
+  EXPECT_EQ((*grader)->min_score(), -2);
+  reward.terms["unfinished"] = {{"repetition", "x"}};
+  EXPECT_NE(MakeBuiltinGrader("math", reward)
+                .status()
+                .message()
+                .find("reward.terms.unfinished.repetition"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace tramontane
