@@ -81,7 +81,7 @@ absl::StatusOr<Json> Reverify(const CommandContext& context, const ReverifyOptio
         // Unique: the same group may be stored at two steps, and its samples must be gathered
         // apart.
         const VerifyTicket ticket{group.front().gid, std::to_string(groups++),
-                                  static_cast<int32_t>(group.size())};
+                                  static_cast<int32_t>(group.size()), group.front().reward_weights};
         for (StoredSample& sample : group) {
           sample.row.verifier = kName;
           const auto stored = std::make_shared<const StoredSample>(std::move(sample));

@@ -431,6 +431,10 @@ absl::Status ValidateAlgorithm(const AlgorithmConfig& algorithm);  // its part f
 // The configuration as it is in optimiser step `step`: scheduled fields have that step's values.
 // `config` must be valid.
 RunConfig ConfigAtStep(const RunConfig& config, int64_t step);
+// What scheduled parts of the reward are worth to a group issued for step `step`, by term, or by
+// field of `reward` where it has no terms. Parts without a schedule, or before its first step, have
+// none: they are worth what the verifier is configured to.
+std::map<std::string, double> RewardWeightsAtStep(const RunConfig& config, int64_t step);
 // algorithm.filter as it judges a group issued for step `step`: a function of the group's task
 // alone, so that a replayed batch has the samples that were trained on. While the critic is
 // pre-trained no group is dropped for its rewards: their mean is what the critic shall learn. Where

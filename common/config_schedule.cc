@@ -15,6 +15,21 @@ const char* const kScheduled[] = {"rollout.max_new_tokens",  "rollout.temperatur
                                   "trainer.weight_decay",    "trainer.max_grad_norm",
                                   "critic.learning_rate"};
 
+constexpr char kReward[] = "reward.", kTerms[] = "reward.terms.", kWeight[] = ".weight";
+
+// The part of the reward whose weight the path is, as verifiers name it; empty: of none.
+std::string RewardPart(const RewardSection& reward, const std::string& path) {
+  if (path.starts_with(kTerms) && path.ends_with(kWeight)) {
+    const size_t begin = sizeof(kTerms) - 1, end = path.size() - (sizeof(kWeight) - 1);
+    const std::string term = begin < end ? path.substr(begin, end - begin) : "";
+    return reward.terms.contains(term) ? term : "";
+  }
+  for (const char* part : {"format", "correct", "language", "length_penalty"}) {
+    if (reward.terms.empty() && path == std::string(kReward) + part) return part;
+  }
+  return "";
+}
+
 bool MayBeScheduled(const std::string& path) {
   if (path.find_first_of("~/") != std::string::npos) return false;  // mean something to Pointer
   return path.starts_with("algorithm.") || path.starts_with("prompts.") ||
@@ -44,7 +59,7 @@ absl::StatusOr<RunConfig> At(const RunConfig& config, int64_t step) {
     const std::optional<double> value = ValueAt(schedule, step);
     if (!value) continue;
     Json& field = json[Pointer(path)];
-    if (field.is_number_integer()) {
+    if (field.is_number_integer() && !path.starts_with(kReward)) {
       field = static_cast<int64_t>(std::llround(*value));
     } else {
       field = *value;
@@ -55,22 +70,46 @@ absl::StatusOr<RunConfig> At(const RunConfig& config, int64_t step) {
   return result;
 }
 
+// What verifiers do not look at in the first place has no weight to be changed.
+absl::Status CheckRewardPart(const RewardSection& reward, const std::string& path) {
+  if (RewardPart(reward, path).empty()) {
+    return absl::InvalidArgumentError("schedules." + path +
+                                      ": is no part of the reward: reward.terms.<name>.weight of a "
+                                      "term that there is or, without "
+                                      "terms, reward.format, correct, language, length_penalty "
+                                      "(rule scheduled_reward_has_a_part)");
+  }
+  if (path == "reward.language" && reward.language <= 0) {
+    return absl::InvalidArgumentError(
+        "schedules.reward.language: reward.language itself must be above 0, or verifiers do not "
+        "look "
+        "at languages (rule scheduled_reward_has_a_part)");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckShape(const RunConfig& config, const std::string& path,
                         const ScheduleSection& schedule) {
   const std::string where = "schedules." + path;
+  const bool reward = path.starts_with(kReward);
+  if (reward) RETURN_IF_ERROR(CheckRewardPart(config.reward, path));
   const Json json = ToJson(config);
   const auto is_number = [&] {
     const Json::json_pointer pointer = Pointer(path);
     return json.contains(pointer) && (json[pointer].is_number() || json[pointer].is_null());
   };
-  if (!MayBeScheduled(path) || !is_number()) {
+  if (!reward && (!MayBeScheduled(path) || !is_number())) {
     std::string list;
     for (const char* name : kScheduled) list += std::string(name) + ", ";
-    return absl::InvalidArgumentError(where + ": only numbers may have a schedule: " + list +
-                                      "and those of `algorithm` and `prompts`");
+    return absl::InvalidArgumentError(
+        where + ": only numbers may have a schedule: " + list +
+        "those of `algorithm` and `prompts`, and the reward's weights");
   }
   if (schedule.steps.empty() || schedule.steps.size() != schedule.values.size()) {
     return absl::InvalidArgumentError(where + ": needs as many values as steps, at least one");
+  }
+  if (!std::ranges::all_of(schedule.values, [](double value) { return std::isfinite(value); })) {
+    return absl::InvalidArgumentError(where + ".values: must be finite");
   }
   if (schedule.steps.front() < 1 ||
       std::adjacent_find(schedule.steps.begin(), schedule.steps.end(), std::greater_equal<>()) !=
@@ -117,6 +156,17 @@ FilterConfig FilterAtStep(const RunConfig& config, int64_t step) {
     filter.accept_high.reset();
   }
   return filter;
+}
+
+std::map<std::string, double> RewardWeightsAtStep(const RunConfig& config, int64_t step) {
+  std::map<std::string, double> weights;
+  for (const auto& [path, schedule] : config.schedules) {
+    const std::string part = RewardPart(config.reward, path);
+    if (part.empty()) continue;
+    // Before its first step a part is worth what the verifier says.
+    if (const std::optional<double> value = ValueAt(schedule, step)) weights[part] = *value;
+  }
+  return weights;
 }
 
 RunConfig ConfigAtStep(const RunConfig& config, int64_t step) {

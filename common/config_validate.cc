@@ -387,6 +387,8 @@ void CheckServices(const RunConfig& c, Rules& r) {
   }
   r.Require(c.verifiers.contains(c.data.verifier), "data.verifier",
             "'" + c.data.verifier + "' is not in `verifiers`");
+  r.AtLeast("reward.format", c.reward.format, 0);
+  r.AtLeast("reward.correct", c.reward.correct, 0);
   r.AtLeast("reward.language", c.reward.language, 0);
   r.AtLeast("reward.length_penalty", c.reward.length_penalty, 0);
   r.Require(

@@ -340,6 +340,10 @@ const std::vector<MetricSpec>& AllMetrics() {
       // --- trainer: loop
       {"tramontane_sample_staleness_versions", kHistogram,
        "Trainer version minus the oldest token's version, by stage.", kVersions},
+      {"tramontane_reward_weight",
+       kGauge,
+       "Weight of a part of the reward that has a schedule, in the groups issued now.",
+       {}},
       {"tramontane_samples_dropped_total", kCounter, "Samples not trained on, by reason.", {}},
       {"tramontane_groups_total",
        kCounter,

@@ -86,15 +86,17 @@ Json TaskToJson(const GroupTask& task) {
               {"verifier", task.row.verifier},
               {"params", task.row.params}};
   if (!task.row.messages.empty()) row["messages"] = ToJson(task.row.messages);
-  return {{"gid", task.gid},
-          {"cursor", task.cursor},
-          {"purpose", ToString(task.purpose)},
-          {"samples", task.samples},
-          {"issued_version", task.issued_version},
-          {"wants_routes", task.wants_routes},
-          {"trainer_epoch", task.trainer_epoch},
-          {"sampling", ToJson(task.sampling)},
-          {"row", std::move(row)}};
+  Json json = {{"gid", task.gid},
+               {"cursor", task.cursor},
+               {"purpose", ToString(task.purpose)},
+               {"samples", task.samples},
+               {"issued_version", task.issued_version},
+               {"wants_routes", task.wants_routes},
+               {"trainer_epoch", task.trainer_epoch},
+               {"sampling", ToJson(task.sampling)},
+               {"row", std::move(row)}};
+  if (!task.reward_weights.empty()) json["reward_weights"] = task.reward_weights;
+  return json;
 }
 
 absl::StatusOr<GroupTask> TaskFromJson(const Json& json) {
@@ -106,6 +108,7 @@ absl::StatusOr<GroupTask> TaskFromJson(const Json& json) {
   task.issued_version = json.at("issued_version").get<int64_t>();
   task.wants_routes = json.value("wants_routes", false);  // absent: from before there were routes
   task.trainer_epoch = json.at("trainer_epoch").get<int64_t>();
+  task.reward_weights = json.value("reward_weights", std::map<std::string, double>());
   ASSIGN_OR_RETURN(task.sampling, SamplingFromJson(json.at("sampling")));
   const Json& row = json.at("row");
   task.row.row_id = row.at("row_id").get<std::string>();

@@ -68,6 +68,8 @@ struct GroupTask {
   int64_t issued_version = 0;  // trainer's weight version when issued
   int64_t trainer_epoch = 0;   // fencing epoch of the trainer that issued it
   bool wants_routes = false;   // rollouts say through which experts their tokens went
+  // Of the reward's parts, by name, in place of the verifier's own; empty: those.
+  std::map<std::string, double> reward_weights;
 };
 
 // kTimeout: the request's deadline passed; what was sampled until then is there. kRepetition: the

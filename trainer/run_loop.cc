@@ -167,6 +167,8 @@ RunLoop::Impl::Impl(Options options, LoopParts parts, Trainable& trainable,
            .seed = options_.config.run.seed,
            .epoch = epoch_,
            .rollout = [this](int64_t step) { return ConfigAtStep(options_.config, step).rollout; },
+           .reward_weights =
+               [this](int64_t step) { return RewardWeightsAtStep(options_.config, step); },
            .wants_routes = trainer_.router_replay,
            .high_water = int64_t{2} * (trainer_.max_staleness_versions + 1) * batches_.largest()},
           train_rows_, source_, std::move(parts.dispatcher_queue), blobs_, book_, evaluation_,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,6 +23,8 @@ struct GradeRequest {
   FinishReason finish_reason = FinishReason::kStop;
   std::string answer;  // gold
   Json params = Json::object();
+  // Of the reward's parts, in place of the configured ones; the same for all samples of a group.
+  std::map<std::string, double> reward_weights = {};
   // Whether nobody waits for the verdict any more. Graders whose work takes long ask now and then,
   // and give up; whatever they return then is not used.
   std::function<bool()> stop = nullptr;

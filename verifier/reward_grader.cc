@@ -1,6 +1,7 @@
 #include "verifier/reward_grader.h"
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -82,6 +83,31 @@ std::string FeedbackOn(const Judged& judged) {
   return judged.judgement.feedback;
 }
 
+// A number of the reward table by its name in a configuration; null: there is none of that name.
+double* TableNumber(RewardSection& reward, const std::string& name) {
+  return name == "format"           ? &reward.format
+         : name == "correct"        ? &reward.correct
+         : name == "language"       ? &reward.language
+         : name == "length_penalty" ? &reward.length_penalty
+                                    : nullptr;
+}
+
+// The reward as it is weighed now. InvalidArgument: of a part that it does not have.
+absl::Status Reweigh(const std::map<std::string, double>& weights, RewardSection& reward,
+                     std::vector<RewardTerm>& terms) {
+  for (const auto& [name, weight] : weights) {
+    const auto term = std::ranges::find(terms, name, &RewardTerm::name);
+    double* const number = reward.terms.empty() ? TableNumber(reward, name) : nullptr;
+    const bool known = number != nullptr || (!reward.terms.empty() && term != terms.end());
+    if (!known || !std::isfinite(weight)) {
+      return absl::InvalidArgumentError("reward_weights: '" + name +
+                                        "' is no part of this verifier's reward, or not finite");
+    }
+    (number != nullptr ? *number : term->weight) = weight;
+  }
+  return absl::OkStatus();
+}
+
 // Σ weight · term behind the gate.
 void ApplyTerms(const std::vector<RewardTerm>& terms, const std::vector<double>& values, bool gated,
                 Verdict& verdict) {
@@ -153,12 +179,29 @@ RewardGrader::RewardGrader(AnswerRule rule, RewardSection reward, std::vector<Re
 Verdict RewardGrader::Grade(const GradeRequest& request) const { return GradeGroup({request})[0]; }
 
 std::vector<Verdict> RewardGrader::GradeGroup(const std::vector<GradeRequest>& requests) const {
+  if (!requests.empty() && !requests.front().reward_weights.empty()) {
+    RewardSection reward = reward_;
+    std::vector<RewardTerm> terms = terms_;
+    if (const absl::Status status = Reweigh(requests.front().reward_weights, reward, terms);
+        !status.ok()) {
+      std::vector<Verdict> refused(requests.size(), Unjudged(status));
+      for (Verdict& verdict : refused) Stamp(*this, verdict);
+      return refused;
+    }
+    return GradeGroup(requests, reward, terms);
+  }
+  return GradeGroup(requests, reward_, terms_);
+}
+
+std::vector<Verdict> RewardGrader::GradeGroup(const std::vector<GradeRequest>& requests,
+                                              const RewardSection& reward,
+                                              const std::vector<RewardTerm>& terms) const {
   std::vector<Verdict> verdicts(requests.size());
   std::vector<Judged> judged;
   std::vector<size_t> places;
   for (size_t i = 0; i < requests.size(); ++i) {
     const auto start = std::chrono::steady_clock::now();
-    absl::StatusOr<Judged> one = Judge(requests[i], rule_, reward_);
+    absl::StatusOr<Judged> one = Judge(requests[i], rule_, reward);
     if (one.ok()) {
       judged.push_back(*std::move(one));
       places.push_back(i);
@@ -167,19 +210,19 @@ std::vector<Verdict> RewardGrader::GradeGroup(const std::vector<GradeRequest>& r
     }
     verdicts[i].exec_seconds = SecondsSince(start);
   }
-  const std::vector<std::vector<double>> values = TermValues(terms_, judged);
+  const std::vector<std::vector<double>> values = TermValues(terms, judged);
   for (size_t j = 0; j < judged.size(); ++j) {
     Verdict& verdict = verdicts[places[j]];
     const auto start = std::chrono::steady_clock::now();
     verdict.correct = judged[j].judgement.correct;
     verdict.extracted = Shortened(judged[j].judgement.extracted);
     verdict.feedback = FeedbackOn(judged[j]);
-    if (reward_.terms.empty()) {
-      const double language = terms_.empty() ? 0 : values[j][0];
+    if (reward.terms.empty()) {
+      const double language = terms.empty() ? 0 : values[j][0];
       ApplyRewardTable(judged[j].format.passed, judged[j].judgement.share, language,
-                       requests[places[j]].completion_tokens, reward_, verdict);
+                       requests[places[j]].completion_tokens, reward, verdict);
     } else {
-      ApplyTerms(terms_, values[j], reward_.gate && !judged[j].format.passed, verdict);
+      ApplyTerms(terms, values[j], reward.gate && !judged[j].format.passed, verdict);
     }
     verdict.exec_seconds += SecondsSince(start);
   }

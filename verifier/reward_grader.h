@@ -34,6 +34,11 @@ class RewardGrader final : public Grader {
   std::vector<std::string> notes() const override { return rule_.notes; }
 
  private:
+  // By this reward in place of the configured one.
+  std::vector<Verdict> GradeGroup(const std::vector<GradeRequest>& requests,
+                                  const RewardSection& reward,
+                                  const std::vector<RewardTerm>& terms) const;
+
   const AnswerRule rule_;
   const RewardSection reward_;
   const std::vector<RewardTerm> terms_;  // one more than reward.terms for the table's language

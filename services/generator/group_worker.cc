@@ -228,7 +228,8 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
         Judged(group, item->sample_index, TimedOut());
         continue;
       }
-      const VerifyTicket ticket{group->task.gid, group->request_id, group->task.samples};
+      const VerifyTicket ticket{group->task.gid, group->request_id, group->task.samples,
+                                group->task.reward_weights};
       hooks_.verify(group->task.row, sample, ticket,
                     [self = shared_from_this(), group, index = item->sample_index](
                         Verdict verdict) { self->Judged(group, index, std::move(verdict)); });

@@ -85,9 +85,13 @@ CheckedReply CheckReply(const v1::VerifyResult& result, const v1::VerifyRequest&
                                      request.request_id() + "\"");
   }
   const bool scored = result.status() == v1::VERIFY_STATUS_SCORED;
-  if (request.group_size() > 0 && scored)
-    return CheckGroup(result, request.group_size(), description);
-  CheckedReply reply = CheckOne(result, description);
+  v1::VerifierDescription bounds = description;
+  if (request.reward_weights_size() > 0) {  // the description's are of its own weights
+    bounds.clear_reward_min();
+    bounds.clear_reward_max();
+  }
+  if (request.group_size() > 0 && scored) return CheckGroup(result, request.group_size(), bounds);
+  CheckedReply reply = CheckOne(result, bounds);
   // A timeout of the whole group is one of each of its samples.
   if (request.group_size() > 1 && reply.kind == ReplyKind::kVerdict) {
     reply.verdicts.resize(static_cast<size_t>(request.group_size()), reply.verdicts.front());

@@ -39,6 +39,7 @@ GradeRequest ToGradeRequest(const v1::VerifyRequest& request) {
   grade.completion_tokens = static_cast<int32_t>(request.completion_tokens());
   grade.finish_reason = FromProto(request.finish_reason());
   grade.answer = request.answer();
+  for (const auto& [part, weight] : request.reward_weights()) grade.reward_weights[part] = weight;
   if (request.has_params()) grade.params = FromStruct(request.params());
   return grade;
 }

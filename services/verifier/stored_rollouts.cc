@@ -35,6 +35,7 @@ absl::StatusOr<StoredSample> Parse(const std::string& line) {
                                    : reason == "length"     ? FinishReason::kLength
                                    : reason == "repetition" ? FinishReason::kRepetition
                                                             : FinishReason::kUnspecified;
+    stored.reward_weights = json.value("reward_weights", std::map<std::string, double>());
     const Json& verdict = json.at("verdict");
     stored.rollout.verdict.verifier = verdict.at("verifier").get<std::string>();
     stored.rollout.verdict.correct = verdict.at("correct").get<bool>();

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,8 @@ struct StoredSample {
   Rollout rollout;  // with the run's verdict
   std::string gid;
   int64_t step = 0;
+  std::map<std::string, double>
+      reward_weights;       // of the reward's scheduled parts, as it was scored
   bool has_params = false;  // the row's were stored with it
 };
 

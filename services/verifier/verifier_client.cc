@@ -106,6 +106,9 @@ void VerifierClient::Verify(const PromptRow& row, const Rollout& rollout,
   job.samples = ticket.samples;
   job.sample_index = rollout.sample_index;
   absl::StatusOr<v1::VerifyRequest> request = RequestFor(row, rollout, ticket.gid, section_.params);
+  if (request.ok())
+    request->mutable_reward_weights()->insert(ticket.reward_weights.begin(),
+                                              ticket.reward_weights.end());
   Answers answers;
   {
     std::lock_guard lock(mutex_);

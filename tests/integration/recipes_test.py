@@ -2,7 +2,7 @@
 import json
 import signal
 
-from harness import Run, TestCase, main
+from harness import Run, TestCase, main, tramontane
 
 SMALL = {"rollout": {"samples_per_group": 4, "max_new_tokens": 24},
          "trainer": {"groups_per_step": 4, "max_staleness_versions": 2, "warmup_steps": 0},
@@ -72,6 +72,24 @@ class Recipes(TestCase):
         self.assertLessEqual(max(lengths[1] + lengths[2] + lengths[3]), 3)
         self.assertEqual(max(lengths[8] + lengths[9]), 9)
         self.assertEqual([step["groups_trained"] for step in steps], [4] * 4 + [2] * 5)
+
+    def test_reward_weights_follow_their_schedule_and_are_scored_again_as_they_were(self):
+        reward = {"gate": False, "terms": {"unfinished": {"length": -1, "repetition": -1}}}
+        schedules = {"reward.terms.unfinished.weight": {"steps": [1, 6], "values": [0, 2]}}
+        changes = {"reward": reward, "schedules": schedules, "run": {"max_steps": 9},
+                   "trainer": {"max_staleness_versions": 1}}
+        with Run(self.write_config(changes)) as run:
+            steps = self.finished(run, 9)
+            status, out, err = tramontane("reverify", run.run_dir, "--verifier", "math", "--json")
+        for step in steps:
+            for line in (run.run_dir / f"rollouts/step_{step['step']}/train.jsonl").read_bytes().splitlines():
+                row = json.loads(line)
+                weight = row["reward_weights"]["unfinished"]
+                self.assertEqual(weight, 0 if row["issued_version"] + 1 < 6 else 2)
+                self.assertEqual(row["reward"], 0 if row["finish_reason"] == "stop" else -weight)
+        self.assertEqual([steps[0]["reward_mean"], min(step["reward_mean"] for step in steps) < 0], [0, True])
+        self.assertEqual(status, 0, out + err)
+        self.assertEqual(json.loads(out)["differing"], 0, out)
 
     def test_segments_and_a_stop_for_repetition_hold_in_a_run(self):
         # An untrained model at a low temperature says the same again and again.

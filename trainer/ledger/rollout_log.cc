@@ -25,6 +25,7 @@ Json RolloutLine(const Group& group, const Rollout& rollout, const std::string& 
   line["answer"] = group.task.row.answer;
   line["params"] = group.task.row.params;  // what scoring it again needs
   if (!group.task.row.messages.empty()) line["messages"] = ToJson(group.task.row.messages);
+  if (!group.task.reward_weights.empty()) line["reward_weights"] = group.task.reward_weights;
   line["generator"] = group.generator_id;
   line["version_min"] = MinVersion(rollout);
   line["version_max"] = MaxVersion(rollout);

@@ -52,6 +52,7 @@ Dispatcher::Dispatcher(Options options, const std::vector<PromptRow>& rows, Prom
       evaluation_(evaluation),
       health_(health),
       failure_(failure),
+      metrics_(metrics),
       issued_(metrics.MakeCounter("tramontane_groups_total", {{"event", "issued"}})),
       stopping_fn_([this] { return stopping(); }) {}
 
@@ -217,7 +218,10 @@ GroupTask Dispatcher::MakeTrainTask(uint64_t cursor) {
   task.issued_version = book_.version();
   if (const int64_t step = task.issued_version + 1; step != rollout_step_) {
     rollout_ = options_.rollout(step);
+    reward_weights_ = options_.reward_weights(step);
     rollout_step_ = step;
+    for (const auto& [part, weight] : reward_weights_)
+      metrics_.MakeGauge("tramontane_reward_weight", {{"part", part}}).Set(weight);
   }
   task.samples = rollout_.samples_per_group;
   task.row = rows_[source_.Draw(cursor, task.issued_version + 1)];
@@ -225,6 +229,7 @@ GroupTask Dispatcher::MakeTrainTask(uint64_t cursor) {
   task.sampling.seed = SamplingSeed(options_.seed, cursor);
   task.trainer_epoch = options_.epoch;
   task.wants_routes = options_.wants_routes;
+  task.reward_weights = reward_weights_;
   return task;
 }
 

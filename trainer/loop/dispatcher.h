@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -36,6 +37,8 @@ class Dispatcher {
     int64_t epoch = 0;
     // As it is in an optimiser step: lengths and temperatures may have a schedule.
     std::function<RolloutSection(int64_t step)> rollout;
+    // Of the reward's parts that have a schedule, in an optimiser step.
+    std::function<std::map<std::string, double>(int64_t step)> reward_weights;
     bool wants_routes = false;  // train groups say which experts their tokens went through
     int64_t high_water = 0;     // groups of one purpose that may wait in Redis
   };
@@ -92,6 +95,7 @@ class Dispatcher {
   Evaluation& evaluation_;
   RedisHealth& health_;
   Failure& failure_;
+  MetricsRegistry& metrics_;
   Counter issued_;
   std::stop_token stop_;
   const std::function<bool()> stopping_fn_;
@@ -104,6 +108,7 @@ class Dispatcher {
   std::optional<Pending> pending_eval_, pending_train_;
   // Made once a step: with schedules it takes the whole configuration through JSON.
   RolloutSection rollout_;
+  std::map<std::string, double> reward_weights_;
   int64_t rollout_step_ = -1;
   int64_t seen_recoveries_ = 0;
   bool reconcile_ = false;

@@ -117,5 +117,37 @@ TEST(SchedulesTest, BadOnesAreRefusedByField) {
   expect("algorithm.objective.dual_clip: {steps: [9], values: [0.5]}", "dual_clip_is_above_one");
 }
 
+TEST(SchedulesTest, PartsOfTheRewardHaveWeightsByStep) {
+  const RunConfig config = Parse(
+      "reward: {terms: {accuracy: {}, short: {term: kimi_length, weight: 1}}}\n"
+      "schedules:\n"
+      "  reward.terms.short.weight: {steps: [3, 5], values: [0, 0.5], interpolate: linear}\n"
+      "  reward.terms.accuracy.weight: {steps: [5], values: [2]}");
+  using Weights = std::map<std::string, double>;
+  EXPECT_EQ(RewardWeightsAtStep(config, 2), Weights());  // worth what the verifier says
+  EXPECT_EQ(RewardWeightsAtStep(config, 4), (Weights{{"short", 0.25}}));
+  EXPECT_EQ(RewardWeightsAtStep(config, 9), (Weights{{"accuracy", 2}, {"short", 0.5}}));
+  // A weight that was written as a whole number is none.
+  EXPECT_EQ(ConfigAtStep(config, 4).reward.terms.at("short").at("weight"), 0.25);
+  const RunConfig table = Parse("schedules: {reward.correct: {steps: [1], values: [0.5]}}");
+  EXPECT_EQ(RewardWeightsAtStep(table, 1), (Weights{{"correct", 0.5}}));
+  EXPECT_EQ(RewardWeightsAtStep(Parse(kSchedules), 9), Weights());
+}
+
+TEST(SchedulesTest, WeightsOfNoPartOfTheRewardAreRefused) {
+  const auto expect = [](const std::string& yaml, const std::string& part) {
+    const std::string error = Error(yaml);
+    EXPECT_NE(error.find(part), std::string::npos) << yaml << " → " << error;
+  };
+  const std::string rule = "rule scheduled_reward_has_a_part";
+  expect("schedules: {reward.terms.short.weight: {steps: [1], values: [2]}}", rule);
+  expect("schedules: {reward.think_open: {steps: [1], values: [2]}}", rule);
+  expect("schedules: {reward.language: {steps: [1], values: [0.1]}}", rule);
+  expect("reward: {terms: {accuracy: {}}}\nschedules: {reward.correct: {steps: [1], values: [1]}}",
+         rule);
+  expect("schedules: {reward.correct: {steps: [4], values: [-1]}}", "at step 4: reward.correct");
+  expect("schedules: {reward.correct: {steps: [4], values: [.inf]}}", "must be finite");
+}
+
 }  // namespace
 }  // namespace tramontane

@@ -23,6 +23,7 @@ Group SampleGroup() {
   group.task.sampling.repetition_tokens = 12;
   group.task.sampling.repetition_times = 3;
   group.task.wants_routes = true;
+  group.task.reward_weights = {{"length", 0.25}};
   group.generator_id = "generator-0";
   Rollout rollout;
   rollout.tokens = {5, 6, 7};
@@ -55,6 +56,7 @@ TEST(RecordIo, AGroupSurvivesTheRoundTrip) {
   EXPECT_EQ(rollout.usage, group.rollouts[0].usage);
   EXPECT_EQ(rollout.routes, group.rollouts[0].routes);
   EXPECT_TRUE(read->task.wants_routes);
+  EXPECT_EQ(read->task.reward_weights, group.task.reward_weights);
   EXPECT_EQ(rollout.text, group.rollouts[0].text);
   EXPECT_EQ(rollout.verdict.score, 0.1);
 }

@@ -488,6 +488,21 @@ TEST_F(RunLoopTest, ScheduledFiltersJudgeTheGroupsOfTheirSteps) {
   EXPECT_THAT(metrics_text_, HasSubstr("reason=\"zero_variance\""));
 }
 
+TEST_F(RunLoopTest, GroupsCarryTheRewardsWeightsOfTheirStep) {
+  StartGenerator();
+  RunConfig config = Config(6);
+  config.schedules["reward.correct"] = {.steps = {1, 100}, .values = {0.5, 0.9}};
+  config.model.path = "/m";  // a schedule is applied to a whole, valid configuration
+  config.data.train = "/t";
+  config.verifiers["math"].builtin = "math";
+  FakeTrainable trainable(run_dir_, 2, 1);
+  const Outcome outcome = Run(config, trainable);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_THAT(metrics_text_, HasSubstr("tramontane_reward_weight{part=\"correct\"} 0.5"));
+  EXPECT_THAT(ReadFile(run_dir_ + "/rollouts/step_3/train.jsonl").value(),
+              HasSubstr("\"reward_weights\":{\"correct\":0.5}"));
+}
+
 // Half the rows are solved in the first run's eyes; the second one, resumed, knows it.
 TEST_F(RunLoopTest, RowsPassRatesSurviveAResume) {
   StartGenerator();

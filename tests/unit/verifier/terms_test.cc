@@ -213,5 +213,37 @@ TEST(RewardTermsTest, UnfinishedPunishesHowASampleEnded) {
             std::string::npos);
 }
 
+TEST(RewardTermsTest, ARequestMayWeighTheTermsAnew) {
+  RewardSection reward;
+  reward.terms["accuracy"] = {{"weight", 1}};
+  reward.terms["short"] = {{"term", "kimi_length"}};
+  const auto grader = MakeBuiltinGrader("math", reward);
+  ASSERT_TRUE(grader.ok()) << grader.status();
+  std::vector<GradeRequest> group = {Request(kRight), Request(kRight)};
+  group[0].completion_tokens = 10;
+  const auto first = [&](const std::map<std::string, double>& weights) {
+    for (GradeRequest& request : group) request.reward_weights = weights;
+    return (*grader)->GradeGroup(group)[0];
+  };
+  EXPECT_NEAR(*first({}).score, 1.5, 1e-12);
+  EXPECT_NEAR(*first({{"short", 0}}).score, 1, 1e-12);
+  EXPECT_NEAR(*first({{"short", 4}, {"accuracy", 2}}).score, 2 + 4 * 0.5, 1e-12);
+  EXPECT_NEAR(first({{"short", 4}}).components.at("short"), 2, 1e-12);
+  const Verdict unknown = first({{"long", 1}});
+  EXPECT_EQ(unknown.status, VerdictStatus::kInfraFailure);
+  EXPECT_EQ(unknown.fault, Fault::kRow);
+  EXPECT_NE(unknown.feedback.find("'long'"), std::string::npos);
+  EXPECT_EQ(first({{"format", 1}}).status, VerdictStatus::kInfraFailure);  // there are terms
+}
+
+TEST(RewardTermsTest, ARequestMayWeighTheTableAnew) {
+  const auto grader = MakeBuiltinGrader("math", RewardSection());
+  GradeRequest request = Request(kRight);
+  request.reward_weights = {{"format", 0.25}, {"correct", 0.5}};
+  EXPECT_NEAR(*(*grader)->Grade(request).score, 0.75, 1e-12);
+  request.reward_weights = {{"accuracy", 1}};  // a component's name, no field's
+  EXPECT_EQ((*grader)->Grade(request).status, VerdictStatus::kInfraFailure);
+}
+
 }  // namespace
 }  // namespace tramontane

@@ -99,6 +99,13 @@ TEST(ReplyCheckTest, AReplyAboutAnotherCompletionIsNoVerdictThoughItHasTheRightI
   EXPECT_NE(reply.reason.find("another completion"), std::string::npos) << reply.reason;
 }
 
+TEST(ReplyCheckTest, BoundsAreOfTheVerifiersOwnWeights) {
+  v1::VerifyRequest request = Request();
+  (*request.mutable_reward_weights())["length"] = 3;
+  EXPECT_EQ(CheckReply(Scored(-2), request, Bounded()).kind, ReplyKind::kVerdict);
+  EXPECT_EQ(CheckReply(Scored(-2), Request(), Bounded()).kind, ReplyKind::kRetry);
+}
+
 TEST(ReplyCheckTest, EveryStatusHasItsMeaning) {
   v1::VerifyResult result;
   result.set_request_id("g/0");
