@@ -128,6 +128,10 @@ absl::Status CheckChain(const RunConfig& chain) {
     if (!stage.data.empty()) inputs.data = "rows/of/a/stage";
     inputs.models = stage.models;
     ASSIGN_OR_RETURN(const RunConfig config, StageConfig(chain, i, "run", inputs));
+    if (!config.sft.eval_data.empty() && !fs::exists(config.sft.eval_data, ignored)) {
+      return absl::NotFoundError(where + ": sft.eval_data: " + config.sft.eval_data +
+                                 " does not exist");
+    }
     if (RunsAlone(config)) continue;
     RETURN_IF_ERROR(Annotate(CheckRunnable(config.algorithm), where));
     RETURN_IF_ERROR(Annotate(CheckAnswers(config), where));

@@ -61,6 +61,10 @@ std::string RenderEvent(const Json& event) {
   const std::string kind = event.value("event", "");
   if (kind == "step") return RenderStep(event);
   if (kind == "sft_step") return RenderSftStep(event);
+  if (kind == "sft_eval") {
+    return "held-out loss" + Number(event, "loss", " %.4f") +
+           Number(event, "step", " after step %.0f") + Number(event, "least", ", least %.4f");
+  }
   if (kind == "stage") return RenderStage(event);
   if (kind == "paused" || kind == "unpaused")
     return kind + " after step" + Number(event, "step", " %.0f") + ": " + TextAt(event, "reason");

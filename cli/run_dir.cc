@@ -62,8 +62,8 @@ void MakeStagePathsAbsolute(RunConfig& config, size_t index) {
   for (std::string& data : stage.data) resolve(data, false);
   for (std::string& model : stage.models) resolve(model, true);
   for (const char* field :
-       {"/model/path", "/data/train", "/data/eval", "/sft/data", "/distill/teacher",
-        "/reward/language_model", "/generator/value_model"}) {
+       {"/model/path", "/data/train", "/data/eval", "/sft/data", "/sft/eval_data",
+        "/distill/teacher", "/reward/language_model", "/generator/value_model"}) {
     const Json::json_pointer pointer(field);
     if (!stage.set.contains(pointer) || !stage.set[pointer].is_string()) continue;
     if (const std::string path = stage.set[pointer]; !path.empty())
@@ -181,8 +181,8 @@ absl::Status RunDir::WriteEndpoints(const std::string& run_name,
 void MakePathsAbsolute(RunConfig& config) {
   for (std::string* path :
        {&config.run.output_dir, &config.model.path, &config.model.init_tokenizer,
-        &config.data.train, &config.data.eval, &config.sft.data, &config.distill.teacher,
-        &config.reward.language_model, &config.generator.value_model}) {
+        &config.data.train, &config.data.eval, &config.sft.data, &config.sft.eval_data,
+        &config.distill.teacher, &config.reward.language_model, &config.generator.value_model}) {
     if (!path->empty()) *path = Absolute(*path);
   }
   for (std::string& model : config.merge.models) model = Absolute(model);

@@ -90,23 +90,21 @@ absl::StatusOr<Json> CheckPrompts(const RunConfig& config, const std::string& pa
               {"rows_by_verifier", by_verifier}};
 }
 
-absl::StatusOr<Json> CheckSft(const RunConfig& config, const TextTools& tools,
+absl::StatusOr<Json> CheckSft(const std::string& path, const TextTools& tools,
                               const ModelConfig& model) {
   const int32_t eos = model.eos_token_ids.empty() ? -1 : model.eos_token_ids.front();
-  ASSIGN_OR_RETURN(
-      const std::vector<SftExample> examples,
-      LoadSftExamples(config.sft.data, *tools.tokenizer, tools.chat_template.get(), eos));
+  ASSIGN_OR_RETURN(const std::vector<SftExample> examples,
+                   LoadSftExamples(path, *tools.tokenizer, tools.chat_template.get(), eos));
   size_t longest = 0;
   for (const SftExample& example : examples) {
     longest = std::max(longest, example.prompt_tokens.size() + example.completion_tokens.size());
   }
   if (static_cast<int64_t>(longest) > model.max_position_embeddings) {
-    return absl::InvalidArgumentError(config.sft.data + ": the longest example (" +
-                                      std::to_string(longest) + " tokens) exceeds the model's " +
+    return absl::InvalidArgumentError(path + ": the longest example (" + std::to_string(longest) +
+                                      " tokens) exceeds the model's " +
                                       std::to_string(model.max_position_embeddings) + " positions");
   }
-  return Json{
-      {"file", config.sft.data}, {"rows", examples.size()}, {"longest_example_tokens", longest}};
+  return Json{{"file", path}, {"rows", examples.size()}, {"longest_example_tokens", longest}};
 }
 
 }  // namespace
@@ -137,8 +135,9 @@ absl::StatusOr<Json> ValidateRun(const RunConfig& config) {
     ASSIGN_OR_RETURN(Json file, CheckPrompts(config, path, tools, graders, model));
     files.push_back(std::move(file));
   }
-  if (!config.sft.data.empty()) {
-    ASSIGN_OR_RETURN(Json file, CheckSft(config, tools, model));
+  for (const std::string& path : {config.sft.data, config.sft.eval_data}) {
+    if (path.empty()) continue;
+    ASSIGN_OR_RETURN(Json file, CheckSft(path, tools, model));
     files.push_back(std::move(file));
   }
   return Json{{"ok", true}, {"files", files}, {"derived", DerivedNumbers(config)}};

@@ -87,6 +87,11 @@ struct SftSection {
   double decay_fraction = 0.5;  // the rate falls linearly to 0 over this last share of the steps
   double max_grad_norm = 1.0;
   double weight_decay = 0.0;
+  std::string eval_data;            // held-out JSONL rows of the same form; empty: none
+  int64_t eval_interval_steps = 0;  // steps between held-out losses
+  // Exit rules besides `steps`; 0: off.
+  double stop_loss = 0;                // the held-out loss is at most this
+  int32_t stop_stale_evaluations = 0;  // so many in a row were not below the least before them
 };
 
 // Besides `sft`, whose schedule and examples_per_step distill (logits), dpo and length_predictor

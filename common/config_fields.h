@@ -106,6 +106,14 @@ void Visit(V& v, SftSection& s) {
     "The rate falls linearly to 0 over this last share of the steps.");
   v("max_grad_norm", s.max_grad_norm, "Gradient norm bound of SFT.");
   v("weight_decay", s.weight_decay, "AdamW weight decay of SFT.");
+  v("eval_data", s.eval_data,
+    "Held-out JSONL rows of the form of sft.data, whose loss is measured; empty: none.");
+  v("eval_interval_steps", s.eval_interval_steps, "SFT steps between two held-out losses.");
+  v("stop_loss", s.stop_loss,
+    "The SFT stage ends when its held-out loss is at most this; 0: no such rule.");
+  v("stop_stale_evaluations", s.stop_stale_evaluations,
+    "… or when so many held-out losses in a row were not below the least before them; 0: no such "
+    "rule.");
 }
 
 template <class V>

@@ -135,6 +135,19 @@ const KindRule kKindRules[] = {
               (c.merge.method != "linear" || sum != 0);
      }},
     // --- exits
+    {"held_out_rows_have_an_interval", "sft.eval_interval_steps",
+     "sft.eval_data and eval_interval_steps, at least 1, are set together",
+     [](const C& c) {
+       return c.sft.eval_interval_steps >= 0 &&
+              c.sft.eval_data.empty() == (c.sft.eval_interval_steps == 0);
+     }},
+    {"sft_exits_have_held_out_rows", "sft.eval_data",
+     "is needed by sft.stop_loss and sft.stop_stale_evaluations, which must not be negative",
+     [](const C& c) {
+       return c.sft.stop_loss >= 0 && c.sft.stop_stale_evaluations >= 0 &&
+              ((c.sft.stop_loss == 0 && c.sft.stop_stale_evaluations == 0) ||
+               !c.sft.eval_data.empty());
+     }},
     {"stop_window_is_positive", "run.stop_reward_window_steps", "must be at least 1",
      [](const C& c) { return c.run.stop_reward_window_steps >= 1; }},
     {"stop_accuracy_is_a_share", "run.stop_accuracy", "must be from 0 to 1",

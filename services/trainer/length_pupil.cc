@@ -39,12 +39,12 @@ absl::StatusOr<std::optional<LengthExample>> LengthsOf(SftExample row, const Tex
                        .first_thought = static_cast<int32_t>(thoughts.begin)};
 }
 
-absl::StatusOr<std::vector<LengthExample>> LoadLengths(const SupervisedStage& stage) {
+absl::StatusOr<std::vector<LengthExample>> LoadLengths(const SupervisedStage& stage,
+                                                       const std::string& path) {
   ModelConfig model;
   ASSIGN_OR_RETURN(model, ModelForRows(stage));
   ThinkingProfile profile;
   ASSIGN_OR_RETURN(profile, LoadThinkingProfile(stage.base_dir));
-  const std::string& path = stage.config.sft.data;
   ASSIGN_OR_RETURN(std::vector<SftExample> rows,
                    LoadSftExamples(path, *stage.text.tokenizer, stage.text.chat_template.get(),
                                    model.eos_token_ids.front()));
@@ -60,15 +60,16 @@ absl::StatusOr<std::vector<LengthExample>> LoadLengths(const SupervisedStage& st
     return absl::InvalidArgumentError(path + ": no completion has thoughts that " + profile.close +
                                       " closes, so there are no lengths to learn");
   }
-  LogInfo("length_rows", {{"rows", count}, {"with_thoughts", examples.size()}});
+  LogInfo("length_rows", {{"file", path}, {"rows", count}, {"with_thoughts", examples.size()}});
   return examples;
 }
 
 class LengthPupil final : public Pupil {
  public:
-  LengthPupil(std::vector<LengthExample> examples, std::unique_ptr<LengthLearner> learner,
-              std::string base_dir)
+  LengthPupil(std::vector<LengthExample> examples, std::vector<LengthExample> held_out,
+              std::unique_ptr<LengthLearner> learner, std::string base_dir)
       : examples_(std::move(examples)),
+        held_out_(std::move(held_out)),
         learner_(std::move(learner)),
         base_dir_(std::move(base_dir)) {}
 
@@ -76,6 +77,8 @@ class LengthPupil final : public Pupil {
   absl::StatusOr<StepReport> Step(const std::vector<size_t>& drawn, int64_t step) override {
     return learner_->Step(Those(examples_, drawn), step);
   }
+  size_t held_out_rows() const override { return held_out_.size(); }
+  absl::StatusOr<double> HeldOutLoss() override { return learner_->HeldOutLoss(held_out_); }
 
   absl::Status SaveCheckpoint(const std::string& checkpoints_dir,
                               const CheckpointState& state) const override {
@@ -96,7 +99,7 @@ class LengthPupil final : public Pupil {
   }
 
  private:
-  const std::vector<LengthExample> examples_;
+  const std::vector<LengthExample> examples_, held_out_;
   const std::unique_ptr<LengthLearner> learner_;
   const std::string base_dir_;
 };
@@ -106,13 +109,17 @@ class LengthPupil final : public Pupil {
 absl::StatusOr<std::unique_ptr<Pupil>> MakeLengthPupil(const SupervisedStage& stage,
                                                        const std::optional<LoadedCheckpoint>& from,
                                                        MetricsRegistry& metrics) {
-  ASSIGN_OR_RETURN(std::vector<LengthExample> examples, LoadLengths(stage));
+  ASSIGN_OR_RETURN(std::vector<LengthExample> examples, LoadLengths(stage, stage.config.sft.data));
+  std::vector<LengthExample> held_out;
+  if (const std::string& path = stage.config.sft.eval_data; !path.empty()) {
+    ASSIGN_OR_RETURN(held_out, LoadLengths(stage, path));
+  }
   ASSIGN_OR_RETURN(std::shared_ptr<Transformer> model, LoadModelDir(stage.base_dir));
   ASSIGN_OR_RETURN(std::unique_ptr<LengthLearner> learner,
                    LengthLearner::Create(stage.config, std::move(model), metrics));
   if (from) RETURN_IF_ERROR(learner->Load(from->dir));
-  return std::unique_ptr<Pupil>(
-      std::make_unique<LengthPupil>(std::move(examples), std::move(learner), stage.base_dir));
+  return std::unique_ptr<Pupil>(std::make_unique<LengthPupil>(
+      std::move(examples), std::move(held_out), std::move(learner), stage.base_dir));
 }
 
 }  // namespace tramontane

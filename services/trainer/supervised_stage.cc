@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <memory>
 #include <numeric>
@@ -21,6 +22,7 @@
 #include "services/trainer/stage_rows.h"
 #include "trainer/learner/checkpoint.h"
 #include "trainer/learner/learner.h"
+#include "trainer/loop/held_out_exit.h"
 
 namespace tramontane {
 namespace {
@@ -56,7 +58,10 @@ class PolicyPupil final : public Pupil {
                                                      const std::optional<LoadedCheckpoint>& from,
                                                      MetricsRegistry& metrics) {
     auto pupil = std::unique_ptr<PolicyPupil>(new PolicyPupil(stage.base_dir));
-    RETURN_IF_ERROR(pupil->LoadRows(stage));
+    ASSIGN_OR_RETURN(pupil->rows_, LoadRows(stage, stage.config.sft.data));
+    if (const std::string& held_out = stage.config.sft.eval_data; !held_out.empty()) {
+      ASSIGN_OR_RETURN(pupil->held_out_, LoadRows(stage, held_out));
+    }
     // Adapters go on top of what they were trained on.
     const bool whole = from && stage.config.lora.rank == 0;
     std::shared_ptr<Transformer> model;
@@ -70,11 +75,17 @@ class PolicyPupil final : public Pupil {
     return std::unique_ptr<Pupil>(std::move(pupil));
   }
 
-  size_t rows() const override { return examples_.size() + pairs_.size(); }
+  size_t rows() const override { return rows_.size(); }
+  size_t held_out_rows() const override { return held_out_.size(); }
 
   absl::StatusOr<StepReport> Step(const std::vector<size_t>& drawn, int64_t step) override {
-    if (examples_.empty()) return learner_->DpoStep(Those(pairs_, drawn), step);
-    return learner_->SftStep(Those(examples_, drawn), step);
+    if (rows_.examples.empty()) return learner_->DpoStep(Those(rows_.pairs, drawn), step);
+    return learner_->SftStep(Those(rows_.examples, drawn), step);
+  }
+
+  absl::StatusOr<double> HeldOutLoss() override {
+    return held_out_.examples.empty() ? learner_->HeldOutLoss(held_out_.pairs)
+                                      : learner_->HeldOutLoss(held_out_.examples);
   }
 
   absl::Status SaveCheckpoint(const std::string& checkpoints_dir,
@@ -90,24 +101,31 @@ class PolicyPupil final : public Pupil {
  private:
   explicit PolicyPupil(std::string base_dir) : base_dir_(std::move(base_dir)) {}
 
-  absl::Status LoadRows(const SupervisedStage& stage) {
+  struct Rows {
+    std::vector<SftExample> examples;  // one of the two is empty
+    std::vector<PreferencePair> pairs;
+    size_t size() const { return examples.size() + pairs.size(); }
+  };
+
+  static absl::StatusOr<Rows> LoadRows(const SupervisedStage& stage, const std::string& path) {
     ModelConfig model;
     ASSIGN_OR_RETURN(model, ModelForRows(stage));
-    const std::string& path = stage.config.sft.data;
     const Tokenizer& tokenizer = *stage.text.tokenizer;
     const ChatTemplate* chat_template = stage.text.chat_template.get();
     const int32_t eos = model.eos_token_ids.front();
+    Rows rows;
     if (stage.config.run.kind == "dpo") {
-      ASSIGN_OR_RETURN(pairs_, LoadPreferencePairs(path, tokenizer, chat_template, eos));
-      return CheckIds(pairs_, path, model.vocab_size);
+      ASSIGN_OR_RETURN(rows.pairs, LoadPreferencePairs(path, tokenizer, chat_template, eos));
+      RETURN_IF_ERROR(CheckIds(rows.pairs, path, model.vocab_size));
+    } else {
+      ASSIGN_OR_RETURN(rows.examples, LoadSftExamples(path, tokenizer, chat_template, eos));
+      RETURN_IF_ERROR(CheckIds(rows.examples, path, model.vocab_size));
     }
-    ASSIGN_OR_RETURN(examples_, LoadSftExamples(path, tokenizer, chat_template, eos));
-    return CheckIds(examples_, path, model.vocab_size);
+    return rows;
   }
 
   const std::string base_dir_;
-  std::vector<SftExample> examples_;  // one of the two is empty
-  std::vector<PreferencePair> pairs_;
+  Rows rows_, held_out_;
   std::unique_ptr<Learner> learner_;
 };
 
@@ -135,6 +153,20 @@ Json StepEvent(const std::string& kind, const StepReport& report, int64_t steps,
   return event;
 }
 
+std::string EndPath(const SupervisedStage& stage) { return stage.out_dir + ".end.json"; }
+
+// How a stage ended whose model is there.
+SupervisedEnd EndOf(const SupervisedStage& stage) {
+  SupervisedEnd end{"steps", stage.config.sft.steps};
+  const absl::StatusOr<std::string> text = ReadFile(EndPath(stage));
+  if (!text.ok()) return end;  // of a build that knew no other end
+  const Json saved = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  if (!saved.is_object()) return end;
+  end.reason = saved.value("reason", end.reason);
+  end.step = saved.value("step", end.step);
+  return end;
+}
+
 // The steps of one stage and its checkpoints.
 class Course {
  public:
@@ -144,7 +176,7 @@ class Course {
         metrics_(metrics),
         checkpoints_dir_(stage.out_dir + ".checkpoints") {}
 
-  absl::Status Run(const std::atomic<bool>& stop) {
+  absl::StatusOr<SupervisedEnd> Run(const std::atomic<bool>& stop) {
     RETURN_IF_ERROR(Prepare());
     ExampleOrder order(pupil_->rows(), config_.run.seed);
     std::vector<size_t> drawn(static_cast<size_t>(config_.sft.examples_per_step));
@@ -155,7 +187,7 @@ class Course {
     const auto start = std::chrono::steady_clock::now();
     int64_t nonfinite = 0;
     stage_.progress(done_, config_.sft.steps);
-    while (done_ < config_.sft.steps) {
+    while (done_ < config_.sft.steps && exit_->Reason().empty()) {
       if (stop) {
         RETURN_IF_ERROR(Save());
         return absl::CancelledError("stopped in a supervised stage");
@@ -171,13 +203,17 @@ class Course {
         return absl::InternalError(std::to_string(nonfinite) +
                                    " steps in a row were not finite: " + report.skip_reason);
       }
+      RETURN_IF_ERROR(Evaluate());
       if (done_ % config_.trainer.checkpoint_interval_steps == 0 && done_ < config_.sft.steps)
         RETURN_IF_ERROR(Save());
     }
+    const std::string reason = exit_->Reason();
+    SupervisedEnd end{reason.empty() ? "steps" : reason, done_};
+    RETURN_IF_ERROR(SaveEnd(end));
     RETURN_IF_ERROR(pupil_->SaveResult(stage_.out_dir));
     std::error_code ignored;  // what is left behind is only room
     std::filesystem::remove_all(checkpoints_dir_, ignored);
-    return absl::OkStatus();
+    return end;
   }
 
  private:
@@ -196,20 +232,54 @@ class Course {
                {"sha256", Sha256Hex(text)},
                {"examples_per_step", config_.sft.examples_per_step},
                {"seed", config_.run.seed}};
-    if (from && from->state.ledger != cursor_) {
+    exit_.emplace(config_.sft, Json());
+    if (!from) return absl::OkStatus();
+    Json ledger = from->state.ledger;
+    exit_.emplace(config_.sft, ledger.value("exit", Json()));
+    ledger.erase("exit");
+    if (ledger != cursor_) {
       return absl::FailedPreconditionError(
           from->dir + ": was made with other rows, another seed or another examples_per_step (" +
-          from->state.ledger.dump() + ", now " + cursor_.dump() + ")");
+          ledger.dump() + ", now " + cursor_.dump() + ")");
     }
-    if (!from) return absl::OkStatus();
     done_ = from->state.step;
     stage_.emit({{"event", "resumed"}, {"kind", KindOf(config_)}, {"step", done_}});
     return absl::OkStatus();
   }
 
+  // The loss of the rows that are held out, in its interval and after the last step.
+  absl::Status Evaluate() {
+    if (pupil_->held_out_rows() == 0) return absl::OkStatus();
+    if (done_ % config_.sft.eval_interval_steps != 0 && done_ < config_.sft.steps)
+      return absl::OkStatus();
+    const auto start = std::chrono::steady_clock::now();
+    ASSIGN_OR_RETURN(const double loss, pupil_->HeldOutLoss());
+    if (!std::isfinite(loss)) return absl::InternalError("the held-out loss is not finite");
+    exit_->Evaluated(loss);
+    metrics_.MakeGauge("tramontane_sft_held_out_loss").Set(loss);
+    stage_.emit({{"event", "sft_eval"},
+                 {"kind", KindOf(config_)},
+                 {"step", done_},
+                 {"loss", loss},
+                 {"least", *exit_->least()},
+                 {"stale_evaluations", exit_->stale_evaluations()},
+                 {"rows", pupil_->held_out_rows()},
+                 {"seconds", SecondsSince(start)}});
+    return absl::OkStatus();
+  }
+
   absl::Status Save() const {
+    Json ledger = cursor_;
+    if (pupil_->held_out_rows() > 0) ledger["exit"] = exit_->ToJson();
     return pupil_->SaveCheckpoint(checkpoints_dir_,
-                                  {.step = done_, .trainer_epoch = 0, .ledger = cursor_});
+                                  {.step = done_, .trainer_epoch = 0, .ledger = std::move(ledger)});
+  }
+
+  // Before the model, whose folder says that the stage is done.
+  absl::Status SaveEnd(const SupervisedEnd& end) const {
+    RETURN_IF_ERROR(MakeDirs(std::filesystem::path(stage_.out_dir).parent_path().string()));
+    return WriteFileAtomic(EndPath(stage_),
+                           Json({{"reason", end.reason}, {"step", end.step}}).dump() + "\n");
   }
 
   const SupervisedStage& stage_;
@@ -218,6 +288,7 @@ class Course {
   const std::string checkpoints_dir_;
   Json cursor_;  // what the order of rows depends on
   std::unique_ptr<Pupil> pupil_;
+  std::optional<HeldOutExit> exit_;
   int64_t done_ = 0;  // steps
 };
 
@@ -227,12 +298,13 @@ bool HasColdStart(const RunConfig& config) {
   return config.run.kind == "rl" && !config.sft.data.empty() && config.sft.steps > 0;
 }
 
-absl::Status RunSupervisedStage(const SupervisedStage& stage, MetricsRegistry& metrics,
-                                const std::atomic<bool>& stop) {
+absl::StatusOr<SupervisedEnd> RunSupervisedStage(const SupervisedStage& stage,
+                                                 MetricsRegistry& metrics,
+                                                 const std::atomic<bool>& stop) {
   std::error_code ignored;
   if (std::filesystem::exists(stage.out_dir, ignored)) {
     LogInfo("stage_done_already", {{"model", stage.out_dir}});
-    return absl::OkStatus();
+    return EndOf(stage);
   }
   return Course(stage, metrics).Run(stop);
 }

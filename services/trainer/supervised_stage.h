@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/config.h"
 #include "common/metrics.h"
 #include "services/run_files.h"
@@ -24,8 +25,14 @@ struct SupervisedStage {
   std::string base_dir;  // model to start from
   std::string out_dir;   // exists only when complete; then the stage is done already
   RankGroup* ranks = nullptr;                              // processes that learn together
-  std::function<void(const Json&)> emit;                   // {"event": "sft_step", …}
+  std::function<void(const Json&)> emit;  // {"event": "sft_step", …}, {"event": "sft_eval", …}
   std::function<void(int64_t step, int64_t steps)> progress;
+};
+
+// Why and where a stage ended: "steps", or an exit rule of `sft`.
+struct SupervisedEnd {
+  std::string reason = "steps";
+  int64_t step = 0;
 };
 
 // Checkpoints lie in <out_dir>.checkpoints while it works, every trainer.checkpoint_interval_steps
@@ -33,7 +40,8 @@ struct SupervisedStage {
 // A call that finds one goes on from it, bit for bit as if it had never ended.
 // Errors: InvalidArgument names the data's file and line; FailedPrecondition: the rows are others
 // than those of the checkpoint; Internal: more than trainer.max_nonfinite_steps in a row.
-absl::Status RunSupervisedStage(const SupervisedStage& stage, MetricsRegistry& metrics,
-                                const std::atomic<bool>& stop);
+absl::StatusOr<SupervisedEnd> RunSupervisedStage(const SupervisedStage& stage,
+                                                 MetricsRegistry& metrics,
+                                                 const std::atomic<bool>& stop);
 
 }  // namespace tramontane

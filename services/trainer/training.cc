@@ -112,10 +112,10 @@ class TrainerProcess {
     if (config_.run.kind == "merge") return RunMerge();
     const std::string out_dir = run_dir() + "/" + config_.run.kind + "/hf";
     if (IsSupervised(config_)) {
-      RETURN_IF_ERROR(RunSupervised(out_dir));
-      return Finished("steps", config_.sft.steps, {{"model", out_dir}});
+      ASSIGN_OR_RETURN(const SupervisedEnd end, RunSupervised(out_dir));
+      return Finished(end.reason, end.step, {{"model", out_dir}});
     }
-    if (HasColdStart(config_)) RETURN_IF_ERROR(RunSupervised(SftModelDir(run_dir())));
+    if (HasColdStart(config_)) RETURN_IF_ERROR(RunSupervised(SftModelDir(run_dir())).status());
     service_->SetPhase("loading");
     return config_.run.kind == "reject_sample" ? RunSelection() : RunRl();
   }
@@ -155,7 +155,7 @@ class TrainerProcess {
     return absl::OkStatus();
   }
 
-  absl::Status RunSupervised(const std::string& out_dir) {
+  absl::StatusOr<SupervisedEnd> RunSupervised(const std::string& out_dir) {
     service_->SetPhase(config_.run.kind == "rl" ? "sft" : config_.run.kind);
     ShowSteps(config_.sft.steps);
     return RunSupervisedStage(

@@ -198,6 +198,28 @@ absl::StatusOr<StepReport> Learner::DpoStep(const std::vector<PreferencePair>& p
   return report;
 }
 
+absl::StatusOr<double> Learner::HeldOutLoss(const std::vector<SftExample>& examples) {
+  RETURN_IF_ERROR(Tell(impl_->ranks(), [&] {
+    RankCommand command = SftStepCommand(examples, 0);
+    command.op = RankOp::kSftLoss;
+    return command;
+  }));
+  absl::StatusOr<double> loss = impl_->HeldOutLoss(examples);
+  GiveUpAfter(loss.status(), impl_->ranks());
+  return loss;
+}
+
+absl::StatusOr<double> Learner::HeldOutLoss(const std::vector<PreferencePair>& pairs) {
+  RETURN_IF_ERROR(Tell(impl_->ranks(), [&] {
+    RankCommand command = DpoStepCommand(pairs, 0);
+    command.op = RankOp::kDpoLoss;
+    return command;
+  }));
+  absl::StatusOr<double> loss = impl_->HeldOutLoss(pairs);
+  GiveUpAfter(loss.status(), impl_->ranks());
+  return loss;
+}
+
 absl::Status Learner::SaveState(const std::string& dir) const {
   RETURN_IF_ERROR(
       Tell(impl_->ranks(), [&] { return RankCommand{.op = RankOp::kSave, .text = dir}; }));

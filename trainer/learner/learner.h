@@ -74,6 +74,12 @@ class Learner {
   // One step of kind dpo (trainer/learner/preference.h).
   absl::StatusOr<StepReport> DpoStep(const std::vector<PreferencePair>& pairs, int64_t step);
 
+  // The loss that SftStep or DpoStep would report of these rows, without learning from them: of sft
+  // and distill a mean over their tokens (the multi-token-prediction head left out), of dpo over
+  // the pairs. Not empty.
+  absl::StatusOr<double> HeldOutLoss(const std::vector<SftExample>& examples);
+  absl::StatusOr<double> HeldOutLoss(const std::vector<PreferencePair>& pairs);
+
   // Optimiser state, beside the Hugging Face weights; see trainer/learner/checkpoint.h. LoadState
   // expects the model to be loaded already (Create got it).
   absl::Status SaveState(const std::string& dir) const;

@@ -17,6 +17,7 @@
 #include "trainer/learner/phase_timer.h"
 #include "trainer/learner/policy_update.h"
 #include "trainer/learner/policy_weights.h"
+#include "trainer/learner/preference.h"
 #include "trainer/learner/reference_model.h"
 #include "trainer/learner/train_rows.h"
 
@@ -31,6 +32,8 @@ class Learner::Impl {
   absl::StatusOr<StepReport> Step(const std::vector<Group>& groups, int64_t step);
   absl::StatusOr<StepReport> SftStep(const std::vector<SftExample>& examples, int64_t step);
   absl::StatusOr<StepReport> DpoStep(const std::vector<PreferencePair>& pairs, int64_t step);
+  absl::StatusOr<double> HeldOutLoss(const std::vector<SftExample>& examples);
+  absl::StatusOr<double> HeldOutLoss(const std::vector<PreferencePair>& pairs);
   absl::Status Check(const Group& group) const { return CheckGroup(group, Limits()); }
   absl::Status SaveState(const std::string& dir) const;
   absl::Status LoadState(const std::string& dir);
@@ -57,6 +60,7 @@ class Learner::Impl {
                            const StepMath& math, PhaseTimer& timer, StepReport& report);
   absl::Status TeachCritic(Inputs& inputs, AdvantageResult& advantages, const RunConfig& now,
                            PhaseTimer& timer, StepReport& report);
+  absl::StatusOr<PreferenceLoss> Preference(const CollectedRows& collected);
   absl::Status UpdateSupervised(const StepRows& rows, const StepMath& math, PhaseTimer& timer,
                                 StepReport& report);
   void Finish(PhaseTimer& timer, const RankTraffic& before, StepReport& report);

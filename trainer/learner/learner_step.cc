@@ -1,4 +1,6 @@
 // One step: rows, values, shaped rewards, advantages, the policy's updates, the critic's.
+#include <ATen/ATen.h>
+
 #include <cmath>
 #include <utility>
 
@@ -6,7 +8,6 @@
 #include "model/guard_torch.h"
 #include "model/transformer.h"
 #include "trainer/learner/learner_impl.h"
-#include "trainer/learner/preference.h"
 #include "trainer/learner/reward_kl.h"
 #include "trainer/learner/schedule.h"
 #include "trainer/learner/shared_inputs.h"
@@ -147,8 +148,7 @@ absl::StatusOr<StepReport> Learner::Impl::Step(const std::vector<Group>& groups,
   const RunConfig now = ConfigAtStep(config_, step);
   for (const Group& group : groups) RETURN_IF_ERROR(Check(group));
   const StepMath math = MathAt(now, step);
-  ASSIGN_OR_RETURN(CollectedRows collected,
-                   CollectRows(groups, math.algorithm.filter, step - 1));
+  ASSIGN_OR_RETURN(CollectedRows collected, CollectRows(groups, math.algorithm.filter, step - 1));
   Share(collected);
   RETURN_IF_ERROR(StartAnew(now, step));
   ASSIGN_OR_RETURN(Inputs inputs, MakeInputs(collected, now, math, timer, report));
@@ -201,14 +201,7 @@ absl::StatusOr<StepReport> Learner::Impl::SftStep(const std::vector<SftExample>&
 
 // A pair's two sums meet in one number, so that number is made first; what is left is a loss that
 // is linear in log-probabilities, whose rows may be packed in any way.
-absl::StatusOr<StepReport> Learner::Impl::DpoStep(const std::vector<PreferencePair>& pairs,
-                                                  int64_t step) {
-  StepReport report;
-  report.step = step;
-  PhaseTimer timer(report);
-  const RankTraffic traffic = Traffic();
-  ASSIGN_OR_RETURN(CollectedRows collected, CollectRows(pairs));
-  Share(collected);
+absl::StatusOr<PreferenceLoss> Learner::Impl::Preference(const CollectedRows& collected) {
   StepRows rows;
   rows.rows = collected.rows;
   const PackPlan plan = update_.Plan(rows.rows, std::vector<uint8_t>(rows.rows.size(), 1));
@@ -219,9 +212,22 @@ absl::StatusOr<StepReport> Learner::Impl::DpoStep(const std::vector<PreferencePa
   }));
   RETURN_IF_ERROR(crew_.Share(policy.values));
   RETURN_IF_ERROR(crew_.Share(reference.values));
-  PreferenceLoss preference = ComputePreferenceLoss(
-      policy.values, reference.values, SampledTokens(collected.rows), config_.dpo);
+  return ComputePreferenceLoss(policy.values, reference.values, SampledTokens(collected.rows),
+                               config_.dpo);
+}
+
+absl::StatusOr<StepReport> Learner::Impl::DpoStep(const std::vector<PreferencePair>& pairs,
+                                                  int64_t step) {
+  StepReport report;
+  report.step = step;
+  PhaseTimer timer(report);
+  const RankTraffic traffic = Traffic();
+  ASSIGN_OR_RETURN(CollectedRows collected, CollectRows(pairs));
+  Share(collected);
+  ASSIGN_OR_RETURN(PreferenceLoss preference, Preference(collected));
   timer.Next("reference");
+  StepRows rows;
+  rows.rows = collected.rows;
   rows.advantage = std::move(preference.advantage);
   rows.token_weight = std::move(preference.token_weight);
   RETURN_IF_ERROR(UpdateSupervised(rows, SupervisedMath(config_, nullptr), timer, report));
@@ -229,6 +235,34 @@ absl::StatusOr<StepReport> Learner::Impl::DpoStep(const std::vector<PreferencePa
   report.metrics.merge(preference.metrics);
   Finish(timer, traffic, report);
   return report;
+}
+
+absl::StatusOr<double> Learner::Impl::HeldOutLoss(const std::vector<PreferencePair>& pairs) {
+  ASSIGN_OR_RETURN(CollectedRows collected, CollectRows(pairs));
+  Share(collected);
+  ASSIGN_OR_RETURN(const PreferenceLoss preference, Preference(collected));
+  return preference.loss;
+}
+
+// The step's own microbatches, whose losses are added up and not learnt from.
+absl::StatusOr<double> Learner::Impl::HeldOutLoss(const std::vector<SftExample>& examples) {
+  ASSIGN_OR_RETURN(CollectedRows collected, CollectRows(examples));
+  StepMath math = SupervisedMath(config_, reference_ ? &reference_->model() : nullptr);
+  math.mtp_weight = 0;
+  StepRows rows;
+  ShapeSupervised(config_, math.algorithm, collected.rows, rows.advantage, rows.token_weight);
+  rows.rows = collected.rows;
+  const PackPlan plan = update_.Plan(rows.rows, std::vector<uint8_t>(rows.rows.size(), 1));
+  std::vector<MicrobatchOutput> outputs(plan.microbatches.size());
+  RETURN_IF_ERROR(crew_.ForEach(plan, [&](int, int32_t m) {
+    const at::NoGradGuard no_grad;
+    return ComputeMicrobatch(
+        *compute_, rows, plan.microbatches[m], math, [](const at::Tensor&) {}, outputs[m]);
+  }));
+  RETURN_IF_ERROR(crew_.Share(plan, outputs));
+  double loss = 0;
+  for (const MicrobatchOutput& output : outputs) loss += output.loss;
+  return loss;
 }
 
 }  // namespace tramontane

@@ -104,6 +104,19 @@ class LengthLearner::Impl {
     return report;
   }
 
+  absl::StatusOr<double> HeldOutLoss(const std::vector<LengthExample>& examples) const {
+    const LengthRows rows = RowsOf(examples);
+    StepReport unused;
+    double nll = 0;
+    for (const std::vector<int32_t>& members : Plan(rows, unused).microbatches) {
+      RETURN_IF_ERROR(GuardTorch([&] {
+        const at::NoGradGuard frozen;
+        nll += Compute(rows, members, [](const at::Tensor&) {}).nll;
+      }));
+    }
+    return nll / rows.tokens;
+  }
+
   absl::Status Save(const std::string& dir) const {
     RETURN_IF_ERROR(predictor_.Save(dir));
     return optimiser_->Save(dir);
@@ -127,8 +140,8 @@ class LengthLearner::Impl {
   PackPlan Plan(const LengthRows& rows, StepReport& report) const {
     std::vector<SequencePass> passes;
     for (const TrainRow& row : rows.rows) {
-      passes.push_back({.inputs = row.input_tokens(),
-                        .responses = static_cast<int64_t>(row.response.size())});
+      passes.push_back(
+          {.inputs = row.input_tokens(), .responses = static_cast<int64_t>(row.response.size())});
       report.input_tokens += row.input_tokens();
     }
     const PackPlan plan =
@@ -218,6 +231,10 @@ LengthLearner::~LengthLearner() = default;
 absl::StatusOr<StepReport> LengthLearner::Step(const std::vector<LengthExample>& examples,
                                                int64_t step) {
   return impl_->Step(examples, step);
+}
+absl::StatusOr<double> LengthLearner::HeldOutLoss(
+    const std::vector<LengthExample>& examples) const {
+  return impl_->HeldOutLoss(examples);
 }
 absl::Status LengthLearner::Save(const std::string& dir) const { return impl_->Save(dir); }
 absl::Status LengthLearner::Load(const std::string& dir) { return impl_->Load(dir); }

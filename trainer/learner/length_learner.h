@@ -46,6 +46,9 @@ class LengthLearner {
   // gradient that is not finite is a skipped report. Errors as Learner::Step.
   absl::StatusOr<StepReport> Step(const std::vector<LengthExample>& examples, int64_t step);
 
+  // The loss of a step on these examples, by the predictor as it is.
+  absl::StatusOr<double> HeldOutLoss(const std::vector<LengthExample>& examples) const;
+
   // The predictor and AdamW's moments as files of `dir`.
   absl::Status Save(const std::string& dir) const;
   absl::Status Load(const std::string& dir);

@@ -14,7 +14,7 @@
 
 namespace tramontane {
 
-enum class RankOp { kCreate, kStep, kSftStep, kDpoStep, kSave, kLoad };
+enum class RankOp { kCreate, kStep, kSftStep, kDpoStep, kSave, kLoad, kSftLoss, kDpoLoss };
 
 struct RankCommand {
   RankOp op = RankOp::kStep;
@@ -23,7 +23,8 @@ struct RankCommand {
   Json config = nullptr;  // kCreate: the run's, and the model's config.json
   Json model = nullptr;
   std::string dtype = {};  // kCreate: of the weights, as c10::toString has it
-  // kStep: groups; kSftStep: examples; kDpoStep: each pair as two, the chosen one first.
+  // kStep: groups; kSftStep, kSftLoss: examples; kDpoStep, kDpoLoss: each pair as two, the chosen
+  // one first.
   std::vector<std::string> records = {};
 };
 

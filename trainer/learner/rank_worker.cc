@@ -36,6 +36,14 @@ class RankWorker {
         ASSIGN_OR_RETURN(const std::vector<PreferencePair> pairs, PairsOf(command));
         return learner_->DpoStep(pairs, command.step).status();
       }
+      case RankOp::kSftLoss: {
+        ASSIGN_OR_RETURN(const std::vector<SftExample> examples, ExamplesOf(command));
+        return learner_->HeldOutLoss(examples).status();
+      }
+      case RankOp::kDpoLoss: {
+        ASSIGN_OR_RETURN(const std::vector<PreferencePair> pairs, PairsOf(command));
+        return learner_->HeldOutLoss(pairs).status();
+      }
       case RankOp::kSave:
         return learner_->SaveState(command.text);
       case RankOp::kLoad:

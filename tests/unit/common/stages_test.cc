@@ -152,6 +152,10 @@ TEST(KindRulesTest, EachKindSaysWhatItNeeds) {
   expect(rows + train + "run: {kind: reject_sample}", "selection_has_no_cold_start");
   expect("run: {kind: merge}\nmerge: {models: [/a, /b, /c], method: slerp}", "merge_has_models");
   expect("run: {kind: merge}\nmerge: {models: [/a, /b], weights: [1, -1]}", "merge_weighs_every_model");
+  expect("run: {kind: sft}\nsft: {data: /r, steps: 1, stop_loss: 0.5}",
+         "sft_exits_have_held_out_rows");
+  expect("run: {kind: sft}\nsft: {data: /r, steps: 1, eval_data: /e}",
+         "held_out_rows_have_an_interval");
   expect(train + "run: {stop_accuracy: 0.5}", "held_out_exits_have_evaluations");
   expect(train + "run: {stop_reward_window_steps: 0}", "stop_window_is_positive");
   expect(train + "algorithm: {advantage: {reward_weight: 0}}", "something_is_taught");

@@ -288,6 +288,7 @@ TEST_F(RankLearnerTest, SftStepsAreSharedToo) {
     examples.push_back(example);
   }
   at::Tensor alone;
+  double held_out_alone = 0;
   for (const int ranks : {1, 3}) {
     RunConfig config = RankRun(ranks, 1);
     config.sft.data = "none";
@@ -297,8 +298,10 @@ TEST_F(RankLearnerTest, SftStepsAreSharedToo) {
       ASSERT_TRUE(created.ok()) << created.status();
       for (int64_t step = 1; step <= 3; ++step)
         ASSERT_TRUE((*created)->SftStep(examples, step).ok());
-      if (ranks == 1) alone = Flat((*created)->model());
+      const double held_out = (*created)->HeldOutLoss(examples).value();
+      if (ranks == 1) alone = Flat((*created)->model()), held_out_alone = held_out;
       EXPECT_LE(RelativeError(Flat((*created)->model()), alone), 1e-9);
+      EXPECT_NEAR(held_out, held_out_alone, 1e-9);
     });
   }
 }

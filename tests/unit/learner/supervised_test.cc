@@ -35,8 +35,11 @@ class SupervisedTest : public ::testing::Test {
     RunConfig config = TinyRun();
     config.run.kind = kind;
     config.distill.teacher = root_ + "/teacher";
-    config.sft = {.data = "rows", .steps = 100, .learning_rate = 1e-2, .warmup_steps = 0,
-                  .decay_fraction = 0};
+    config.sft.data = "rows";
+    config.sft.steps = 100;
+    config.sft.learning_rate = 1e-2;
+    config.sft.warmup_steps = 0;
+    config.sft.decay_fraction = 0;
     return config;
   }
   std::unique_ptr<Learner> Make(const RunConfig& config, uint64_t seed = 4) {
@@ -148,6 +151,28 @@ TEST_F(SupervisedTest, PreferencesAreLearntFromTheReference) {
     EXPECT_LT(last.loss, 0.9 * first.loss);
     EXPECT_GT(last.metrics.at("dpo_chosen_logratio"), last.metrics.at("dpo_rejected_logratio"));
   }
+}
+
+TEST_F(SupervisedTest, AHeldOutLossIsTheStepsOwnAndTeachesNothing) {
+  for (const std::string kind : {"sft", "distill"}) {
+    SCOPED_TRACE(kind);
+    RunConfig config = Config(kind);
+    config.distill.nll_weight = 0.5;
+    config.trainer.microbatch_tokens = 4;  // several
+    config.trainer.threads = 2;
+    auto learner = Make(config);
+    const at::Tensor before = Flat(learner->model());
+    const double loss = learner->HeldOutLoss(examples_).value();
+    EXPECT_TRUE(at::equal(Flat(learner->model()), before));
+    EXPECT_NEAR(learner->SftStep(examples_, 1).value().loss, loss, 1e-6);
+    EXPECT_LT(learner->HeldOutLoss(examples_).value(), loss);
+  }
+  const std::vector<PreferencePair> pairs = {{{1, 2}, {3, 0}, {4, 5, 0}}, {{5}, {6, 7, 0}, {8, 0}}};
+  auto learner = Make(Config("dpo"));
+  const double loss = learner->HeldOutLoss(pairs).value();
+  EXPECT_NEAR(loss, std::log(2.0), 1e-5);  // nothing is preferred yet
+  EXPECT_NEAR(learner->DpoStep(pairs, 1).value().loss, loss, 1e-6);
+  EXPECT_LT(learner->HeldOutLoss(pairs).value(), loss);
 }
 
 TEST_F(SupervisedTest, DpoGradientsDoNotDependOnThePacking) {

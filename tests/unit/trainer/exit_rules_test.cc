@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "trainer/loop/held_out_exit.h"
+
 namespace tramontane {
 namespace {
 
@@ -64,6 +66,30 @@ TEST(ExitRulesTest, AResumedRunEndsWhereItWouldHave) {
   EXPECT_EQ(rewards.Reason(2, 0), "stop_reward");
   evaluations.Evaluated(0.7);
   EXPECT_EQ(evaluations.Reason(2, 0), "stop_stale_evaluations");
+}
+
+TEST(HeldOutExitTest, EndsAtALossOrWhenItNoLongerFalls) {
+  SftSection sft;
+  sft.stop_loss = 0.5;
+  sft.stop_stale_evaluations = 2;
+  HeldOutExit exit(sft, Json());
+  EXPECT_EQ(exit.Reason(), "");
+  exit.Evaluated(1.0);
+  exit.Evaluated(1.0);  // not below the least
+  EXPECT_EQ(exit.Reason(), "");
+  exit.Evaluated(0.9);
+  EXPECT_EQ(exit.stale_evaluations(), 0);
+  exit.Evaluated(1.5);
+  // What was counted is in the checkpoint.
+  HeldOutExit resumed(sft, exit.ToJson());
+  EXPECT_EQ(resumed.Reason(), "");
+  resumed.Evaluated(0.95);
+  EXPECT_EQ(resumed.Reason(), "stop_stale_evaluations");
+  resumed.Evaluated(0.5);
+  EXPECT_EQ(resumed.Reason(), "stop_loss");
+  sft.stop_loss = 0;
+  sft.stop_stale_evaluations = 0;
+  EXPECT_EQ(HeldOutExit(sft, resumed.ToJson()).Reason(), "");
 }
 
 }  // namespace
