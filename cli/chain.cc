@@ -139,6 +139,16 @@ absl::Status CheckChain(const RunConfig& chain) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::optional<RunConfig>> LoadChain(const std::string& run_dir) {
+  std::optional<RunConfig> chain;
+  const std::string path = run_dir + "/configs/config.json";
+  std::error_code ignored;
+  if (!fs::exists(path, ignored)) return chain;
+  ASSIGN_OR_RETURN(RunConfig config, LoadConfig(path, {}));
+  if (!config.stages.empty()) chain = std::move(config);
+  return chain;
+}
+
 absl::StatusOr<Json> StageStates(const RunConfig& chain, const std::string& run_dir) {
   Json states = Json::array();
   for (size_t i = 0; i < chain.stages.size(); ++i) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -18,6 +19,9 @@ absl::Status CheckChain(const RunConfig& chain);
 // One entry a stage: {"name", "kind", "state": "done" | "started" | "pending", "run_dir"}; of a
 // done one what its output.json says, too. DataLoss: an output.json that is none.
 absl::StatusOr<Json> StageStates(const RunConfig& chain, const std::string& run_dir);
+
+// The configuration of a run directory if it is a chain's; empty: it is one run's, or no run's.
+absl::StatusOr<std::optional<RunConfig>> LoadChain(const std::string& run_dir);
 
 // Runs the stage of this configuration in this folder, which is new or to be gone on with.
 using StageRunner = std::function<absl::Status(const RunConfig& stage, RunDir& dir, bool resume)>;

@@ -10,7 +10,8 @@ namespace tramontane {
 
 enum class PictureFormat { kSvg, kPng };
 
-// Returns the picture's path, <run>/curves.svg or .png. Errors: NotFound (no gnuplot, no metrics).
+// Returns the picture's path, <run>/curves.svg or .png. Of a chain: its stages with a run loop one
+// behind the other, each from a line with its name on. Errors: NotFound (no gnuplot, no metrics).
 absl::StatusOr<std::string> PlotRun(const std::string& run_dir, PictureFormat format);
 
 }  // namespace tramontane

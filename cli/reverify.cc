@@ -2,15 +2,19 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
+#include "cli/chain.h"
 #include "cli/registry.h"
 #include "cli/verifier_child.h"
 #include "common/clock.h"
 #include "common/metrics.h"
+#include "common/stages.h"
 #include "common/status.h"
 #include "services/verifier/client.h"
 #include "services/verifier/score_differences.h"
@@ -42,9 +46,9 @@ absl::StatusOr<VerifierSection> SectionOf(const ReverifyOptions& options, const 
   return section;
 }
 
-}  // namespace
-
-absl::StatusOr<Json> Reverify(const CommandContext& context, const ReverifyOptions& options) {
+// Scores one run's rollouts, and adds what differs to both.
+absl::Status ReverifyRun(const CommandContext& context, const ReverifyOptions& options,
+                         ScoreDifferences& own, ScoreDifferences& all) {
   const std::string config_path = options.rollouts.run_dir + "/configs/config.json";
   const auto config = LoadConfig(config_path, {});
   if (!config.ok())
@@ -59,8 +63,7 @@ absl::StatusOr<Json> Reverify(const CommandContext& context, const ReverifyOptio
   const SystemClock clock;
   std::mutex mutex;
   std::condition_variable changed;
-  ScoreDifferences differences;  // guarded by mutex, as is `open`
-  size_t open = 0;
+  size_t open = 0;  // guarded by mutex, as are the differences
   // Ends before what its callbacks use.
   ASSIGN_OR_RETURN(const auto pool,
                    VerifierPool::Create({{kName, child.section()}}, {}, metrics, clock));
@@ -91,7 +94,8 @@ absl::StatusOr<Json> Reverify(const CommandContext& context, const ReverifyOptio
           }
           pool->Verify(stored->row, stored->rollout, ticket, [&, stored](Verdict verdict) {
             std::lock_guard lock(mutex);
-            differences.Add(*stored, verdict);
+            own.Add(*stored, verdict);
+            all.Add(*stored, verdict);
             --open;
             changed.notify_all();
           });
@@ -103,9 +107,52 @@ absl::StatusOr<Json> Reverify(const CommandContext& context, const ReverifyOptio
     std::unique_lock lock(mutex);
     RETURN_IF_ERROR(wait(lock, 0));
   }
-  RETURN_IF_ERROR(read);
-  Json report = differences.Document();
+  return read;
+}
+
+// The folders whose rollouts are to be scored, and their stages' names: of a run that is no chain,
+// itself and "".
+absl::StatusOr<std::vector<std::pair<std::string, std::string>>> RunsOf(
+    const ReverifyOptions& options) {
+  const std::string& run_dir = options.rollouts.run_dir;
+  ASSIGN_OR_RETURN(const std::optional<RunConfig> chain, LoadChain(run_dir));
+  std::vector<std::pair<std::string, std::string>> runs;
+  if (!chain && options.stage.empty()) runs.emplace_back(run_dir, "");
+  for (size_t i = 0; chain && i < chain->stages.size(); ++i) {
+    const std::string& name = chain->stages[i].name;
+    const std::string folder = StageRunDir(run_dir, *chain, i);
+    std::error_code ignored;
+    if (!options.stage.empty() ? name == options.stage
+                               : std::filesystem::exists(folder + "/rollouts", ignored))
+      runs.emplace_back(folder, name);
+  }
+  if (runs.empty()) {
+    return absl::NotFoundError(run_dir + (options.stage.empty()
+                                              ? ": no stage has stored rollouts"
+                                              : ": has no stage '" + options.stage + "'"));
+  }
+  return runs;
+}
+
+}  // namespace
+
+absl::StatusOr<Json> Reverify(const CommandContext& context, const ReverifyOptions& options) {
+  ASSIGN_OR_RETURN(const auto runs, RunsOf(options));
+  ScoreDifferences all;
+  Json stages = Json::array();
+  for (const auto& [folder, stage] : runs) {
+    ReverifyOptions one = options;
+    one.rollouts.run_dir = folder;
+    ScoreDifferences own;
+    const absl::Status status = ReverifyRun(context, one, own, all);
+    if (!status.ok()) return stage.empty() ? status : Annotate(status, "stage '" + stage + "'");
+    Json document = own.Document();
+    document["stage"] = stage;
+    stages.push_back(std::move(document));
+  }
+  Json report = all.Document();
   report["verifier"] = options.verifier;
+  if (!runs.front().second.empty()) report["stages"] = std::move(stages);
   return report;
 }
 

@@ -96,16 +96,17 @@ absl::Status RunOneStage(const CommandContext& context, const RunConfig& config,
   return RunsAlone(config) ? absl::OkStatus() : CloseRun(context, dir, session);
 }
 
-// What summary.json says of a chain.
-absl::Status CloseChain(const CommandContext& context, const RunConfig& config, const RunDir& dir) {
-  Json summary = {{"run_dir", dir.path()}};
-  ASSIGN_OR_RETURN(summary["stages"], StageStates(config, dir.path()));
+// summary.json, curves.svg and the closing tables of a chain, which may have no step to draw.
+absl::Status CloseChain(const CommandContext& context, const RunDir& dir) {
+  ASSIGN_OR_RETURN(Json summary, Summarise(dir.path()));
+  const auto picture = PlotRun(dir.path(), PictureFormat::kSvg);
+  summary["picture"] = picture.ok() ? Json(*picture) : Json();
   RETURN_IF_ERROR(WriteFileAtomic(dir.path() + "/summary.json", summary.dump(2) + "\n"));
   if (context.json) {
     summary["event"] = "summary";
     PrintJson(summary);
   } else {
-    std::cout << "\n" << RenderStages(summary["stages"]) << std::flush;
+    std::cout << "\n" << RenderSummary(summary) << std::flush;
   }
   return absl::OkStatus();
 }
@@ -121,7 +122,7 @@ absl::Status RunAll(const CommandContext& context, const RunConfig& config, RunD
         return RunOneStage(context, stage, stage_dir, begun, printer);
       },
       [&](const Json& event) { printer.Event(event); }));
-  return CloseChain(context, config, dir);
+  return CloseChain(context, dir);
 }
 
 }  // namespace

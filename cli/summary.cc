@@ -4,9 +4,13 @@
 #include <cstdio>
 #include <fstream>
 #include <limits>
+#include <optional>
 #include <sstream>
 
+#include "cli/chain.h"
+#include "cli/status.h"
 #include "common/files.h"
+#include "common/status.h"
 
 namespace tramontane {
 namespace {
@@ -52,6 +56,18 @@ void TakeEvaluation(const Json& entry, Json& summary) {
   const Json& best = summary["accuracy_best"];
   if (best.is_null() || accuracy.get<double>() > best.get<double>())
     summary["accuracy_best"] = accuracy;
+}
+
+absl::StatusOr<Json> SummariseChain(const RunConfig& chain, const std::string& run_dir) {
+  ASSIGN_OR_RETURN(Json stages, StageStates(chain, run_dir));
+  for (Json& stage : stages) {
+    const absl::StatusOr<std::vector<Json>> metrics =
+        ReadMetrics(stage["run_dir"].get<std::string>());
+    if (absl::IsNotFound(metrics.status())) continue;  // not begun, or without a run loop
+    RETURN_IF_ERROR(metrics.status());
+    stage["summary"] = SummariseMetrics(*metrics);
+  }
+  return Json{{"run_dir", run_dir}, {"stages", std::move(stages)}};
 }
 
 }  // namespace
@@ -114,6 +130,8 @@ Json SummariseMetrics(const std::vector<Json>& metrics) {
 }
 
 absl::StatusOr<Json> Summarise(const std::string& run_dir) {
+  ASSIGN_OR_RETURN(const std::optional<RunConfig> chain, LoadChain(run_dir));
+  if (chain) return SummariseChain(*chain, run_dir);
   auto metrics = ReadMetrics(run_dir);
   if (!metrics.ok()) return metrics.status();
   Json summary = SummariseMetrics(*metrics);
@@ -122,6 +140,15 @@ absl::StatusOr<Json> Summarise(const std::string& run_dir) {
 }
 
 std::string RenderSummary(const Json& summary) {
+  if (summary.contains("stages")) {
+    std::string text = RenderStages(summary["stages"]);
+    for (const Json& stage : summary["stages"]) {
+      if (!stage.contains("summary")) continue;
+      text += "\n== " + stage.value("name", "") + " (" + stage.value("kind", "") + ")\n" +
+              RenderSummary(stage["summary"]);
+    }
+    return text;
+  }
   struct Row {
     const char *key, *label, *format;
   };

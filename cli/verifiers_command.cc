@@ -239,6 +239,7 @@ void AddVerifierCommands(CLI::App& app, CommandContext& context, int& status) {
                        "Samples that this verifier of the run judged");
   reverify->add_option("--kind", options.rollouts.kind, "train or eval")
       ->check(CLI::IsMember({"train", "eval"}));
+  reverify->add_option("--stage", options.stage, "Of a chain: this stage alone");
   reverify->add_option("--limit", options.rollouts.limit, "Samples; 0: all");
   reverify->add_flag("--json", context.json, "Print JSON on standard output");
   reverify->callback([&context, &status, args] {

@@ -105,6 +105,10 @@ std::string RenderDifferences(const Json& report) {
   if (report["without_params"] != 0) {
     text += count(report, "without_params") + " samples were stored without their row's params\n";
   }
+  for (const Json& stage : report.value("stages", Json::array())) {
+    text += "  stage " + stage["stage"].get<std::string>() + ": " + count(stage, "samples") +
+            " samples, " + count(stage, "differing") + " differ\n";
+  }
   for (const Json& item : report["largest"]) {
     text += "  step " + count(item, "step") + " " + item["gid"].get<std::string>().substr(0, 8) +
             "/" + count(item, "sample_index") + ": " + count(item, "old") + " -> " +

@@ -13,6 +13,7 @@
 #include "cli/status.h"
 #include "cli/summary.h"
 #include "common/files.h"
+#include "common/stages.h"
 
 namespace tramontane {
 namespace {
@@ -174,6 +175,50 @@ TEST_F(ReportTest, AVerifierWithoutOurControlServiceIsAskedForItsHealth) {
 
 TEST_F(ReportTest, StatusOfSomethingElseIsAnError) {
   EXPECT_FALSE(QueryStatus(folder_ + "/nothing", 1.0).ok());
+}
+
+// A chain of a cold start and two RL stages, of which the second has not begun.
+TEST_F(ReportTest, AChainIsSummedUpAndDrawnStageByStage) {
+  const RunConfig chain = *ParseConfig(
+      "run: {name: c}\nmodel: {path: /m}\ndata: {train: /t}\nsft: {steps: 5}\nstages:\n"
+      "  - {name: cold, kind: sft, data: [/r.jsonl]}\n  - {name: first, kind: rl}\n"
+      "  - {name: second, kind: rl}\n  - {name: third, kind: rl}",
+      "test", {});
+  fs::create_directories(folder_ + "/configs");
+  std::ofstream(folder_ + "/configs/config.json") << ToJson(chain);
+  for (size_t i : {1u, 2u}) {
+    fs::create_directories(StageRunDir(folder_, chain, i) + "/configs");
+    std::ofstream(StageRunDir(folder_, chain, i) + "/metrics.jsonl") << kTwoSteps;
+  }
+  const auto summary = Summarise(folder_);
+  ASSERT_TRUE(summary.ok()) << summary.status();
+  const Json& stages = (*summary)["stages"];
+  ASSERT_EQ(stages.size(), 4u);
+  EXPECT_FALSE(stages[0].contains("summary"));
+  EXPECT_EQ(stages[1]["summary"]["accuracy_after"], 0.75);
+  EXPECT_EQ(stages[3]["state"], "pending");
+  const std::string text = RenderSummary(*summary);
+  EXPECT_THAT(text, HasSubstr("== first (rl)"));
+  EXPECT_THAT(text, HasSubstr("held-out accuracy after"));
+  EXPECT_THAT(text, Not(HasSubstr("== cold")));
+  // Drawn where there is a gnuplot; its script and data are there in any case.
+  const auto picture = PlotRun(folder_, PictureFormat::kSvg);
+  EXPECT_TRUE(picture.ok() || !absl::IsInvalidArgument(picture.status())) << picture.status();
+  EXPECT_EQ(*ReadFile(folder_ + "/plots/reward.dat"),
+            "1 0.3 0.3\n2 0.5 0.4\n\n3 0.3 0.3\n4 0.5 0.4\n");
+  EXPECT_EQ(*ReadFile(folder_ + "/plots/accuracy.dat"), "0 0.25\n2 0.75\n\n2 0.25\n4 0.75\n");
+  EXPECT_THAT(*ReadFile(folder_ + "/plots/curves.gnuplot"), HasSubstr("'second' at 2"));
+}
+
+TEST_F(ReportTest, AChainWithoutAStepHasNoPicture) {
+  const RunConfig chain = *ParseConfig(
+      "run: {name: c}\nmodel: {path: /m}\nsft: {steps: 5}\nstages:\n"
+      "  - {name: cold, kind: sft, data: [/r.jsonl]}",
+      "test", {});
+  fs::create_directories(folder_ + "/configs");
+  std::ofstream(folder_ + "/configs/config.json") << ToJson(chain);
+  EXPECT_TRUE(absl::IsNotFound(PlotRun(folder_, PictureFormat::kSvg).status()));
+  EXPECT_TRUE(Summarise(folder_).ok());
 }
 
 }  // namespace
