@@ -6,9 +6,11 @@
 #include <utility>
 #include <vector>
 
+#include "cli/stored_rows.h"
 #include "cli/validate.h"
 #include "common/algorithm_rules.h"
 #include "common/files.h"
+#include "common/hash.h"
 #include "common/kind_rules.h"
 #include "common/stages.h"
 #include "common/status.h"
@@ -44,6 +46,36 @@ absl::StatusOr<std::string> PathOf(const RunConfig& chain, size_t index,
   return earlier[static_cast<size_t>(*stage)][wants_model ? "model" : "rows"].get<std::string>();
 }
 
+// Rows that an RL stage's rollouts give the stage that reads them, selected by its `reject`.
+absl::StatusOr<std::string> RowsOfRollouts(const RunConfig& chain, size_t index,
+                                           const std::string& run_dir, size_t source,
+                                           const Json& output) {
+  StageInputs stand_in;
+  stand_in.data = "rows/of/a/stage";
+  stand_in.models = chain.stages[index].models;
+  ASSIGN_OR_RETURN(const RunConfig reader, StageConfig(chain, index, run_dir, stand_in));
+  ASSIGN_OR_RETURN(const std::string tokenizer,
+                   ReadFile(output.at("model").get<std::string>() + "/tokenizer.json"));
+  const std::string path =
+      StageRunDir(run_dir, chain, index) + ".input/" + chain.stages[source].name + ".jsonl";
+  RETURN_IF_ERROR(SelectStoredRows(StageRunDir(run_dir, chain, source),
+                                   output.value("step", int64_t{0}), reader.reject,
+                                   Sha256Hex(tokenizer), path)
+                      .status());
+  return path;
+}
+
+// The file that a reference of `data` stands for.
+absl::StatusOr<std::string> RowsOf(const RunConfig& chain, size_t index, const std::string& run_dir,
+                                   const std::string& reference, const std::vector<Json>& earlier) {
+  const absl::StatusOr<int> stage = FindStage(chain, index, reference, /*wants_model=*/false);
+  if (stage.ok() && GivesModel(chain.stages[static_cast<size_t>(*stage)].kind)) {
+    const auto source = static_cast<size_t>(*stage);
+    return RowsOfRollouts(chain, index, run_dir, source, earlier[source]);
+  }
+  return PathOf(chain, index, reference, /*wants_model=*/false, earlier);
+}
+
 // Several files as one, in the stage's own folder.
 absl::StatusOr<std::string> Concatenate(const std::vector<std::string>& paths,
                                         const std::string& folder) {
@@ -75,7 +107,7 @@ absl::StatusOr<StageInputs> Inputs(const RunConfig& chain, size_t index, const s
   }
   std::vector<std::string> data;
   for (const std::string& reference : stage.data) {
-    ASSIGN_OR_RETURN(std::string path, PathOf(chain, index, reference, false, earlier));
+    ASSIGN_OR_RETURN(std::string path, RowsOf(chain, index, run_dir, reference, earlier));
     data.push_back(std::move(path));
   }
   if (!data.empty()) {

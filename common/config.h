@@ -114,6 +114,7 @@ struct RejectSection {
   int32_t max_per_prompt = 1;
   double length_ratio = 1.5;  // of keep pairs_short_long
   int32_t passes = 1;         // over data.train
+  int64_t last_steps = 0;     // of an RL stage whose rollouts are selected from; 0: all
 };
 struct MergeSection {
   std::string method = "linear";     // linear | task_arithmetic | slerp

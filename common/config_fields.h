@@ -152,6 +152,9 @@ void Visit(V& v, RejectSection& s) {
   v("length_ratio", s.length_ratio,
     "pairs_short_long rejects right answers from this many times the shortest one's length.");
   v("passes", s.passes, "Passes over data.train; the first that gives a prompt rows counts.");
+  v("last_steps", s.last_steps,
+    "Where rows are selected from an earlier RL stage's stored rollouts: from those of its last so "
+    "many steps; 0: of all.");
 }
 
 template <class V>

@@ -94,6 +94,8 @@ const KindRule kKindRules[] = {
      [](const C& c) { return c.reject.max_per_prompt >= 1; }},
     {"selection_makes_a_pass", "reject.passes", "must be at least 1",
      [](const C& c) { return c.reject.passes >= 1; }},
+    {"selection_has_steps", "reject.last_steps", "must not be negative",
+     [](const C& c) { return c.reject.last_steps >= 0; }},
     {"longer_is_longer", "reject.length_ratio", "must be above 1",
      [](const C& c) { return c.reject.length_ratio > 1; }},
     {"selection_has_no_cold_start", "sft.data",

@@ -11,6 +11,8 @@ namespace tramontane {
 bool IsKind(const std::string& kind);
 // Kinds whose output is a model folder; reject_sample's is a file of rows.
 inline bool GivesModel(const std::string& kind) { return kind != "reject_sample"; }
+// Kinds that rows can be had from: selected already, or stored rollouts to select from.
+inline bool GivesRows(const std::string& kind) { return kind == "reject_sample" || kind == "rl"; }
 // Learns from the rows of sft.data, without generators and verifiers.
 bool IsSupervised(const RunConfig& config);
 // The trainer alone does it.

@@ -34,6 +34,22 @@ absl::Status CheckReferences(const RunConfig& chain, size_t index) {
   return absl::OkStatus();
 }
 
+// What an RL stage stored is selected from by the stage that reads it: into pairs for dpo, else
+// into rows.
+absl::Status CheckSelection(const RunConfig& chain, size_t index, const RunConfig& config) {
+  for (const std::string& data : chain.stages[index].data) {
+    const absl::StatusOr<int> stage = FindStage(chain, index, data, /*wants_model=*/false);
+    if (!stage.ok() || chain.stages[static_cast<size_t>(*stage)].kind != "rl") continue;
+    const bool pairs = config.reject.keep.starts_with("pairs");
+    if (pairs == (config.run.kind == "dpo")) continue;
+    return absl::InvalidArgumentError(Where(index, "set.reject.keep") + ": '" + config.reject.keep +
+                                      "' of the rollouts of '" + data + "' does not make " +
+                                      (pairs ? "rows for " : "pairs for ") + config.run.kind +
+                                      " (rule rollouts_are_selected_for_their_reader)");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckStage(const RunConfig& chain, size_t index) {
   const StageSection& stage = chain.stages[index];
   if (!IsKind(stage.kind)) {
@@ -63,7 +79,8 @@ absl::Status CheckStage(const RunConfig& chain, size_t index) {
   inputs.model = NewestModel(chain, index) < 0 && stage.from.empty() ? "" : "model/of/a/stage";
   if (!stage.data.empty()) inputs.data = "rows/of/a/stage";
   inputs.models = stage.models;
-  return StageConfig(chain, index, "run", inputs).status();
+  ASSIGN_OR_RETURN(const RunConfig config, StageConfig(chain, index, "run", inputs));
+  return CheckSelection(chain, index, config);
 }
 
 }  // namespace
@@ -88,7 +105,8 @@ absl::StatusOr<int> FindStage(const RunConfig& chain, size_t index, const std::s
   if (wants_model && reference == "base") return -1;
   for (size_t i = 0; i < index; ++i) {
     if (chain.stages[i].name != reference) continue;
-    if (GivesModel(chain.stages[i].kind) == wants_model) return static_cast<int>(i);
+    const std::string& kind = chain.stages[i].kind;
+    if (wants_model ? GivesModel(kind) : GivesRows(kind)) return static_cast<int>(i);
     return absl::InvalidArgumentError("stage '" + reference + "' (" + chain.stages[i].kind +
                                       ") gives " + (wants_model ? "rows, no model" : "a model, no rows") +
                                       " (rule a_stage_gives_what_the_next_takes)");

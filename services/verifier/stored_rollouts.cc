@@ -22,6 +22,8 @@ absl::StatusOr<StoredSample> Parse(const std::string& line) {
     StoredSample stored;
     stored.step = json.at("step").get<int64_t>();
     stored.gid = json.at("gid").get<std::string>();
+    stored.row.row_id = json.value("row_id", "");
+    stored.row.prompt_tokens = json.value("prompt_tokens", std::vector<int32_t>());
     stored.row.prompt = json.at("prompt").get<std::string>();
     stored.row.answer = json.at("answer").get<std::string>();
     stored.has_params = json.contains("params");
@@ -48,14 +50,15 @@ absl::StatusOr<StoredSample> Parse(const std::string& line) {
 }
 
 // The run's files of one kind, in the order of steps.
-absl::StatusOr<std::vector<fs::path>> RolloutFiles(const std::string& run_dir,
-                                                   const std::string& kind) {
+absl::StatusOr<std::vector<fs::path>> RolloutFiles(const StoredRollouts& options) {
+  const auto& [run_dir, only, kind, limit, first_step] = options;
   std::map<int64_t, fs::path> files;
   std::error_code error;
   for (const auto& folder : fs::directory_iterator(run_dir + "/rollouts", error)) {
     const std::string name = folder.path().filename().string();
     const fs::path file = folder.path() / (kind + ".jsonl");
-    if (name.starts_with("step_") && fs::exists(file)) files[std::atoll(name.c_str() + 5)] = file;
+    if (!name.starts_with("step_") || !fs::exists(file)) continue;
+    if (const int64_t step = std::atoll(name.c_str() + 5); step >= first_step) files[step] = file;
   }
   if (files.empty()) {
     return absl::NotFoundError(run_dir + ": has no " + kind + " rollouts; is it a run directory?");
@@ -69,7 +72,7 @@ absl::StatusOr<std::vector<fs::path>> RolloutFiles(const std::string& run_dir,
 
 absl::Status ForEachStoredGroup(const StoredRollouts& options,
                                 const std::function<absl::Status(std::vector<StoredSample>)>& use) {
-  ASSIGN_OR_RETURN(const std::vector<fs::path> files, RolloutFiles(options.run_dir, options.kind));
+  ASSIGN_OR_RETURN(const std::vector<fs::path> files, RolloutFiles(options));
   std::vector<StoredSample> group;
   int64_t samples = 0;
   const auto flush = [&] {

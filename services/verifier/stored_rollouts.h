@@ -14,13 +14,14 @@ namespace tramontane {
 
 struct StoredRollouts {
   std::string run_dir;
-  std::vector<std::string> only;  // rollouts judged by one of these keys; empty: all
+  std::vector<std::string> only = {};  // rollouts judged by one of these keys; empty: all
   std::string kind = "train";     // or eval
   int64_t limit = 0;              // samples; 0: all
+  int64_t first_step = 0;         // what was stored before it is left out
 };
 
 struct StoredSample {
-  PromptRow row;    // without its tokens and the name of its verifier
+  PromptRow row;    // without the name of its verifier; of older runs without its tokens, too
   Rollout rollout;  // with the run's verdict
   std::string gid;
   int64_t step = 0;

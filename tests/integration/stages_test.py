@@ -111,6 +111,69 @@ class EveryKind(Stages):
         self.assertFalse([event for event in resumed.events if event.get("event") == "stage"])
 
 
+class Exits(Stages):
+    def test_a_cold_start_ends_by_its_held_out_loss_and_stored_rollouts_become_pairs(self):
+        rows = read_lines(self.rows)
+        held_out = self.folder / "held_out.jsonl"
+        held_out.write_text("".join(json.dumps(row) + "\n" for row in rows[:20]))
+        early = {"sft": QUICK["sft"] | {"steps": 400, "eval_data": str(held_out), "eval_interval_steps": 10,
+                                        "stop_loss": 2.0}}
+        stale = {"sft": {"steps": 400, "learning_rate": 0.3, "eval_data": str(held_out), "eval_interval_steps": 4,
+                         "stop_stale_evaluations": 2}}
+        config = self.chain([
+            {"name": "cold", "kind": "sft", "data": [self.rows], "set": early},
+            {"name": "wild", "kind": "sft", "from": "base", "data": [self.rows], "set": stale},
+            {"name": "rl", "kind": "rl", "from": "cold", "set": {"run": {"max_steps": 4}}},
+            {"name": "dpo", "kind": "dpo", "from": "rl", "data": ["rl"],
+             "set": {"reject": {"keep": "pairs_best_worst", "last_steps": 3},
+                     "sft": {"steps": 4, "learning_rate": 1e-5}}},
+            {"name": "again", "kind": "sft", "from": "base", "data": ["rl"],
+             "set": {"reject": {"keep": "best"}, "sft": {"steps": 3}}},
+        ])
+        with Run(config) as run:
+            outputs = self.finish(run)
+        events = {"cold": [], "wild": []}
+        stage = None
+        for event in run.events:
+            stage = event["stage"] if event.get("event") == "stage" else stage
+            if event.get("event") == "sft_eval":
+                events[stage].append(event)
+        cold, wild = events["cold"], events["wild"]
+        self.assertEqual((outputs["cold"]["reason"], outputs["cold"]["step"]), ("stop_loss", cold[-1]["step"]))
+        self.assertLess(cold[-1]["step"], 400)
+        self.assertLessEqual(cold[-1]["loss"], 2.0)
+        self.assertTrue(all(event["loss"] > 2.0 for event in cold[:-1]))
+        self.assertEqual(outputs["wild"]["reason"], "stop_stale_evaluations")
+        self.assertEqual((wild[-1]["stale_evaluations"], wild[-1]["step"]), (2, outputs["wild"]["step"]))
+        # The pairs are of what the RL stage stored in its last three steps.
+        stored = {(row["prompt"], *row["tokens"]): row for step in (2, 3, 4) for row in
+                  read_lines(run.run_dir / f"stages/test-rl/rollouts/step_{step}/train.jsonl")}
+        pairs = read_lines(run.run_dir / "stages/test-dpo.input/rl.jsonl")
+        self.assertTrue(pairs)
+        for pair in pairs:
+            chosen, rejected = (stored[(pair["prompt"], *pair[which + "_tokens"])] for which in ("chosen", "rejected"))
+            self.assertGreater(chosen["reward"], rejected["reward"])
+            self.assertEqual(chosen["prompt_tokens"], pair["prompt_tokens"])
+        self.assertEqual(outputs["dpo"]["step"], 4)
+        self.assertTrue(all("completion_tokens" in row for row in
+                            read_lines(run.run_dir / "stages/test-again.input/rl.jsonl")))
+
+        summary = self.ask("summary", run.run_dir)
+        self.assertEqual([stage["name"] for stage in summary["stages"]], ["cold", "wild", "rl", "dpo", "again"])
+        self.assertEqual(summary["stages"][2]["summary"]["steps"], 4)
+        picture = self.ask("plot", run.run_dir)["picture"]
+        self.assertIn("rl</text>", pathlib.Path(picture).read_text().replace("</tspan>", ""))
+        report = self.ask("reverify", run.run_dir, "--verifier", "math")
+        self.assertEqual((report["differing"], [stage["stage"] for stage in report["stages"]]), (0, ["rl"]))
+        self.assertGreater(report["samples"], 0)
+        self.assert_error(["reverify", run.run_dir, "--verifier", "math", "--stage", "none"], "no stage 'none'")
+
+    def ask(self, *arguments):
+        status, out, err = tramontane(*arguments, "--json")
+        self.assertEqual(status, 0, out + err)
+        return json.loads(out)
+
+
 class Killing(Stages):
     def kill_and_resume(self, config, fits, look=lambda run: None):
         run = Run(config)

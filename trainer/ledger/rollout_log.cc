@@ -22,6 +22,7 @@ Json RolloutLine(const Group& group, const Rollout& rollout, const std::string& 
   line["cursor"] = group.task.cursor;
   line["row_id"] = group.task.row.row_id;
   line["prompt"] = group.task.row.prompt;
+  line["prompt_tokens"] = group.task.row.prompt_tokens;
   line["answer"] = group.task.row.answer;
   line["params"] = group.task.row.params;  // what scoring it again needs
   if (!group.task.row.messages.empty()) line["messages"] = ToJson(group.task.row.messages);

@@ -38,10 +38,9 @@ bool IsShorter(const Rollout& a, const Rollout& b) { return Length(a) < Length(b
 bool IsBetter(const Rollout& a, const Rollout& b) { return Reward(a) > Reward(b); }
 
 Json Row(const Group& group, const std::string& tokenizer) {
-  Json row = {{"id", group.task.row.row_id},
-              {"prompt", group.task.row.prompt},
-              {"prompt_tokens", group.task.row.prompt_tokens},
-              {"tokenizer", tokenizer}};
+  Json row = {
+      {"id", group.task.row.row_id}, {"prompt", group.task.row.prompt}, {"tokenizer", tokenizer}};
+  if (!group.task.row.prompt_tokens.empty()) row["prompt_tokens"] = group.task.row.prompt_tokens;
   return row;
 }
 

@@ -78,6 +78,17 @@ TEST(StagesTest, ReferencesNameEarlierStagesOfTheRightKind) {
   EXPECT_EQ(NewestModel(chain, 0), -1);
 }
 
+TEST(StagesTest, AnRlStageGivesAModelAndRollouts) {
+  const RunConfig chain = Chain(
+      "run: {name: c}\nmodel: {path: /m}\ndata: {train: /t}\nsft: {steps: 5}\nstages:\n"
+      "  - {name: rl, kind: rl}\n"
+      "  - {name: dpo, kind: dpo, data: [rl], set: {reject: {keep: pairs_short_long, last_steps: "
+      "9}}}\n"
+      "  - {name: again, kind: sft, from: base, data: [rl, /more.jsonl]}");
+  EXPECT_EQ(FindStage(chain, 1, "rl", true).value(), 0);
+  EXPECT_EQ(FindStage(chain, 1, "rl", false).value(), 0);
+}
+
 TEST(StagesTest, WhatNoChainCanDoIsRefusedWithItsRule) {
   ExpectError("  - {name: a, kind: sftt, data: [/r.jsonl]}", "kind_is_known");
   ExpectError("  - {name: a b, kind: sft, data: [/r.jsonl]}", "stages_have_names");
@@ -86,8 +97,14 @@ TEST(StagesTest, WhatNoChainCanDoIsRefusedWithItsRule) {
               "stages_take_from_earlier_ones");
   ExpectError("  - {name: r, kind: reject_sample}\n  - {name: a, kind: rl, from: r}",
               "a_stage_gives_what_the_next_takes");
-  ExpectError("  - {name: a, kind: rl}\n  - {name: b, kind: sft, data: [a]}",
+  ExpectError("  - {name: a, kind: sft, data: [/r.jsonl]}\n  - {name: b, kind: sft, data: [a]}",
               "a_stage_gives_what_the_next_takes");
+  ExpectError("  - {name: a, kind: rl}\n  - {name: b, kind: dpo, data: [a]}",
+              "rollouts_are_selected_for_their_reader");
+  ExpectError(
+      "  - {name: a, kind: rl}\n"
+      "  - {name: b, kind: sft, data: [a], set: {reject: {keep: pairs_best_worst}}}",
+      "rollouts_are_selected_for_their_reader");
   ExpectError("  - {name: a, kind: rl, data: [/r.jsonl]}", "rows_are_for_supervised_stages");
   ExpectError("  - {name: a, kind: rl, models: [/m2]}", "models_are_for_merge_and_distill");
   ExpectError("  - {name: a, kind: sft}", "supervised_kinds_have_rows");
@@ -156,6 +173,7 @@ TEST(KindRulesTest, EachKindSaysWhatItNeeds) {
          "sft_exits_have_held_out_rows");
   expect("run: {kind: sft}\nsft: {data: /r, steps: 1, eval_data: /e}",
          "held_out_rows_have_an_interval");
+  expect(rows + "run: {kind: dpo}\nreject: {last_steps: -1}", "selection_has_steps");
   expect(train + "run: {stop_accuracy: 0.5}", "held_out_exits_have_evaluations");
   expect(train + "run: {stop_reward_window_steps: 0}", "stop_window_is_positive");
   expect(train + "algorithm: {advantage: {reward_weight: 0}}", "something_is_taught");
