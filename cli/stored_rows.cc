@@ -16,7 +16,9 @@ namespace {
 Group GroupOf(std::vector<StoredSample> samples) {
   Group group;
   group.task.row = samples.front().row;
-  for (StoredSample& sample : samples) group.rollouts.push_back(std::move(sample.rollout));
+  for (StoredSample& sample : samples) {
+    if (sample.layer == 1) group.rollouts.push_back(std::move(sample.rollout));
+  }
   return group;
 }
 

@@ -63,6 +63,13 @@ struct PromptSection {
   double target_pass_rate = 0.5, target_deviation = 0.15;  // of order gaussian
 };
 
+// A second layer: corrections of each answer, groups of their own (MGRPO).
+struct CorrectionSection {
+  int32_t samples = 0;               // of each answer; 0: no second layer
+  std::vector<std::string> phrases;  // one of them stands between answer and correction
+  std::string group_by = "answer";   // answer | prompt: what a correction is compared with
+};
+
 struct RolloutSection {
   int32_t samples_per_group = 8;
   int32_t max_new_tokens = 256;
@@ -74,9 +81,15 @@ struct RolloutSection {
   // A sample whose last so many tokens are one piece so many times over is ended; 0: none is.
   int32_t repetition_tokens = 0, repetition_times = 4;
   int32_t segment_tokens = 0;  // sampled in one go; then it queues behind what waits. 0: no bound
+  CorrectionSection correction;
   std::vector<std::string> stop;
   Json thinking = Json::object();  // common/thinking.h; empty: no control
 };
+
+// Samples of a group, corrections included.
+inline int32_t SamplesOf(const RolloutSection& rollout) {
+  return rollout.samples_per_group * (1 + rollout.correction.samples);
+}
 
 struct SftSection {
   std::string data;  // JSONL rows {"prompt", "completion"}; empty: no SFT stage

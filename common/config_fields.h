@@ -69,6 +69,18 @@ void Visit(V& v, PromptSection& s) {
 }
 
 template <class V>
+void Visit(V& v, CorrectionSection& s) {
+  v("samples", s.samples,
+    "Corrections sampled of each answer, from prompt, answer and a phrase: a second layer with "
+    "groups "
+    "of its own (MGRPO). 0: none.");
+  v("phrases", s.phrases,
+    "What asks for the correction, as the model shall see it: one is drawn for each answer.");
+  v("group_by", s.group_by,
+    "Corrections are compared with those of the same answer, or with all of the prompt.");
+}
+
+template <class V>
 void Visit(V& v, RolloutSection& s) {
   v("samples_per_group", s.samples_per_group, "Samples of one prompt (G).");
   v("max_new_tokens", s.max_new_tokens, "Most tokens sampled for one completion.");
@@ -86,6 +98,7 @@ void Visit(V& v, RolloutSection& s) {
   v("segment_tokens", s.segment_tokens,
     "After so many tokens in one go a sample makes room for those that wait, and goes on behind "
     "them (partial rollouts); 0: no bound.");
+  v("correction", s.correction, "");
   v("stop", s.stop, "Strings that end a completion.");
   v("thinking", s.thinking,
     "Thinking control; empty: none. {budget, effort, tag, mode, min_tokens, on_exhaust, reserve, "
@@ -177,7 +190,7 @@ void Visit(V& v, StageSection& s) {
     "of the newest earlier stage that gives one, else base.");
   v("data", s.data,
     "Rows of sft, distill (logits), dpo and length_predictor, in place of sft.data: earlier "
-    "reject_sample stages, or files.");
+    "reject_sample or rl stages, or files.");
   v("models", s.models,
     "What merge merges, or the one teacher of distill: earlier stages, base, or folders.");
   v("set", s.set, "Configuration of this stage, laid over the chain's; `preset` comes in between.");

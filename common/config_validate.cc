@@ -97,6 +97,13 @@ void CheckRollout(const RolloutSection& c, Rules& r) {
             "rollout.repetition_tokens",
             "cannot hold a piece repetition_times over (rule repetition_fits_its_window)");
   r.AtLeast("rollout.segment_tokens", c.segment_tokens, 0);
+  r.Between("rollout.correction.samples", c.correction.samples, 0, 256);
+  r.OneOf("rollout.correction.group_by", c.correction.group_by, {"answer", "prompt"});
+  const auto& phrases = c.correction.phrases;
+  r.Require(c.correction.samples == 0 ||
+                (!phrases.empty() &&
+                 std::ranges::none_of(phrases, [](const auto& phrase) { return phrase.empty(); })),
+            "rollout.correction.phrases", "needs at least one phrase, and none that is empty");
   const char* why =
       "truncated sampling would bias the importance ratio; only its default can be trained with";
   r.Require(c.top_p == 1.0, "rollout.top_p", why);
@@ -303,8 +310,26 @@ void CheckCritic(const RunConfig& c, Rules& r) {
   r.Require(critic.max_grad_norm > 0, "critic.max_grad_norm", "must be positive");
 }
 
+// A second layer is one more prompt to the model, and what it gives is trained on.
+void CheckCorrection(const RunConfig& c, Rules& r) {
+  if (c.rollout.correction.samples == 0) return;
+  const bool turns = std::ranges::any_of(
+      c.verifiers, [](const auto& entry) { return IsEnvironment(entry.second); });
+  r.Require(!turns, "rollout.correction.samples",
+            "an environment's turns are not corrected (rule corrections_take_no_turns)");
+  r.Require(c.run.kind != "reject_sample", "rollout.correction.samples",
+            "reject_sample keeps answers alone (rule corrections_are_trained_on)");
+  r.Require(c.rollout.correction.samples > 1 || c.rollout.correction.group_by == "prompt" ||
+                c.algorithm.advantage.baseline == "none" ||
+                c.algorithm.advantage.baseline == "value",
+            "rollout.correction.samples",
+            "one correction of an answer has no group to be compared with: take more, or group_by "
+            "prompt (rule group_baseline_needs_a_group)");
+}
+
 // Terms that compare a completion with the others of its group (docs/graders.md).
 void CheckGroupTerms(const RunConfig& c, Rules& r) {
+  const bool layers = c.rollout.correction.samples > 0;
   for (const auto& [name, settings] : c.reward.terms) {
     const bool named =
         settings.is_object() && settings.contains("term") && settings["term"].is_string();
@@ -315,6 +340,10 @@ void CheckGroupTerms(const RunConfig& c, Rules& r) {
                   " compares the samples of a group: rollout.samples_per_group 1 leaves nothing to "
                   "compare "
                   "(rule group_reward_needs_a_group)");
+    r.Require(!layers || (term != "kimi_length" && term != "adactrl"), "reward.terms." + name,
+              term +
+                  " would compare answers with corrections: it needs rollout.correction.samples 0 "
+                  "(rule layers_are_compared_apart)");
   }
   for (const auto& [name, v] : c.verifiers) {
     r.Require(
@@ -324,6 +353,11 @@ void CheckGroupTerms(const RunConfig& c, Rules& r) {
             " compares the samples of a group: rollout.samples_per_group 1 leaves nothing to "
             "compare "
             "(rule group_reward_needs_a_group)");
+    r.Require(!layers || (v.builtin != "kimi_length" && v.builtin != "adactrl"),
+              "verifiers." + name + ".builtin",
+              v.builtin +
+                  " would compare answers with corrections: it needs "
+                  "rollout.correction.samples 0 (rule layers_are_compared_apart)");
   }
 }
 
@@ -419,6 +453,7 @@ absl::Status Validate(const RunConfig& config) {
   CheckCritic(config, rules);
   CheckBands(config, rules);
   CheckGroupTerms(config, rules);
+  CheckCorrection(config, rules);
   CheckGenerator(config, rules);
   CheckServices(config, rules);
   RETURN_IF_ERROR(rules.status());
@@ -438,13 +473,13 @@ absl::Status ValidateAlgorithm(const AlgorithmConfig& algorithm) {
 
 Json DerivedNumbers(const RunConfig& config) {
   const int64_t samples =
-      int64_t{config.trainer.groups_per_step} * config.rollout.samples_per_group;
+      int64_t{config.trainer.groups_per_step} * SamplesOf(config.rollout);
   const int64_t in_flight =
       int64_t{config.trainer.max_staleness_versions + 1} * config.trainer.groups_per_step;
   return {{"samples_per_step", samples},
           {"most_tokens_per_step", samples * config.rollout.max_new_tokens},
           {"most_groups_in_flight", in_flight},
-          {"most_sequences_in_flight", in_flight * config.rollout.samples_per_group},
+          {"most_sequences_in_flight", in_flight * SamplesOf(config.rollout)},
           {"running_sequences_all_generators",
            int64_t{config.generator.count} * config.generator.max_running_sequences},
           {"kv_cache_tokens_per_generator",

@@ -340,6 +340,15 @@ const std::vector<MetricSpec>& AllMetrics() {
       // --- trainer: loop
       {"tramontane_sample_staleness_versions", kHistogram,
        "Trainer version minus the oldest token's version, by stage.", kVersions},
+      {"tramontane_generator_corrections_total",
+       kCounter,
+       "Corrections of answers (rollout.correction) that were asked of the engine.",
+       {}},
+      {"tramontane_corrections_total",
+       kCounter,
+       "Corrections (rollout.correction) by what became of their answer: right or wrong before and "
+       "after.",
+       {}},
       {"tramontane_reward_weight",
        kGauge,
        "Weight of a part of the reward that has a schedule, in the groups issued now.",

@@ -96,6 +96,10 @@ Json TaskToJson(const GroupTask& task) {
                {"sampling", ToJson(task.sampling)},
                {"row", std::move(row)}};
   if (!task.reward_weights.empty()) json["reward_weights"] = task.reward_weights;
+  if (task.answers > 0) {
+    json["answers"] = task.answers;
+    json["corrections_by_prompt"] = task.corrections_by_prompt;
+  }
   return json;
 }
 
@@ -109,6 +113,12 @@ absl::StatusOr<GroupTask> TaskFromJson(const Json& json) {
   task.wants_routes = json.value("wants_routes", false);  // absent: from before there were routes
   task.trainer_epoch = json.at("trainer_epoch").get<int64_t>();
   task.reward_weights = json.value("reward_weights", std::map<std::string, double>());
+  task.answers = json.value("answers", 0);
+  task.corrections_by_prompt = json.value("corrections_by_prompt", false);
+  if (task.answers < 0 ||
+      (task.answers > 0 && (task.samples <= task.answers || task.samples % task.answers != 0)))
+    return absl::DataLossError("answers: " + std::to_string(task.answers) + " of " +
+                               std::to_string(task.samples) + " samples");
   ASSIGN_OR_RETURN(task.sampling, SamplingFromJson(json.at("sampling")));
   const Json& row = json.at("row");
   task.row.row_id = row.at("row_id").get<std::string>();

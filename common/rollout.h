@@ -68,6 +68,10 @@ struct GroupTask {
   int64_t issued_version = 0;  // trainer's weight version when issued
   int64_t trainer_epoch = 0;   // fencing epoch of the trainer that issued it
   bool wants_routes = false;   // rollouts say through which experts their tokens went
+  // Two layers: the first `answers` samples answer the prompt, the others correct an answer each,
+  // as many of each in its order. 0: one layer.
+  int32_t answers = 0;
+  bool corrections_by_prompt = false;  // all corrections are one group
   // Of the reward's parts, by name, in place of the verifier's own; empty: those.
   std::map<std::string, double> reward_weights;
 };

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "common/clock.h"
+#include "common/layers.h"
 #include "common/log.h"
 #include "common/mailbox.h"
 #include "common/record_io.h"
@@ -160,7 +161,7 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
   // Waits while the engine has no room; the lease is renewed meanwhile.
   void Submit(const LiveGroupPtr& group) {
     while (true) {
-      const absl::Status status = hooks_.submit(RequestFor(group), group->task.row);
+      const absl::Status status = hooks_.submit(RequestFor(group), group->task);
       if (status.ok()) return;
       if (absl::IsResourceExhausted(status) && !draining_) {
         Sleep(kTick);
@@ -219,7 +220,9 @@ class GroupWorker::Impl : public std::enable_shared_from_this<GroupWorker::Impl>
       std::optional<SampledItem> item = sampled_.Pop(kTick);
       if (!item.has_value()) continue;
       const LiveGroupPtr& group = item->group;
-      const Rollout sample = groups_.Sample(group, item->sample_index);
+      Rollout sample = groups_.Sample(group, item->sample_index);
+      if (IsCorrection(group->task, item->sample_index))
+        sample = CorrectionAlone(std::move(sample));
       if (groups_.CameJudged(group, item->sample_index)) {
         Judged(group, item->sample_index, sample.verdict);
         continue;

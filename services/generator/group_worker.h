@@ -41,8 +41,9 @@ struct GroupWorkerOptions {
 // May be called from several threads at once; must not block for long.
 struct GroupWorkerHooks {
   // Engine::Submit; where the row's samples take turns with an environment, it begins their
-  // episodes, and rollouts may come with a verdict already.
-  std::function<absl::Status(SampleRequest, const PromptRow&)> submit;
+  // episodes, and rollouts may come with a verdict already; where the task has two layers, it has
+  // answers corrected (common/layers.h).
+  std::function<absl::Status(SampleRequest, const GroupTask&)> submit;
   std::function<void(const std::string&)> cancel;     // Engine::Cancel
   std::function<bool()> ready;                        // healthy, and holding weights
   // Calls back exactly once per sample, from any thread.

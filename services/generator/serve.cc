@@ -18,6 +18,7 @@
 #include "model/model_config.h"
 #include "model/model_dir.h"
 #include "services/generator/announcer.h"
+#include "services/generator/corrections.h"
 #include "services/generator/environments.h"
 #include "services/generator/group_worker.h"
 #include "services/generator/http/endpoint.h"
@@ -230,6 +231,11 @@ class GeneratorProcess {
                                            .most_episodes = section.max_running_sequences +
                                                             section.max_waiting_sequences},
                                           HooksOf(*engine_), text_.tokenizer, metrics_));
+    if (config_.rollout.correction.samples > 0) {
+      ASSIGN_OR_RETURN(corrections_,
+                       CorrectionRunner::Create(config_.rollout.correction.phrases,
+                                                HooksOf(*engine_), text_.tokenizer, metrics_));
+    }
     // Without it no group could be read or finished: better no generator than one that idles.
     ASSIGN_OR_RETURN(BlobStore blobs, BlobStore::Open(BlobsDir(options_.run_dir)));
     worker_ = std::make_unique<GroupWorker>(
@@ -240,7 +246,7 @@ class GeneratorProcess {
                            .lease_s = config_.generator.lease_s,
                            .rollout_timeout_s = config_.rollout.timeout_s,
                            .claim_groups = config_.generator.claim_groups,
-                           .samples_per_group = config_.rollout.samples_per_group,
+                           .samples_per_group = SamplesOf(config_.rollout),
                            .max_running_sequences = config_.generator.max_running_sequences},
         Hooks(), metrics_);
     service_->AddWaits([this] { return worker_->WaitingSeconds(); });
@@ -250,16 +256,24 @@ class GeneratorProcess {
     return absl::OkStatus();
   }
 
+  absl::Status Correct(SampleRequest request, const GroupTask& task) {
+    if (corrections_ != nullptr) return corrections_->Submit(std::move(request), task);
+    return absl::InvalidArgumentError("the task has corrections, and rollout.correction has none");
+  }
+
   GroupWorkerHooks Hooks() {
     return {.submit =
-                [this](SampleRequest request, const PromptRow& row) {
-                  return environments_->Has(row) ? environments_->Submit(std::move(request), row)
-                                                 : engine_->Submit(std::move(request));
+                [this](SampleRequest request, const GroupTask& task) {
+                  if (task.answers > 0) return Correct(std::move(request), task);
+                  return environments_->Has(task.row)
+                             ? environments_->Submit(std::move(request), task.row)
+                             : engine_->Submit(std::move(request));
                 },
             .cancel =
                 [this](const std::string& id) {
                   engine_->Cancel(id);
                   environments_->Cancel(id);
+                  if (corrections_ != nullptr) corrections_->Cancel(id);
                 },
             .ready =
                 [this] {
@@ -296,6 +310,7 @@ class GeneratorProcess {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<VerifierPool> verifiers_;
   std::unique_ptr<Environments> environments_;
+  std::unique_ptr<CorrectionRunner> corrections_;  // null without a second layer
   std::unique_ptr<GroupWorker> worker_;
   std::optional<GeneratorService> service_;
   std::optional<SearchService> searches_;

@@ -31,6 +31,14 @@ absl::StatusOr<StoredSample> Parse(const std::string& line) {
     stored.row.messages = MessagesFromJson(json.value("messages", Json::array()));
     stored.rollout.sample_index = json.at("sample_index").get<int32_t>();
     stored.rollout.tokens = json.value("tokens", std::vector<int32_t>());
+    stored.layer = json.value("layer", 1);
+    if (const Json injected = json.value("injected", Json::array());
+        stored.layer == 2 && !injected.empty()) {  // its verifier saw the correction alone
+      const auto given = static_cast<size_t>(injected.at(0).at(1).get<int32_t>());
+      std::vector<int32_t>& tokens = stored.rollout.tokens;
+      tokens.erase(tokens.begin(),
+                   tokens.begin() + static_cast<std::ptrdiff_t>(std::min(given, tokens.size())));
+    }
     stored.rollout.text = json.at("text").get<std::string>();
     const std::string reason = json.value("finish_reason", "");
     stored.rollout.finish_reason = reason == "stop"         ? FinishReason::kStop

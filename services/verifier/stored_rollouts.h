@@ -28,6 +28,7 @@ struct StoredSample {
   std::map<std::string, double>
       reward_weights;       // of the reward's scheduled parts, as it was scored
   bool has_params = false;  // the row's were stored with it
+  int layer = 1;            // 2: a correction, of which this is the part that was judged
 };
 
 // Calls `use` for each group, in the order of steps, with those of its samples that are asked for.

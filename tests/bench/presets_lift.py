@@ -13,7 +13,7 @@ run of every preset ends above its start.
 A preset's knobs of `algorithm` stay as they are; what is scaled down to two cores and answers of
 about 40 tokens is listed in SCALED and below it, and nothing else: batch, lengths, staleness, learning
 rate, warm-up, intervals counted in steps, updates per step, the critic's learning rate and
-pre-training, and the constant of a constant denominator.
+pre-training, the constant of a constant denominator, and number and phrases of corrections.
 """
 import argparse
 import json
@@ -38,6 +38,8 @@ SCALED = {
 }
 CRITIC = {"orz": {"learning_rate": 5e-4, "warmup_steps": 0, "steps_per_rollout": 4},
           "vapo": {"learning_rate": 5e-4, "steps_per_rollout": 4, "pretrain_steps": 10}}
+# Corrections and phrases that a short context has room for.
+CORRECTION = {"mgrpo": {"samples": 2, "phrases": ["\nAgain: ", "\nOnce more: "]}}
 # Constant denominators stand for the tokens of a long-context batch; here for those of ours.
 CONSTANT = {"cwm": SAMPLES * GROUPS * 40}
 
@@ -70,6 +72,8 @@ def config_of(preset, seed, seconds, checkpoint, folder):
                 "stop_seconds": seconds}}
     if preset in CRITIC:
         config["critic"] = CRITIC[preset]
+    if preset in CORRECTION:
+        config["rollout"]["correction"] = CORRECTION[preset]
     if preset in CONSTANT:
         config["algorithm"] = {"aggregation": {"constant": CONSTANT[preset]}}
     return config

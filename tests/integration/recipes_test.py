@@ -19,15 +19,16 @@ class Recipes(TestCase):
         self.assertEqual(run.steps()[-1], steps, run.story())
         return [event for event in run.events if event.get("event") == "step"]
 
-    def run_recipe(self, preset, changes=None):
+    def run_recipe(self, preset, changes=None, steps=2):
         """Two steps of it; the events of both. `files`: what its last checkpoint holds."""
-        changes = SMALL | {"preset": preset, "run": {"name": preset, "max_steps": 2}} | (changes or {})
+        last, changes = steps, SMALL | {"preset": preset, "run": {"name": preset, "max_steps": 2}} | (changes or {})
         with Run(self.write_config(changes)) as run:
-            steps = self.finished(run, 2)
+            steps = self.finished(run, last)
             resolved = json.loads((run.run_dir / "configs/config.json").read_text())
             self.files = {str(f.relative_to(run.run_dir)) for f in run.run_dir.glob("checkpoints/step_2/*/*")}
+            self.run_dir = run.run_dir
         self.assertEqual(resolved["preset"], preset)
-        self.assertEqual(len(steps), 2)
+        self.assertEqual(len(steps), last)
         return steps
 
     def test_a_group_mean_runs(self):
@@ -109,6 +110,40 @@ class Recipes(TestCase):
             self.assertTrue(any(row["tokens"][-24:-period] == row["tokens"][-24 + period:] for period in range(1, 13)))
         self.assertGreater(max(step["repetition_share"] for step in steps), 0)
         for step in steps:  # cut into segments, and still the trainer's own numbers
+            self.assertLess(step["logprob_gap_max"], 1e-3)
+
+    def test_answers_are_corrected_in_a_second_layer(self):
+        steps = self.run_recipe("mgrpo", {"rollout": SMALL["rollout"] | {"correction": {"samples": 2}},
+                                          "run": {"name": "mgrpo", "max_steps": 3}}, steps=3)
+        rows = [json.loads(line) for file in self.run_dir.glob("rollouts/step_*/train.jsonl")
+                for line in file.read_bytes().splitlines()]
+        groups = {}
+        for row in rows:
+            groups.setdefault(row["gid"], {})[row["sample_index"]] = row
+        self.assertGreater(len(groups), 10)
+        for group in groups.values():
+            self.assertEqual(sorted(group), list(range(4 + 4 * 2)))
+            for index, row in group.items():
+                self.assertEqual(row["layer"], 1 if index < 4 else 2)
+                if index < 4:
+                    self.assertEqual(row["injected"], [])
+                    continue
+                answer = group[(index - 4) // 2]
+                self.assertEqual(row["corrects"], answer["sample_index"])
+                begin, given = row["injected"][0]
+                # The whole answer, then a phrase, are context; what follows was sampled.
+                self.assertEqual(begin, 0)
+                self.assertEqual(row["tokens"][:len(answer["tokens"])], answer["tokens"])
+                self.assertGreater(given, len(answer["tokens"]))
+                self.assertTrue(all(p is None for p in row["logprobs"][:given]))
+                self.assertTrue(all(p is not None for p in row["logprobs"][given:]))
+        for step in steps:
+            mine = [row for row in rows if row["step"] == step["step"] and row["fate"] == "trained"]
+            self.assertEqual(step["response_tokens"],
+                             sum(sum(p is not None for p in row["logprobs"]) for row in mine))
+            self.assertEqual(step["policy"]["groups"], 4 * (1 + 4))  # layers are groups of their own
+            # Of what was collected since the step before.
+            self.assertEqual("accuracy_corrected" in step, step["samples_collected"] > 0)
             self.assertLess(step["logprob_gap_max"], 1e-3)
 
     def test_kl_from_a_reference_goes_on_after_a_stop(self):

@@ -5,6 +5,7 @@
 #include <limits>
 #include <string>
 
+#include "common/layers.h"
 #include "common/sample_faults.h"
 #include "common/status.h"
 
@@ -139,11 +140,14 @@ absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups,
   const int64_t oldest = filter.segment_max_age_versions
                              ? version - *filter.segment_max_age_versions
                              : std::numeric_limits<int64_t>::min();
+  int64_t parts = 0;  // of the groups before: what is compared apart has numbers of its own
   for (size_t g = 0; g < groups.size(); ++g) {
     const Group& group = groups[g];
     if (group.task.row.prompt_tokens.empty()) {
       return absl::InvalidArgumentError("group " + group.task.gid + ": empty prompt");
     }
+    const int64_t first_part = parts;
+    parts += PartsOf(group.task);
     for (const Rollout& rollout : group.rollouts) {
       if (!HasScore(rollout.verdict) || !std::isfinite(*rollout.verdict.score)) {
         ++collected.without_score;
@@ -162,7 +166,7 @@ absl::StatusOr<CollectedRows> CollectRows(const std::vector<Group>& groups,
       row.versions = rollout.spans;
       row.injected = rollout.injected;
       row.routes = rollout.routes;
-      row.group = static_cast<int64_t>(g);
+      row.group = first_part + PartOf(group.task, rollout.sample_index);
       row.reward = *rollout.verdict.score;
       row.correct = rollout.verdict.correct;
       row.truncated = rollout.finish_reason == FinishReason::kLength;

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
+#include "common/layers.h"
 #include "common/sample_faults.h"
 
 namespace tramontane {
@@ -39,27 +41,36 @@ std::string InvalidReason(const Rollout& rollout, const FilterConfig& filter) {
   return "";
 }
 
+// Of the answers: how corrections fare says nothing of the prompt.
 bool InAcceptanceWindow(const Group& group, const FilterConfig& filter) {
   if (!filter.accept_low && !filter.accept_high) return true;
-  const double right = static_cast<double>(
-      std::count_if(group.rollouts.begin(), group.rollouts.end(), [](const Rollout& r) { return r.verdict.correct; }));
-  const double share = right / static_cast<double>(group.rollouts.size());
+  double right = 0, answers = 0;
+  for (const Rollout& rollout : group.rollouts) {
+    if (IsCorrection(group.task, rollout.sample_index)) continue;
+    right += rollout.verdict.correct ? 1 : 0;
+    answers += 1;
+  }
+  if (answers == 0) return false;
+  const double share = right / answers;
   return share >= filter.accept_low.value_or(0) && share <= filter.accept_high.value_or(1);
 }
 
+// In each part of the group, if it has several.
 bool AllAlike(const Group& group, const FilterConfig& filter) {
-  bool first = true;
-  double low = 0, high = 0;
+  std::map<int64_t, std::pair<double, double>> bounds;  // part → least, greatest
   for (const Rollout& rollout : group.rollouts) {
     // mask_before leaves truncated samples out of the group's statistics.
     if (filter.truncated == "mask_before" && rollout.finish_reason == FinishReason::kLength) continue;
     const double value = filter.on == "accuracy" ? (rollout.verdict.correct ? 1.0 : 0.0)
                                                  : rollout.verdict.score.value_or(0);
-    low = first ? value : std::min(low, value);
-    high = first ? value : std::max(high, value);
-    first = false;
+    const int64_t part = PartOf(group.task, rollout.sample_index);
+    auto& [low, high] = bounds.try_emplace(part, value, value).first->second;
+    low = std::min(low, value);
+    high = std::max(high, value);
   }
-  return high - low <= kSameReward;
+  return std::ranges::all_of(bounds, [](const auto& part) {
+    return part.second.second - part.second.first <= kSameReward;
+  });
 }
 
 }  // namespace

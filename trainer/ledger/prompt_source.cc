@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "common/layers.h"
+
 namespace tramontane {
 namespace {
 
@@ -32,9 +34,11 @@ void RowOutcomes::Add(const Group& group) {
   std::vector<int64_t>& counts =
       rows_.try_emplace(group.task.row.row_id, 3, int64_t{0}).first->second;
   counts[0] += 1;
-  counts[1] += static_cast<int64_t>(group.rollouts.size());
-  counts[2] += std::count_if(group.rollouts.begin(), group.rollouts.end(),
-                             [](const Rollout& rollout) { return rollout.verdict.correct; });
+  for (const Rollout& rollout : group.rollouts) {
+    if (IsCorrection(group.task, rollout.sample_index)) continue;
+    counts[1] += 1;
+    counts[2] += rollout.verdict.correct ? 1 : 0;
+  }
 }
 
 absl::Status PromptSource::Check(const std::vector<PromptRow>& rows, const PromptSection& section) {

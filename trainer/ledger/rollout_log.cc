@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/files.h"
+#include "common/layers.h"
 #include "common/record_io.h"
 #include "common/status.h"
 
@@ -35,6 +36,11 @@ Json RolloutLine(const Group& group, const Rollout& rollout, const std::string& 
   line["verdict"] = ToJson(rollout.verdict);
   line["generate_seconds"] = rollout.generate_seconds;
   line["fate"] = fate;
+  if (group.task.answers > 0) {
+    const bool correction = IsCorrection(group.task, rollout.sample_index);
+    line["layer"] = correction ? 2 : 1;
+    if (correction) line["corrects"] = AnswerOf(group.task, rollout.sample_index);
+  }
   return line;
 }
 

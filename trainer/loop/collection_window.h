@@ -2,6 +2,7 @@
 // distribution and the token count. Any thread.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -17,7 +18,8 @@ struct WindowTotals {
   int64_t groups = 0, samples = 0, tokens = 0, truncated = 0, repeated = 0;
   int64_t solved_none = 0, solved_some = 0, solved_all = 0;  // groups
   double reward_sum = 0;
-  int64_t correct = 0;
+  int64_t answers = 0, correct = 0;        // samples that are no corrections; the right ones
+  int64_t corrections = 0, corrected = 0;  // corrections; the right ones
   std::map<std::string, double> component_sums;
   std::map<std::string, int64_t> dropped_samples;  // by reason
 
@@ -38,8 +40,11 @@ class CollectionWindow {
   WindowTotals Take();  // since the last Take
 
  private:
+  void AddCorrections(const Group& group);  // mutex_ held
+
   MetricsRegistry& metrics_;
   Counter collected_, none_, some_, all_;
+  std::array<Counter, 4> corrections_;  // by [answer right][correction right]
   Histogram dispatched_tokens_, collected_tokens_;
   mutable std::mutex mutex_;
   WindowTotals window_;

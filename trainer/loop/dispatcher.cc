@@ -223,7 +223,11 @@ GroupTask Dispatcher::MakeTrainTask(uint64_t cursor) {
     for (const auto& [part, weight] : reward_weights_)
       metrics_.MakeGauge("tramontane_reward_weight", {{"part", part}}).Set(weight);
   }
-  task.samples = rollout_.samples_per_group;
+  task.samples = SamplesOf(rollout_);
+  if (rollout_.correction.samples > 0) {
+    task.answers = rollout_.samples_per_group;
+    task.corrections_by_prompt = rollout_.correction.group_by == "prompt";
+  }
   task.row = rows_[source_.Draw(cursor, task.issued_version + 1)];
   task.sampling = TrainSampling(rollout_);
   task.sampling.seed = SamplingSeed(options_.seed, cursor);

@@ -162,7 +162,7 @@ Json StepRecorder::StepLine(const StepFacts& facts, double reward, double stalen
       {"packed_tokens", report.packed_tokens},
       {"samples_collected", window.samples},
       {"accuracy_sampled",
-       window.samples ? static_cast<double>(window.correct) / window.samples : 0},
+       window.answers ? static_cast<double>(window.correct) / window.answers : 0},
       {"solved_none", window.solved_none},
       {"solved_some", window.solved_some},
       {"solved_all", window.solved_all},
@@ -181,6 +181,8 @@ Json StepRecorder::StepLine(const StepFacts& facts, double reward, double stalen
       {"skipped", report.skipped},
       {"nonfinite", report.nonfinite},
   };
+  if (window.corrections > 0)
+    line["accuracy_corrected"] = static_cast<double>(window.corrected) / window.corrections;
   if (report.skipped) line["skip_reason"] = report.skip_reason;
   if (facts.probe_gap) line["probe_gap"] = *facts.probe_gap;
   if (eval_accuracy_) line["eval_accuracy"] = *eval_accuracy_;

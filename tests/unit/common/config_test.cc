@@ -60,6 +60,21 @@ TEST(Config, SettingsThatCannotWorkAreRefused) {
               HasSubstr("rollout.thinking.budget"));
   EXPECT_THAT(ErrorOf(kMinimal, {"rollout.thinking={reserve: 256}"}),
               HasSubstr("rollout.thinking.reserve"));
+  const std::string again = "rollout.correction={samples: 2, phrases: [Again]}";
+  EXPECT_EQ(ErrorOf(kMinimal, {again}), "no error");
+  EXPECT_THAT(ErrorOf(kMinimal, {"rollout.correction={samples: 2}"}),
+              HasSubstr("rollout.correction.phrases"));
+  EXPECT_THAT(ErrorOf(kMinimal, {"rollout.correction={samples: 1, phrases: [Again]}"}),
+              HasSubstr("rule group_baseline_needs_a_group"));
+  EXPECT_THAT(ErrorOf(kMinimal, {again, "reward.terms={kimi_length: {}}"}),
+              HasSubstr("rule layers_are_compared_apart"));
+  EXPECT_THAT(
+      ErrorOf(
+          kMinimal,
+          {again, "verifiers={math: {builtin: math}, env: {command: [e], params: {episode: {}}}}"}),
+      HasSubstr("rule corrections_take_no_turns"));
+  EXPECT_THAT(ErrorOf(kMinimal, {again, "run.kind=reject_sample"}),
+              HasSubstr("rule corrections_are_trained_on"));
   const std::string turns =
       "verifiers={math: {builtin: math}, env: {command: [e], params: {episode: ";
   EXPECT_EQ(ErrorOf(kMinimal, {turns + "{max_turns: 3, judge: math}}}}"}), "no error");

@@ -9,7 +9,9 @@ Group SampleGroup() {
   Group group;
   group.task.gid = "g";
   group.task.cursor = 9;
-  group.task.samples = 1;
+  group.task.samples = 6;
+  group.task.answers = 2;
+  group.task.corrections_by_prompt = true;
   group.task.row = {.row_id = "r:1",
                     .prompt = "1+1=",
                     .prompt_tokens = {1, 2},
@@ -57,6 +59,8 @@ TEST(RecordIo, AGroupSurvivesTheRoundTrip) {
   EXPECT_EQ(rollout.routes, group.rollouts[0].routes);
   EXPECT_TRUE(read->task.wants_routes);
   EXPECT_EQ(read->task.reward_weights, group.task.reward_weights);
+  EXPECT_EQ(read->task.answers, 2);
+  EXPECT_TRUE(read->task.corrections_by_prompt);
   EXPECT_EQ(rollout.text, group.rollouts[0].text);
   EXPECT_EQ(rollout.verdict.score, 0.1);
 }

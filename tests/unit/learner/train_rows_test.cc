@@ -156,5 +156,17 @@ TEST(TrainRowsTest, GibberishAndRepetitionAreMaskedWhereTheFilterSaysSo) {
   EXPECT_THAT(masked(), ElementsAre(true, true, false));
 }
 
+TEST(TrainRowsTest, LayersAreGroupsOfTheirOwn) {
+  std::vector<Rollout> rollouts(6, MakeRollout(VerdictStatus::kScored, 1.0));
+  for (int32_t i = 0; i < 6; ++i) rollouts[static_cast<size_t>(i)].sample_index = i;
+  Group layered = MakeGroup(rollouts);
+  layered.task.samples = 6;
+  layered.task.answers = 2;
+  const std::vector<Group> groups = {layered, MakeGroup({rollouts[0], rollouts[1]})};
+  std::vector<int64_t> ids;
+  for (const TrainRow& row : CollectRows(groups).value().rows) ids.push_back(row.group);
+  EXPECT_THAT(ids, ElementsAre(0, 0, 1, 1, 2, 2, 3, 3));
+}
+
 }  // namespace
 }  // namespace tramontane

@@ -194,5 +194,19 @@ TEST(GroupGate, ASampleThatWasStoppedForRepeatingItselfHasItsReward) {
   EXPECT_EQ(RejectReason(group, filter, kGate, 5), "");
 }
 
+TEST(GroupGate, LayersAreComparedApart) {
+  Group group = GroupOf({Sample(1), Sample(1), Sample(0), Sample(0), Sample(0), Sample(0)});
+  for (int32_t i = 0; i < 6; ++i) group.rollouts[static_cast<size_t>(i)].sample_index = i;
+  group.task.answers = 2;
+  FilterConfig filter;
+  // Each part is alike in itself: that answers fared better than corrections teaches nothing.
+  EXPECT_EQ(RejectReason(group, filter, kGate, 5), "zero_variance");
+  group.rollouts[5].verdict = Sample(1).verdict;
+  EXPECT_EQ(RejectReason(group, filter, kGate, 5), "");
+  // How hard the prompt is, answers say.
+  filter.accept_low = filter.accept_high = 1;
+  EXPECT_EQ(RejectReason(group, filter, kGate, 5), "");
+}
+
 }  // namespace
 }  // namespace tramontane

@@ -36,7 +36,7 @@ class Script {
 
   GroupWorkerHooks Hooks() {
     return {.submit = [this](SampleRequest request,
-                             const PromptRow&) { return Submit(std::move(request)); },
+                             const GroupTask&) { return Submit(std::move(request)); },
             .cancel = [this](const std::string& id) { Note(cancelled, id); },
             .ready = [this] { return ready.load(); },
             .verify =
