@@ -105,10 +105,11 @@ def measure_trl(args, folder):
 
     samples = args.prompts * args.samples
     config = GRPOConfig(
-        output_dir=str(folder / "trl"), use_cpu=True, bf16=False, seed=args.seed, max_steps=args.steps,
-        per_device_train_batch_size=samples, num_generations=args.samples, max_completion_length=64,
+        output_dir=str(folder / "trl"), use_cpu=True, bf16=False, seed=args.seed, max_steps=args.trl_steps or args.steps,
+        per_device_train_batch_size=samples // args.trl_microbatches,
+        gradient_accumulation_steps=args.trl_microbatches, num_generations=args.samples, max_completion_length=64,
         temperature=1.0, beta=0.0, epsilon=0.2, epsilon_high=0.28, loss_type="dapo", scale_rewards="batch",
-        learning_rate=args.trl_learning_rate or args.learning_rate, lr_scheduler_type="constant",
+        learning_rate=args.trl_learning_rate or args.learning_rate, lr_scheduler_type=args.trl_schedule,
         warmup_steps=args.trl_warmup_steps, max_grad_norm=1.0,
         gradient_checkpointing=False, save_strategy="no", report_to="none", logging_steps=10**6, disable_tqdm=True,
         dataloader_pin_memory=False)
@@ -131,6 +132,10 @@ def main():
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--trl-learning-rate", type=float, help="default: the same")
     parser.add_argument("--trl-warmup-steps", type=int, default=0)
+    parser.add_argument("--trl-schedule", choices=["constant", "constant_with_warmup", "linear"], default="constant",
+                        help="linear falls to 0 at --trl-steps")
+    parser.add_argument("--trl-steps", type=int, help="default: --steps")
+    parser.add_argument("--trl-microbatches", type=int, default=1, help="of one step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", choices=["ours", "trl"])
