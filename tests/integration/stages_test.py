@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -392,14 +393,19 @@ class Published(TestCase):
         right = [f"\\boxed{{{prompts[r['prompt_index']]['answer']}}}" in r["text"] for r in rollouts]
         return sum(right) / len(right), sum(len(r["tokens"]) for r in rollouts) / len(rollouts)
 
-    def thinking(self, model, before):
-        """Share of samples that begin with a thought."""
-        prompts = [before + row["prompt"] for row in read_lines(SOURCE / "runs/stages-data/eval.jsonl")]
-        request = {"prompts": prompts, "max_new_tokens": 48, "temperature": 1, "n": 4}
+    def switched(self, model, prompt, on, silent):
+        """Of held-out samples, the share that is right in the form the switch asks for, and the share that
+        begins with a thought. `silent`: what stands before the answer when the switch is off."""
+        rows = read_lines(SOURCE / "runs/stages-data/eval.jsonl")
+        request = {"prompts": [prompt(row["prompt"], on) for row in rows], "max_new_tokens": 48, "temperature": 1,
+                   "n": 16}
         status, out, err = tramontane("generate", "--model", model, "--json", stdin=json.dumps(request), timeout=300)
         self.assertEqual(status, 0, err)
         rollouts = json.loads(out)["rollouts"]
-        return sum(rollout["text"].startswith("<think>") for rollout in rollouts) / len(rollouts)
+        form = "(?s)<think>.+</think>" if on else silent
+        right = [bool(re.fullmatch(form + rows[r["prompt_index"]]["answer"], r["text"].strip())) for r in rollouts]
+        thinks = [r["text"].startswith("<think>") for r in rollouts]
+        return sum(right) / len(right), sum(thinks) / len(thinks)
 
     def test_r1(self):
         stages = self.run_chain("r1")
@@ -414,19 +420,31 @@ class Published(TestCase):
             self.assertLess(seen[name][1], seen["long"][1], name)
 
     def test_qwen3_fusion(self):
-        stages = self.run_chain("qwen3_fusion")
-        self.assertGreater(stages["general"]["reward_last_10"], stages["general"]["reward_first"] - 0.05)
+        self.run_chain("qwen3_fusion")
+        prompt = lambda text, on: text + ("/think" if on else "/no_think")
+        seen = {name: [self.switched(self.models[name], prompt, on, "<think></think>")[0] for on in (True, False)]
+                for name in ("fusion", "general", "student", "student_on_policy")}
+        for name, (on, off) in seen.items():
+            print(f"qwen3_fusion {name}: right in {on:.3f} of samples with thoughts, in {off:.3f} without")
+        self.assertGreater(sum(seen["general"]), sum(seen["fusion"]))
+        self.assertGreater(sum(seen["student_on_policy"]), sum(seen["student"]))
 
     def test_phi4(self):
         self.run_chain("phi4")
 
     def test_nemotron_toggle(self):
         self.run_chain("nemotron_toggle")
+        prompt = lambda text, on: f"detailed thinking {'on' if on else 'off'}\n{text}"
+        right = {}
         for name in ("paired", "rl"):
-            on, off = (self.thinking(self.models[name], f"detailed thinking {switch}\n") for switch in ("on", "off"))
-            print(f"nemotron_toggle {name}: thinks in {on:.3f} when on, {off:.3f} when off")
+            (right_on, on), (right_off, off) = (self.switched(self.models[name], prompt, switch, "")
+                                                for switch in (True, False))
+            print(f"nemotron_toggle {name}: right in {right_on:.3f} of samples when on, {right_off:.3f} when off; "
+                  f"thinks in {on:.3f} when on, {off:.3f} when off")
             self.assertGreater(on, 0.9)
             self.assertLess(off, 0.1)
+            right[name] = right_on + right_off
+        self.assertGreater(right["rl"], right["paired"])
 
 
 if __name__ == "__main__":
