@@ -146,7 +146,8 @@ TEST(TrainRowsTest, GibberishAndRepetitionAreMaskedWhereTheFilterSaysSo) {
   const auto masked = [&] {
     std::vector<bool> out;
     const std::vector<Group> groups = {MakeGroup(rollouts)};
-    for (const TrainRow& row : CollectRows(groups, filter).value().rows) out.push_back(row.masked);
+    const CollectedRows collected = CollectRows(groups, filter).value();
+    for (const TrainRow& row : collected.rows) out.push_back(row.masked);
     return out;
   };
   EXPECT_THAT(masked(), ElementsAre(false, false, false));  // dropped earlier
@@ -163,8 +164,9 @@ TEST(TrainRowsTest, LayersAreGroupsOfTheirOwn) {
   layered.task.samples = 6;
   layered.task.answers = 2;
   const std::vector<Group> groups = {layered, MakeGroup({rollouts[0], rollouts[1]})};
+  const CollectedRows collected = CollectRows(groups).value();
   std::vector<int64_t> ids;
-  for (const TrainRow& row : CollectRows(groups).value().rows) ids.push_back(row.group);
+  for (const TrainRow& row : collected.rows) ids.push_back(row.group);
   EXPECT_THAT(ids, ElementsAre(0, 0, 1, 1, 2, 2, 3, 3));
 }
 
