@@ -1,9 +1,7 @@
 #include "services/trainer/length_pupil.h"
 
-#include <filesystem>
 #include <utility>
 
-#include "common/files.h"
 #include "common/log.h"
 #include "common/status.h"
 #include "data/dataset.h"
@@ -82,15 +80,8 @@ class LengthPupil final : public Pupil {
 
   absl::Status SaveCheckpoint(const std::string& checkpoints_dir,
                               const CheckpointState& state) const override {
-    ASSIGN_OR_RETURN(const std::string staging, BeginCheckpoint(checkpoints_dir, state.step));
-    absl::Status status = learner_->Save(staging);
-    if (status.ok()) status = CommitCheckpoint(staging, checkpoints_dir, state);
-    if (!status.ok()) {
-      std::error_code ignored;  // the save's own error is the one to report
-      std::filesystem::remove_all(staging, ignored);
-      return Annotate(status, "checkpoint of step " + std::to_string(state.step));
-    }
-    return PruneCheckpoints(checkpoints_dir, kStageCheckpoints);
+    return WriteCheckpoint(checkpoints_dir, state, kStageCheckpoints,
+                           [this](const std::string& dir) { return learner_->Save(dir); });
   }
 
   absl::Status SaveResult(const std::string& out_dir) const override {

@@ -1,7 +1,5 @@
 #include "trainer/learner/checkpoint.h"
 
-#include <filesystem>
-
 #include "common/files.h"
 #include "common/status.h"
 #include "model/checkpoint.h"
@@ -22,15 +20,9 @@ absl::Status Fill(const std::string& staging_dir, const Learner& learner, const 
 
 absl::Status SaveCheckpoint(const std::string& checkpoints_dir, const Learner& learner,
                             const std::string& tokenizer_source_dir, const CheckpointState& state, int keep_last) {
-  ASSIGN_OR_RETURN(const std::string staging_dir, BeginCheckpoint(checkpoints_dir, state.step));
-  absl::Status status = Fill(staging_dir, learner, tokenizer_source_dir);
-  if (status.ok()) status = CommitCheckpoint(staging_dir, checkpoints_dir, state);
-  if (!status.ok()) {
-    std::error_code ignored;  // the save's own error is the one to report
-    std::filesystem::remove_all(staging_dir, ignored);
-    return Annotate(status, "checkpoint of step " + std::to_string(state.step));
-  }
-  return PruneCheckpoints(checkpoints_dir, keep_last);
+  return WriteCheckpoint(checkpoints_dir, state, keep_last, [&](const std::string& dir) {
+    return Fill(dir, learner, tokenizer_source_dir);
+  });
 }
 
 }  // namespace tramontane

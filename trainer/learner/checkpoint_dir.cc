@@ -167,6 +167,20 @@ absl::Status PruneCheckpoints(const std::string& checkpoints_dir, int keep_last)
   return absl::OkStatus();
 }
 
+absl::Status WriteCheckpoint(const std::string& checkpoints_dir, const CheckpointState& state,
+                             int keep_last,
+                             const std::function<absl::Status(const std::string& dir)>& fill) {
+  ASSIGN_OR_RETURN(const std::string staging, BeginCheckpoint(checkpoints_dir, state.step));
+  absl::Status status = fill(staging);
+  if (status.ok()) status = CommitCheckpoint(staging, checkpoints_dir, state);
+  if (!status.ok()) {
+    std::error_code ignored;  // the save's own error is the one to report
+    std::filesystem::remove_all(staging, ignored);
+    return Annotate(status, "checkpoint of step " + std::to_string(state.step));
+  }
+  return PruneCheckpoints(checkpoints_dir, keep_last);
+}
+
 absl::StatusOr<CheckpointState> VerifyCheckpoint(const std::string& dir) {
   const std::string path = dir + "/manifest.json";
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxManifestBytes));

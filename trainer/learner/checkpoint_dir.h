@@ -5,6 +5,7 @@
 //   {"format_version": 1, "step", "trainer_epoch", "ledger", "files": {"hf/…": {"bytes", "sha256"}}}
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -23,6 +24,13 @@ absl::Status CommitCheckpoint(const std::string& staging_dir, const std::string&
 
 // Removes all but the newest `keep_last` step folders.
 absl::Status PruneCheckpoints(const std::string& checkpoints_dir, int keep_last);
+
+// A whole save: `fill` writes the contents into the folder that it is told, and what it leaves
+// becomes step_N; the newest `keep_last` are kept. A save that fails leaves nothing behind, and its
+// error names the step.
+absl::Status WriteCheckpoint(const std::string& checkpoints_dir, const CheckpointState& state,
+                             int keep_last,
+                             const std::function<absl::Status(const std::string& dir)>& fill);
 
 // The state of a folder whose every file has the size and hash of its manifest.
 // DataLoss names the file; NotFound: no manifest.
