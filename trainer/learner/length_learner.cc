@@ -81,7 +81,8 @@ class LengthLearner::Impl {
     report.step = step;
     PhaseTimer timer(report);
     const LengthRows rows = RowsOf(examples);
-    const PackPlan plan = Plan(rows, report);
+    const PackPlan plan = Plan(rows);
+    Describe(rows, plan, report);
     timer.Next("pack");
     std::vector<LengthSums> sums(plan.microbatches.size());
     RETURN_IF_ERROR(optimiser_->Accumulate(plan, [&](int32_t m, const Backward& backward) {
@@ -106,9 +107,8 @@ class LengthLearner::Impl {
 
   absl::StatusOr<double> HeldOutLoss(const std::vector<LengthExample>& examples) const {
     const LengthRows rows = RowsOf(examples);
-    StepReport unused;
     double nll = 0;
-    for (const std::vector<int32_t>& members : Plan(rows, unused).microbatches) {
+    for (const std::vector<int32_t>& members : Plan(rows).microbatches) {
       RETURN_IF_ERROR(GuardTorch([&] {
         const at::NoGradGuard frozen;
         nll += Compute(rows, members, [](const at::Tensor&) {}).nll;
@@ -137,21 +137,22 @@ class LengthLearner::Impl {
   const Transformer& model() const { return *model_; }
 
  private:
-  PackPlan Plan(const LengthRows& rows, StepReport& report) const {
+  PackPlan Plan(const LengthRows& rows) const {
+    return crew_.Plan(rows.rows, std::vector<uint8_t>(rows.rows.size(), 1), microbatch_tokens_);
+  }
+
+  void Describe(const LengthRows& rows, const PackPlan& plan, StepReport& report) const {
     std::vector<SequencePass> passes;
     for (const TrainRow& row : rows.rows) {
       passes.push_back(
           {.inputs = row.input_tokens(), .responses = static_cast<int64_t>(row.response.size())});
       report.input_tokens += row.input_tokens();
     }
-    const PackPlan plan =
-        crew_.Plan(rows.rows, std::vector<uint8_t>(rows.rows.size(), 1), microbatch_tokens_);
     report.sequences = static_cast<int64_t>(rows.rows.size());
     report.response_tokens = static_cast<int64_t>(rows.tokens);
     report.packed_tokens = plan.tokens;
     report.metrics["microbatches"] = static_cast<double>(plan.microbatches.size());
     report.metrics["model_flop"] = kForwardShare * TrainingFlop(model_->config(), passes);
-    return plan;
   }
 
   LengthSums Compute(const LengthRows& rows, const std::vector<int32_t>& members,
