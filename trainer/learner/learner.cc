@@ -47,6 +47,20 @@ absl::StatusOr<std::shared_ptr<Transformer>> LoadTeacher(const std::string& dir,
   return teacher;
 }
 
+// What all ranks do: the others by `command` (a function that makes one), this one by `act`.
+template <class Command, class Act>
+auto Together(RankGroup* ranks, const Command& command, const Act& act) -> decltype(act()) {
+  RETURN_IF_ERROR(Tell(ranks, command));
+  auto done = act();
+  GiveUpAfter(done.status(), ranks);
+  return done;
+}
+
+RankCommand WithOp(RankOp op, RankCommand command) {
+  command.op = op;
+  return command;
+}
+
 }  // namespace
 
 Learner::Impl::Impl(const RunConfig& config, std::shared_ptr<Transformer> model,
@@ -175,49 +189,36 @@ Learner::Learner(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Learner::~Learner() = default;
 
 absl::StatusOr<StepReport> Learner::Step(const std::vector<Group>& groups, int64_t step) {
-  RETURN_IF_ERROR(Tell(impl_->ranks(), [&] { return StepCommand(groups, step); }));
-  absl::StatusOr<StepReport> report = impl_->Step(groups, step);
-  GiveUpAfter(report.status(), impl_->ranks());
-  return report;
+  return Together(
+      impl_->ranks(), [&] { return StepCommand(groups, step); },
+      [&] { return impl_->Step(groups, step); });
 }
 
 absl::Status Learner::Check(const Group& group) const { return impl_->Check(group); }
 
 absl::StatusOr<StepReport> Learner::SftStep(const std::vector<SftExample>& examples, int64_t step) {
-  RETURN_IF_ERROR(Tell(impl_->ranks(), [&] { return SftStepCommand(examples, step); }));
-  absl::StatusOr<StepReport> report = impl_->SftStep(examples, step);
-  GiveUpAfter(report.status(), impl_->ranks());
-  return report;
+  return Together(
+      impl_->ranks(), [&] { return SftStepCommand(examples, step); },
+      [&] { return impl_->SftStep(examples, step); });
 }
 
 absl::StatusOr<StepReport> Learner::DpoStep(const std::vector<PreferencePair>& pairs,
                                             int64_t step) {
-  RETURN_IF_ERROR(Tell(impl_->ranks(), [&] { return DpoStepCommand(pairs, step); }));
-  absl::StatusOr<StepReport> report = impl_->DpoStep(pairs, step);
-  GiveUpAfter(report.status(), impl_->ranks());
-  return report;
+  return Together(
+      impl_->ranks(), [&] { return DpoStepCommand(pairs, step); },
+      [&] { return impl_->DpoStep(pairs, step); });
 }
 
 absl::StatusOr<double> Learner::HeldOutLoss(const std::vector<SftExample>& examples) {
-  RETURN_IF_ERROR(Tell(impl_->ranks(), [&] {
-    RankCommand command = SftStepCommand(examples, 0);
-    command.op = RankOp::kSftLoss;
-    return command;
-  }));
-  absl::StatusOr<double> loss = impl_->HeldOutLoss(examples);
-  GiveUpAfter(loss.status(), impl_->ranks());
-  return loss;
+  return Together(
+      impl_->ranks(), [&] { return WithOp(RankOp::kSftLoss, SftStepCommand(examples, 0)); },
+      [&] { return impl_->HeldOutLoss(examples); });
 }
 
 absl::StatusOr<double> Learner::HeldOutLoss(const std::vector<PreferencePair>& pairs) {
-  RETURN_IF_ERROR(Tell(impl_->ranks(), [&] {
-    RankCommand command = DpoStepCommand(pairs, 0);
-    command.op = RankOp::kDpoLoss;
-    return command;
-  }));
-  absl::StatusOr<double> loss = impl_->HeldOutLoss(pairs);
-  GiveUpAfter(loss.status(), impl_->ranks());
-  return loss;
+  return Together(
+      impl_->ranks(), [&] { return WithOp(RankOp::kDpoLoss, DpoStepCommand(pairs, 0)); },
+      [&] { return impl_->HeldOutLoss(pairs); });
 }
 
 absl::Status Learner::SaveState(const std::string& dir) const {
