@@ -19,17 +19,21 @@ absl::Status AddValueHook(const std::string& folder, const std::string& model_di
   return absl::OkStatus();
 }
 
+absl::Status JudgeByValue(const SearchHooks& hooks,
+                          const std::vector<std::vector<int32_t>>& prompts, SearchJudge& judge) {
+  if (!hooks.value) return NoCritic();
+  judge.score = [&](size_t prompt, const std::vector<const SearchPath*>& paths) {
+    return hooks.value(prompts[prompt], paths);
+  };
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<SearchResult>> RunSearchAsk(
     const SearchAsk& ask, const LoadedModel& loaded,
     const std::vector<std::vector<int32_t>>& prompts, const std::vector<std::string>& texts,
     const SamplingParams& sampling, const SearchHooks& hooks, const EngineOptions& options) {
   SearchJudge judge{nullptr, hooks.answer, hooks.same};
-  if (ask.by_value()) {
-    if (!hooks.value) return NoCritic();
-    judge.score = [&](size_t prompt, const std::vector<const SearchPath*>& paths) {
-      return hooks.value(prompts[prompt], paths);
-    };
-  }
+  if (ask.by_value()) RETURN_IF_ERROR(JudgeByValue(hooks, prompts, judge));
   if (ask.by_verifier()) {
     if (ask.answers.empty())
       return absl::InvalidArgumentError("search.answers: grader \"" + ask.scorer +

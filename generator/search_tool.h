@@ -34,6 +34,11 @@ struct SearchHooks {
 absl::Status AddValueHook(const std::string& folder, const std::string& model_dir, int threads,
                           SearchHooks& hooks);
 
+// The judge's scores are the critic's. `hooks` and `prompts` outlive it. InvalidArgument: no critic
+// is loaded.
+absl::Status JudgeByValue(const SearchHooks& hooks,
+                          const std::vector<std::vector<int32_t>>& prompts, SearchJudge& judge);
+
 // Every prompt's search, scored as asked. `prompts` and `texts` are the same prompts.
 absl::StatusOr<std::vector<SearchResult>> RunSearchAsk(
     const SearchAsk& ask, const LoadedModel& loaded,

@@ -139,7 +139,6 @@ absl::StatusOr<EvalSamples> SearchRows(const LoadedModel& loaded,
   const bool by_value = !by_grader && search["scorer"] == "value";
   if (!by_grader && !by_value && search["scorer"] != "mean_logprob")
     return absl::InvalidArgumentError("search.scorer: must be row, value or mean_logprob");
-  if (by_value && !hooks.value) return NoCritic();
   SearchJudge judge{nullptr, hooks.answer, hooks.same};
   if (by_grader) {
     judge.score =
@@ -156,11 +155,7 @@ absl::StatusOr<EvalSamples> SearchRows(const LoadedModel& loaded,
       return scores;
     };
   }
-  if (by_value) {
-    judge.score = [&](size_t row, const std::vector<const SearchPath*>& paths) {
-      return hooks.value(prompts[row], paths);
-    };
-  }
+  if (by_value) RETURN_IF_ERROR(JudgeByValue(hooks, prompts, judge));
   ASSIGN_OR_RETURN(const std::vector<SearchResult> results,
                    RunSearches(loaded, prompts, sampling, ask.params, judge, options));
   EvalSamples samples;
