@@ -327,38 +327,29 @@ void CheckCorrection(const RunConfig& c, Rules& r) {
             "prompt (rule group_baseline_needs_a_group)");
 }
 
-// Terms that compare a completion with the others of its group (docs/graders.md).
+// A term that compares a completion with the others of its group (docs/graders.md) needs some.
+void CheckGroupTerm(const RunConfig& c, const std::string& field, const std::string& term,
+                    Rules& r) {
+  if (term != "kimi_length" && term != "adactrl") return;
+  r.Require(c.rollout.samples_per_group > 1, field,
+            term +
+                " compares the samples of a group: rollout.samples_per_group 1 leaves nothing to "
+                "compare (rule group_reward_needs_a_group)");
+  r.Require(c.rollout.correction.samples == 0, field,
+            term +
+                " would compare answers with corrections: it needs rollout.correction.samples 0 "
+                "(rule layers_are_compared_apart)");
+}
+
 void CheckGroupTerms(const RunConfig& c, Rules& r) {
-  const bool layers = c.rollout.correction.samples > 0;
   for (const auto& [name, settings] : c.reward.terms) {
     const bool named =
         settings.is_object() && settings.contains("term") && settings["term"].is_string();
-    const std::string term = named ? settings["term"].get<std::string>() : name;
-    r.Require(c.rollout.samples_per_group > 1 || (term != "kimi_length" && term != "adactrl"),
-              "reward.terms." + name,
-              term +
-                  " compares the samples of a group: rollout.samples_per_group 1 leaves nothing to "
-                  "compare "
-                  "(rule group_reward_needs_a_group)");
-    r.Require(!layers || (term != "kimi_length" && term != "adactrl"), "reward.terms." + name,
-              term +
-                  " would compare answers with corrections: it needs rollout.correction.samples 0 "
-                  "(rule layers_are_compared_apart)");
+    CheckGroupTerm(c, "reward.terms." + name, named ? settings["term"].get<std::string>() : name,
+                   r);
   }
-  for (const auto& [name, v] : c.verifiers) {
-    r.Require(
-        c.rollout.samples_per_group > 1 || (v.builtin != "kimi_length" && v.builtin != "adactrl"),
-        "verifiers." + name + ".builtin",
-        v.builtin +
-            " compares the samples of a group: rollout.samples_per_group 1 leaves nothing to "
-            "compare "
-            "(rule group_reward_needs_a_group)");
-    r.Require(!layers || (v.builtin != "kimi_length" && v.builtin != "adactrl"),
-              "verifiers." + name + ".builtin",
-              v.builtin +
-                  " would compare answers with corrections: it needs "
-                  "rollout.correction.samples 0 (rule layers_are_compared_apart)");
-  }
+  for (const auto& [name, v] : c.verifiers)
+    CheckGroupTerm(c, "verifiers." + name + ".builtin", v.builtin, r);
 }
 
 void CheckGenerator(const RunConfig& c, Rules& r) {
