@@ -2,10 +2,8 @@
 import asyncio
 import concurrent.futures
 import contextlib
-import json
 import signal
 import socket
-import struct
 import subprocess
 import sys
 from typing import Any
@@ -143,15 +141,13 @@ class EpisodeProcess:
             raise TimeoutError from None
 
     async def _exchange(self, request: dict[str, Any]) -> dict[str, Any]:
-        data = json.dumps(request).encode()
+        data = channel.frame(request)
         try:
-            self._writer.write(struct.pack("<I", len(data)) + data)
+            self._writer.write(data)
             await self._writer.drain()
-            (size,) = struct.unpack("<I", await self._reader.readexactly(4))
-            if size > channel.MAX_BYTES:
-                raise ValueError("too large")
-            return json.loads(await self._reader.readexactly(size))
-        except (OSError, EOFError, ValueError) as e:
+            size = channel.size_of(await self._reader.readexactly(channel.SIZE_BYTES))
+            return channel.parse(await self._reader.readexactly(size))
+        except (OSError, EOFError, channel.Closed) as e:
             raise Died from e
 
     async def end(self) -> str:
