@@ -1,7 +1,8 @@
 // Frames of JSON. To rank 0: {"format", "token", "rank", "data_address"}. From it: {"refused":
 // why}, or when all have come {"size", "timeout_s", "memory" (a path; TCP: empty),
-// "data_addresses"}. A connection between two ranks for TCP begins with {"token", "rank"}, sent by
-// the higher one.
+// "data_addresses"}. With shared memory, back to rank 0: {"failed": why}, empty once the memory is
+// mapped. A connection between two ranks for TCP begins with {"token", "rank"}, sent by the higher
+// one.
 
 #include "trainer/ranks/rendezvous.h"
 
@@ -24,7 +25,7 @@
 namespace tramontane {
 namespace {
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 constexpr int kBacklog = 128;
 constexpr int kPollMs = 100;
 constexpr double kFrameTimeoutS = 5;
@@ -109,6 +110,18 @@ std::string Missing(const std::vector<UniqueFd>& control) {
   return list;
 }
 
+// Until every other rank has mapped the memory: its path leads nowhere once rank 0 has ended.
+absl::Status AwaitMapped(const std::vector<UniqueFd>& control, SteadyTime deadline) {
+  for (size_t r = 1; r < control.size(); ++r) {
+    const std::string who = "rank " + std::to_string(r);
+    absl::StatusOr<Json> reply = ReceiveJson(control[r].get(), deadline);
+    if (!reply.ok()) return Annotate(reply.status(), who);
+    if (const std::string why = Field(*reply, "failed", std::string()); !why.empty())
+      return absl::UnavailableError(who + ": " + why);
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<RankHost> RankHost::Listen(const std::string& bind, std::string token) {
@@ -159,7 +172,10 @@ absl::StatusOr<std::unique_ptr<RankGroup>> RankHost::Await(
   for (const UniqueFd& fd : seat.control) {
     if (fd.valid()) RETURN_IF_ERROR(SendFrame(fd.get(), welcome.dump(), In(kFrameTimeoutS)));
   }
-  if (memory) return MakeSharedMemoryRanks(std::move(seat), *std::move(memory));
+  if (memory) {
+    RETURN_IF_ERROR(AwaitMapped(seat.control, deadline));
+    return MakeSharedMemoryRanks(std::move(seat), *std::move(memory));
+  }
   ASSIGN_OR_RETURN(std::vector<UniqueFd> peers,
                    MeetPeers(0, token_, listener.get(), addresses, deadline));
   return MakeTcpRanks(std::move(seat), std::move(peers));
@@ -195,8 +211,11 @@ absl::StatusOr<std::unique_ptr<RankGroup>> JoinRanks(const std::string& address,
     return absl::DataLossError(address + ": is no rank 0");
   seat.control.push_back(*std::move(control));
   if (const std::string path = Field(welcome, "memory", std::string()); !path.empty()) {
-    ASSIGN_OR_RETURN(RankMemory memory, RankMemory::Open(path, seat.size));
-    return MakeSharedMemoryRanks(std::move(seat), std::move(memory));
+    absl::StatusOr<RankMemory> memory = RankMemory::Open(path, seat.size);
+    const Json reply = {{"failed", memory.ok() ? "" : std::string(memory.status().message())}};
+    RETURN_IF_ERROR(SendFrame(seat.control[0].get(), reply.dump(), deadline));
+    if (!memory.ok()) return memory.status();
+    return MakeSharedMemoryRanks(std::move(seat), *std::move(memory));
   }
   ASSIGN_OR_RETURN(std::vector<UniqueFd> peers,
                    MeetPeers(rank, token, listener.get(), addresses, deadline));

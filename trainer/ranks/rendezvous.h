@@ -28,7 +28,8 @@ class RankHost {
 
   // Waits for ranks 1 to size - 1. `possible` is asked now and then whether they can still come;
   // its error ends the wait. DeadlineExceeded names the ranks that are missing. What does not know
-  // the token is turned away.
+  // the token is turned away. Returns when every rank has what it needs to go on without this one's
+  // help; Unavailable names one that could not map the shared memory, and why.
   absl::StatusOr<std::unique_ptr<RankGroup>> Await(
       const RankOptions& options, const std::function<absl::Status()>& possible) const;
 

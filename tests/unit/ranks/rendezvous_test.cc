@@ -4,10 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
 #include "common/clock.h"
+#include "common/rollout.h"
 #include "rank_threads.h"
 #include "trainer/ranks/control_links.h"
 #include "trainer/ranks/trainer_ranks.h"
@@ -78,6 +80,28 @@ TEST(RendezvousTest, StrangersAndDoublesAreTurnedAwayAndDisturbNobody) {
   ASSERT_TRUE((*group)->AllReduceSum(sum).ok());
   EXPECT_EQ(sum[0], 3);
   all_done.arrive_and_wait();
+}
+
+TEST(RendezvousTest, TheGroupBeginsWhenTheMemoryIsMappedEverywhere) {
+  auto host = RankHost::Listen("127.0.0.1:0", "token").value();
+  std::atomic<bool> begun = false;
+  absl::Status status;
+  std::jthread rank_zero([&] {
+    status = host.Await(RanksOf(2, true), kPossible).status();
+    begun = true;
+  });
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  const UniqueFd rank_one = ConnectTcp(host.address(), deadline).value();
+  const Json hello = {{"format", 2}, {"token", "token"}, {"rank", 1}, {"data_address", ""}};
+  ASSERT_TRUE(SendFrame(rank_one.get(), hello.dump(), deadline).ok());
+  const Json welcome = Json::parse(ReceiveFrame(rank_one.get(), deadline).value());
+  EXPECT_THAT(welcome.at("memory").get<std::string>(), HasSubstr("/proc/"));
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  EXPECT_FALSE(begun) << "rank 0 could end, and its memory with it";
+  ASSERT_TRUE(SendFrame(rank_one.get(), Json{{"failed", "another host"}}.dump(), deadline).ok());
+  rank_zero.join();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("rank 1: another host"));
 }
 
 TEST(RendezvousTest, ARankGivesUpWhenNobodyListens) {
