@@ -5,6 +5,7 @@
 
 #include "model/ops/cpu/kernels.h"
 #include "model/ops/dispatch.h"
+#include "model/ops/multiply.h"
 
 namespace tramontane::cpu {
 
@@ -13,11 +14,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using OptionalTensor = std::optional<at::Tensor>;
-
-at::Tensor Project(const at::Tensor& x_RI, const DecoderLayer::Linear& linear) {
-  return linear.bias.defined() ? at::addmm(linear.bias, x_RI, linear.weight.t())
-                               : at::mm(x_RI, linear.weight.t());
-}
 
 // residual + x W^T (+ bias)
 at::Tensor ProjectOnto(const at::Tensor& residual, const at::Tensor& x_RI,
@@ -103,7 +99,7 @@ BeforeResult RunBefore(const DecoderLayer& layer, const at::Tensor& x_TE, const 
   const bool normed = layer.q_norm().defined();
   BeforeResult result;
   const at::Tensor y = Norm(x_TE, layer.input_norm(), layer.eps(), keep ? &result.rstd : nullptr);
-  result.qkv = Project(y, layer.qkv());
+  result.qkv = TimesTransposed(y, layer.qkv().weight, layer.qkv().bias);
   const int64_t rows = x_TE.size(0);
   at::Tensor turned = result.qkv;
   if (keep && normed) {
@@ -197,7 +193,7 @@ struct BeforeFunction : torch::autograd::Function<BeforeFunction> {
     const at::Tensor d_bias = ctx->saved_data["bias"].toBool() ? d_qkv.sum(0) : at::Tensor();
     at::Tensor d_norm;
     const at::Tensor dx =
-        NormBackward(at::mm(d_qkv, weight), x, norm, rstd, grads[3].contiguous(), d_norm);
+        NormBackward(Times(d_qkv, weight), x, norm, rstd, grads[3].contiguous(), d_norm);
 
     variable_list result = {dx, d_norm};
     const int64_t q = shape.heads * dim, kv = shape.kv_heads * dim;
@@ -227,7 +223,7 @@ struct AfterFunction : torch::autograd::Function<AfterFunction> {
     const at::Tensor dy = grads[0].contiguous();
     const at::Tensor d_bias = ctx->saved_data["bias"].toBool() ? dy.sum(0) : at::Tensor();
     const at::Tensor d_attended =
-        at::mm(dy, weight).unflatten(1, {ctx->saved_data["heads"].toInt(), -1});
+        Times(dy, weight).unflatten(1, {ctx->saved_data["heads"].toInt(), -1});
     return {d_attended, dy, at::mm(dy.t(), attended), d_bias, at::Tensor()};
   }
 };
@@ -239,7 +235,8 @@ struct MlpResult {
 MlpResult RunMlp(const DecoderLayer& layer, const at::Tensor& x_TE, bool keep) {
   MlpResult r;
   const at::Tensor normed = Norm(x_TE, layer.post_norm(), layer.eps(), keep ? &r.rstd : nullptr);
-  r.gate_up = Project(normed, layer.mlps()[0].gate_up);
+  const DecoderLayer::Linear& gate_up = layer.mlps()[0].gate_up;
+  r.gate_up = TimesTransposed(normed, gate_up.weight, gate_up.bias);
   const int64_t rows = x_TE.size(0), width = r.gate_up.size(1) / 2;
   at::Tensor h = at::empty({rows, width}, x_TE.options());
   DispatchElement(h, [&]<typename T>() {
@@ -273,7 +270,7 @@ struct MlpFunction : torch::autograd::Function<MlpFunction> {
     const at::Tensor dy = grads[0].contiguous();
     const int64_t rows = x.size(0), width = gate_up.size(1) / 2;
 
-    const at::Tensor dh = at::mm(dy, w_down);
+    const at::Tensor dh = Times(dy, w_down);
     at::Tensor d_gate_up = at::empty(gate_up.sizes(), gate_up.options());
     at::Tensor h = at::empty(dh.sizes(), dh.options());
     DispatchElement(h, [&]<typename T>() {
@@ -286,7 +283,7 @@ struct MlpFunction : torch::autograd::Function<MlpFunction> {
     const at::Tensor d_w_gate_up = at::mm(d_gate_up.t(), NormAgain(x, norm, rstd));
     const at::Tensor d_b_gate_up = bias ? d_gate_up.sum(0) : at::Tensor();
     at::Tensor d_norm;
-    const at::Tensor dx = NormBackward(at::mm(d_gate_up, w_gate_up), x, norm, rstd, dy, d_norm);
+    const at::Tensor dx = NormBackward(Times(d_gate_up, w_gate_up), x, norm, rstd, dy, d_norm);
 
     variable_list result = {dx, d_norm};
     Split(d_w_gate_up, {width, width}, result);

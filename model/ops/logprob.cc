@@ -5,6 +5,7 @@
 
 #include "model/ops/cpu/kernels.h"
 #include "model/ops/dispatch.h"
+#include "model/ops/multiply.h"
 
 namespace tramontane {
 
@@ -85,7 +86,7 @@ Result RunForward(const at::Tensor& hidden, const at::Tensor& weight, const at::
     const auto part = [&](const at::Tensor& t) {
       return t.defined() ? t.narrow(0, c.first, c.rows) : t;
     };
-    GatherChunk(at::mm(Wide(part(hidden)), wide_weight.t()), inv_temperature, part(targets),
+    GatherChunk(TimesTransposed(Wide(part(hidden)), wide_weight), inv_temperature, part(targets),
                 part(r.logprob), part(r.lse), part(r.entropy));
   }
   return r;
@@ -118,15 +119,10 @@ struct LogprobFunction : torch::autograd::Function<LogprobFunction> {
         return t.defined() ? t.narrow(0, c.first, c.rows) : t;
       };
       const at::Tensor h = Wide(part(hidden));
-      at::Tensor logits = at::mm(h, wide_weight.t());
+      at::Tensor logits = TimesTransposed(h, wide_weight);
       BackwardChunk(logits, inv_temperature, part(targets), part(lse), part(d_logprob),
                     part(entropy), part(d_entropy));
-      at::Tensor d_part = part(d_hidden);
-      if (d_part.scalar_type() == logits.scalar_type()) {
-        at::mm_out(d_part, logits, wide_weight);
-      } else {
-        d_part.copy_(at::mm(logits, wide_weight));
-      }
+      part(d_hidden).copy_(Times(logits, wide_weight));
       d_weight.addmm_(logits.t(), h);
     }
     return {d_hidden, d_weight.to(weight.scalar_type()), {}, {}, {}, {}};

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "model/ops/multiply.h"
+
 namespace tramontane {
 namespace {
 
@@ -34,8 +36,8 @@ ChunkKl ComputeChunk(const Tensor& hidden_RD, const Tensor& weight_VD, const Ten
                      const Tensor& q_weight_VE, const KlShape& shape) {
   const auto& [inv_temperature, forward, q_top_k] = shape;
   ChunkKl chunk;
-  chunk.log_p_RV = (at::mm(Wide(hidden_RD), weight_VD.t()) * inv_temperature).log_softmax(1);
-  chunk.log_q_RV = (at::mm(Wide(q_hidden_RE), q_weight_VE.t()) * inv_temperature)
+  chunk.log_p_RV = (TimesTransposed(Wide(hidden_RD), weight_VD) * inv_temperature).log_softmax(1);
+  chunk.log_q_RV = (TimesTransposed(Wide(q_hidden_RE), q_weight_VE) * inv_temperature)
                        .log_softmax(1)
                        .to(chunk.log_p_RV.scalar_type());
   if (q_top_k > 0 && q_top_k < chunk.log_q_RV.size(1))
@@ -90,7 +92,7 @@ struct VocabKlFunction : torch::autograd::Function<VocabKlFunction> {
                             ? p_RV - chunk.log_q_RV.exp()
                             : p_RV * (chunk.log_p_RV - chunk.log_q_RV - chunk.kl_R.unsqueeze(1));
       d_logits.mul_(grads[0].narrow(0, first, rows).unsqueeze(1) * inv_temperature);
-      d_hidden.narrow(0, first, rows).copy_(at::mm(d_logits, wide_weight));
+      d_hidden.narrow(0, first, rows).copy_(Times(d_logits, wide_weight));
       d_weight.addmm_(d_logits.t(), Wide(h));
     }
     return {d_hidden, d_weight.to(weight.scalar_type()), {}, {}, {}, {}, {}, {}};
