@@ -31,6 +31,14 @@ def await_true(condition, what, limit_s=60):
         time.sleep(0.01)
 
 
+def has_ended(pid):
+    """Whether a process is dead, waited for by its parent or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 class Server:
     """`tramontane-verifier serve` on a port of its own choice."""
 
@@ -207,6 +215,7 @@ class ServiceTest(unittest.TestCase):
     def test_a_repeat_gets_the_first_verdict(self):
         first = self.server.verify("pid", request_id="g/1")
         os.kill(int(first.extracted), signal.SIGKILL)
+        await_true(lambda: has_ended(int(first.extracted)), "the worker is dead")
         self.assertEqual(self.server.verify("pid", request_id="g/1").extracted, first.extracted)
 
     def test_streams_answer_in_any_order_and_each_once(self):
