@@ -7,6 +7,7 @@
 #include "common/config.h"
 #include "common/episode_params.h"
 #include "common/kind_rules.h"
+#include "common/scorers.h"
 #include "common/stages.h"
 #include "common/status.h"
 
@@ -392,6 +393,7 @@ void CheckGenerator(const RunConfig& c, Rules& r) {
 void CheckServices(const RunConfig& c, Rules& r) {
   for (const auto& [name, v] : c.verifiers) {
     const std::string field = "verifiers." + name;
+    r.Require(WhyReserved(name).empty(), field, std::string(WhyReserved(name)));
     const int ways = !v.builtin.empty() + !v.address.empty() + !v.command.empty() + !v.use.empty();
     r.Require(ways == 1, field, "set exactly one of builtin, address, command and use");
     const auto shadow = c.verifiers.find(v.shadow);

@@ -8,6 +8,7 @@
 
 #include "common/clock.h"
 #include "common/record_io.h"
+#include "common/scorers.h"
 #include "common/status.h"
 #include "generator/batch_run.h"
 #include "generator/search/votes.h"
@@ -136,8 +137,8 @@ absl::StatusOr<EvalSamples> SearchRows(const LoadedModel& loaded,
   if (params.is_object()) params.erase("scorer");
   SearchAsk ask;
   ASSIGN_OR_RETURN(ask.params, SearchFromJson(params));
-  const bool by_value = !by_grader && search["scorer"] == "value";
-  if (!by_grader && !by_value && search["scorer"] != "mean_logprob")
+  const bool by_value = !by_grader && search["scorer"] == kCriticScorer;
+  if (!by_grader && !by_value && search["scorer"] != kPolicyScorer)
     return absl::InvalidArgumentError("search.scorer: must be row, value or mean_logprob");
   SearchJudge judge{nullptr, hooks.answer, hooks.same};
   if (by_grader) {

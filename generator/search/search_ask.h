@@ -7,18 +7,19 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/scorers.h"
 #include "generator/search/search.h"
 
 namespace tramontane {
 
 struct SearchAsk {
   SearchParams params;
-  std::string scorer = "mean_logprob";  // or value, a critic's; or the name of a verifier
-  std::vector<std::string> answers;     // gold, one a prompt, or none at all; for verifiers
+  std::string scorer{kPolicyScorer};  // or kCriticScorer, or the name of a verifier
+  std::vector<std::string> answers;   // gold, one a prompt, or none at all; for verifiers
   nlohmann::json scorer_params = nlohmann::json::object();  // passed to the verifier
 
-  bool by_value() const { return scorer == "value"; }
-  bool by_verifier() const { return scorer != "mean_logprob" && !by_value(); }
+  bool by_value() const { return scorer == kCriticScorer; }
+  bool by_verifier() const { return scorer != kPolicyScorer && !by_value(); }
 };
 
 // SearchParams' keys, "scorer", "answers" and "scorer_params". InvalidArgument names the field.

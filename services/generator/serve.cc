@@ -12,6 +12,7 @@
 #include "common/host_port.h"
 #include "common/log.h"
 #include "common/metrics.h"
+#include "common/scorers.h"
 #include "common/status.h"
 #include "generator/engine_hooks.h"
 #include "generator/session_store.h"
@@ -351,7 +352,10 @@ absl::StatusOr<RunConfig> ConfigOf(const ServeOptions& options) {
       const size_t equals = named.find('=');
       if (equals == 0 || equals == std::string::npos || equals + 1 == named.size())
         return absl::InvalidArgumentError("--verifier: must be NAME=host:port, got " + named);
-      alone.verifiers[named.substr(0, equals)].address = named.substr(equals + 1);
+      const std::string name = named.substr(0, equals);
+      if (const std::string why(WhyReserved(name)); !why.empty())
+        return absl::InvalidArgumentError("--verifier: " + named + ": " + why);
+      alone.verifiers[name].address = named.substr(equals + 1);
     }
     return alone;
   }

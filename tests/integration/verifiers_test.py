@@ -300,9 +300,12 @@ class Searching(Verifiers):
             self.assertEqual(server.complete(**body)["usage"]["completion_tokens"], 30)
 
     def test_a_bad_verifier_option_is_refused(self):
-        status, out, err = tramontane("serve", "--model", self.folder, "--verifier", "digits")
-        self.assertEqual(status, 1)
-        self.assertIn("--verifier", out + err)
+        for option, why in (("digits", "must be NAME=host:port"), ("value=127.0.0.1:1", "reserved"),
+                            ("mean_logprob=127.0.0.1:1", "reserved")):
+            status, out, err = tramontane("serve", "--model", self.folder, "--verifier", option)
+            self.assertEqual(status, 1)
+            self.assertIn("--verifier", out + err)
+            self.assertIn(why, out + err)
 
 
 if __name__ == "__main__":

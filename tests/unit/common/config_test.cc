@@ -5,6 +5,7 @@
 namespace tramontane {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr char kMinimal[] = "model: {path: m}\ndata: {train: t.jsonl}\n";
@@ -112,6 +113,17 @@ TEST(Config, SettingsThatCannotWorkAreRefused) {
   EXPECT_THAT(ErrorOf(kMinimal, {"model.path="}), HasSubstr("model.path"));
   EXPECT_THAT(ErrorOf(kMinimal, {"verifiers.math.address=h:1", "verifiers.math.builtin=math"}),
               HasSubstr("exactly one"));
+}
+
+TEST(Config, VerifiersLeaveTheNamesOfASearchsOwnScorersAlone) {
+  for (const std::string name : {"value", "mean_logprob"}) {
+    EXPECT_THAT(ErrorOf(kMinimal, {"verifiers." + name + ".builtin=math"}),
+                AllOf(HasSubstr("verifiers." + name + ": "),
+                      HasSubstr("mean_logprob (the policy itself) and value (a critic) are reserved"),
+                      HasSubstr("give it another name")));
+  }
+  EXPECT_EQ(ErrorOf(kMinimal, {"verifiers.values.builtin=math", "data.verifier=values"}),
+            "no error");
 }
 
 TEST(Config, RewardsThatCompareAGroupNeedOne) {
