@@ -9,8 +9,7 @@
 #include "generator/bench.h"
 #include "generator/tools.h"
 #include "model/score_tool.h"
-#include "services/generator/data_command.h"
-#include "services/generator/eval_command.h"
+#include "services/generator/row_tools.h"
 #include "services/generator/search_hooks.h"
 #include "services/generator/serve.h"
 #include "services/handshake.h"
@@ -69,74 +68,75 @@ void AddEngineOptions(CLI::App* tool, EngineOptions& engine) {
 }
 
 struct ToolOptions {
-  std::string model_dir;
   std::string dtype = "float32";
   int top_k = 0;
   bool json = true;
-  std::string value_model;
-  EngineOptions engine;
-  EvalOptions eval;
-  DataCommandOptions data;
+  RowToolOptions rows;  // model, critic and engine of the other tools as well
+  int32_t eval_samples = 1;
+  std::string eval_search;
+  DataOptions data;
+  std::string data_out;
   BenchOptions bench;
 };
 
 CLI::App* AddTool(CLI::App& app, const std::string& name, const std::string& what,
                   ToolOptions& options) {
   CLI::App* tool = app.add_subcommand(name, what);
-  tool->add_option("--model", options.model_dir, "Hugging Face folder")->required();
+  tool->add_option("--model", options.rows.model_dir, "Hugging Face folder")->required();
   tool->add_flag("--json", options.json, "Always so; accepted for uniformity");
   return tool;
 }
 
+// What the tools that sample a dataset have in common. `temperature`: where none is given.
+void AddRowOptions(CLI::App* tool, double temperature, RowToolOptions& rows) {
+  rows.sampling.max_new_tokens = 256;
+  tool->preparse_callback(
+      [&rows, temperature](size_t) { rows.sampling.temperature = temperature; });
+  tool->add_option("--data", rows.data_path, "JSONL file of prompts")->required();
+  tool->add_option("--config", rows.config_path, "Take reward table and verifiers from here");
+  tool->add_option("--max-new-tokens", rows.sampling.max_new_tokens, "Longest response")
+      ->check(CLI::PositiveNumber);
+  tool->add_option("--temperature", rows.sampling.temperature,
+                   "0 = greedy, 1 = the model's own distribution")
+      ->check(CLI::NonNegativeNumber)
+      ->default_str(temperature == 0 ? "0" : "1");
+  tool->add_option("--seed", rows.sampling.seed, "Seed of the samples");
+  tool->add_option("--thinking", rows.thinking,
+                   "How long to think: a JSON object, {\"budget\": 512} (docs/thinking.md)");
+  AddValueModel(tool, rows.value_model);
+  AddEngineOptions(tool, rows.engine);
+}
+
 void AddEval(CLI::App& app, ToolOptions& options) {
   CLI::App* eval = AddTool(app, "eval", "Accuracy on a dataset", options);
-  eval->add_option("--data", options.eval.data_path, "JSONL file")->required();
-  eval->add_option("--config", options.eval.config_path,
-                   "Take reward table and verifiers from here");
-  eval->add_option("--samples", options.eval.samples_per_prompt, "Samples of each prompt")
+  eval->add_option("--samples", options.eval_samples, "Samples of each prompt")
       ->check(CLI::Range(1, 4096));
-  eval->add_option("--max-new-tokens", options.eval.max_new_tokens, "Longest completion")
-      ->check(CLI::PositiveNumber);
-  eval->add_option("--temperature", options.eval.temperature, "0 = greedy")
-      ->check(CLI::NonNegativeNumber);
-  eval->add_option("--seed", options.eval.seed, "Seed of the samples");
   eval->add_option(
-      "--search", options.eval.search,
+      "--search", options.eval_search,
       "Search instead of sampling: a method's name or a JSON object (docs/thinking.md)");
-  AddValueModel(eval, options.value_model);
-  AddEngineOptions(eval, options.engine);
+  AddRowOptions(eval, /*temperature=*/0, options.rows);
 }
 
 void AddMakeData(CLI::App& app, ToolOptions& options) {
   CLI::App* make =
       AddTool(app, "make-data", "Training rows out of a model's own responses", options);
-  DataCommandOptions& data = options.data;
-  make->add_option("--data", data.data_path, "JSONL file of prompts")->required();
-  make->add_option("--out", data.out_path, "JSONL file to be written")->required();
+  DataOptions& data = options.data;
+  make->add_option("--out", options.data_out, "JSONL file to be written")->required();
   make->add_option(
-          "--kind", data.data.kind,
+          "--kind", data.kind,
           "sft (shortest correct response), labels (the majority's answer) or values (share "
           "of a step's continuations that are correct)")
       ->required()
       ->check(CLI::IsMember({"sft", "labels", "values"}));
-  make->add_option("--config", data.config_path, "Take reward table and verifiers from here");
-  make->add_option("--samples", data.data.samples,
-                   "Responses of each prompt; continuations of a step")
+  make->add_option("--samples", data.samples, "Responses of each prompt; continuations of a step")
       ->check(CLI::Range(1, 4096));
-  make->add_option("--min-agreement", data.data.min_agreement,
+  make->add_option("--min-agreement", data.min_agreement,
                    "labels: least share of the responses that give the answer")
       ->check(CLI::Range(0.0, 1.0));
-  make->add_option("--step-end", data.data.step_end, "values: what ends a step; an empty line");
-  make->add_option("--max-steps", data.data.max_steps, "values: the last one runs to the end")
+  make->add_option("--step-end", data.step_end, "values: what ends a step; an empty line");
+  make->add_option("--max-steps", data.max_steps, "values: the last one runs to the end")
       ->check(CLI::PositiveNumber);
-  data.sampling.max_new_tokens = 256;
-  make->add_option("--max-new-tokens", data.sampling.max_new_tokens, "Longest response")
-      ->check(CLI::PositiveNumber);
-  make->add_option("--temperature", data.sampling.temperature, "1 = the model's own distribution")
-      ->check(CLI::NonNegativeNumber);
-  make->add_option("--seed", data.sampling.seed, "Seed of the samples");
-  AddValueModel(make, options.value_model);
-  AddEngineOptions(make, options.engine);
+  AddRowOptions(make, /*temperature=*/1, options.rows);
 }
 
 void AddBench(CLI::App& app, ToolOptions& options) {
@@ -153,10 +153,10 @@ void AddBench(CLI::App& app, ToolOptions& options) {
       ->check(CLI::Range(1, 1 << 20));
   generate->add_option("--rounds", options.bench.rounds, "Rounds; the fastest is reported")
       ->check(CLI::Range(1, 1000));
-  AddEngineOptions(generate, options.engine);
+  AddEngineOptions(generate, options.rows.engine);
 }
 
-absl::StatusOr<Json> RunGenerate(const ToolOptions& options, const Json& in) {
+absl::StatusOr<Json> RunGenerate(const RowToolOptions& options, const Json& in) {
   SearchHooks hooks;
   ASSIGN_OR_RETURN(hooks, MakeSearchHooks(RewardSection()));
   RETURN_IF_ERROR(
@@ -165,27 +165,21 @@ absl::StatusOr<Json> RunGenerate(const ToolOptions& options, const Json& in) {
 }
 
 int RunTool(const std::string& name, ToolOptions& options) {
-  if (name == "eval") {
-    options.eval.model_dir = options.model_dir;
-    options.eval.engine = options.engine;
-    options.eval.value_model = options.value_model;
-    return PrintJsonResult(name, std::cout, RunEval(options.eval));
-  }
-  if (name == "make-data") {
-    options.data.model_dir = options.model_dir;
-    options.data.engine = options.engine;
-    options.data.value_model = options.value_model;
-    return PrintJsonResult(name, std::cout, RunMakeData(options.data));
-  }
+  RowToolOptions& rows = options.rows;
+  if (name == "eval")
+    return PrintJsonResult(name, std::cout,
+                           RunEval(rows, options.eval_samples, options.eval_search));
+  if (name == "make-data")
+    return PrintJsonResult(name, std::cout, RunMakeData(rows, options.data, options.data_out));
   if (name == "bench") {
-    options.bench.engine = options.engine;
-    return PrintJsonResult(name, std::cout, BenchGenerate(options.model_dir, options.bench));
+    options.bench.engine = rows.engine;
+    return PrintJsonResult(name, std::cout, BenchGenerate(rows.model_dir, options.bench));
   }
   return RunJsonTool(name, std::cin, std::cout,
                      [&](const nlohmann::ordered_json& in) -> absl::StatusOr<Json> {
-                       const std::string& dir = options.model_dir;
+                       const std::string& dir = rows.model_dir;
                        if (name == "score") return ScoreTool(dir, in, options.top_k, options.dtype);
-                       if (name == "generate") return RunGenerate(options, in);
+                       if (name == "generate") return RunGenerate(rows, in);
                        if (name == "tokenize") return TokenizeTool(dir, in);
                        return TemplateTool(dir, in);
                      });
@@ -203,8 +197,8 @@ int Main(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber);
   score->add_option("--dtype", tool.dtype, "float32 or float64");
   CLI::App* generate = AddTool(app, "generate", "Sample completions", tool);
-  AddValueModel(generate, tool.value_model);
-  AddEngineOptions(generate, tool.engine);
+  AddValueModel(generate, tool.rows.value_model);
+  AddEngineOptions(generate, tool.rows.engine);
   AddTool(app, "tokenize", "Text to ids and back", tool);
   AddTool(app, "template", "Render a chat template", tool);
   AddEval(app, tool);

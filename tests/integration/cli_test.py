@@ -189,7 +189,7 @@ class BadInput(TestCase):
 
     def test_every_tool_refuses_bad_arguments(self):
         # Those that another binary does, too: by exec, with its own parser.
-        for tool, needed in (("score", "--model"), ("generate", "--model"), ("eval", "--model"),
+        for tool, needed in (("score", "--model"), ("generate", "--model"), ("eval", "--model"), ("make-data", "--model"),
                              ("bench generate", "--model"), ("tokenize", "--model"), ("template", "--model"),
                              ("init-model", "--out"), ("loss", None), ("grade", None), ("serve", None)):
             words = tool.split()
@@ -331,6 +331,31 @@ class BadModel(TestCase):
                                           "--max-new-tokens", 8, "--json")
             self.assertEqual(status, 0, out + err)
             self.assertEqual(json.loads(out)["accuracy"], accuracy, out)
+
+    def test_a_thinking_block_holds_in_eval_and_make_data(self):
+        data, out_path = self.folder / "data.jsonl", self.folder / "rows.jsonl"
+        data.write_text(json.dumps({"prompt": "1+1=", "answer": r"(?s)<think>\s*</think>.*", "verifier": "regex",
+                                    "params": {"match": "full"}}) + "\n")
+        config = self.write_config({"reward": {"gate": False, "require_think": False, "think_open": "",
+                                               "think_close": "", "terms": {"accuracy": {}}},
+                                    "verifiers": {"math": {"builtin": "math"}, "regex": {"builtin": "regex"}}})
+        given = ("--model", self.model, "--data", data, "--config", config, "--max-new-tokens", 24, "--json")
+        make = ("make-data", *given, "--out", out_path, "--kind", "values", "--samples", 2, "--max-steps", 1)
+        for thinking, share in (((), 0), (("--thinking", '{"budget": 0}'), 1)):
+            status, out, err = tramontane("eval", *given, *thinking)
+            self.assertEqual(status, 0, out + err)
+            self.assertEqual(json.loads(out)["accuracy"], share, out)
+            status, out, err = tramontane(*make, *thinking)
+            self.assertEqual(status, 0, out + err)
+            rows = [json.loads(line) for line in out_path.read_text().splitlines()]
+            self.assertEqual([row["value"] for row in rows], [share])
+            self.assertEqual(rows[0]["completion"].startswith("<think>\n\n</think>\n\n"), share == 1)
+        out_path.unlink()
+        for command in (("eval", *given), make):
+            for thinking, word in (("off", "--thinking"), ("[1]", "--thinking"), ('{"bugdet": 1}', "thinking.bugdet"),
+                                   ('{"budget": 500}', "thinking.budget")):
+                self.assert_error([*command, "--thinking", thinking], word)
+        self.assertFalse(out_path.exists())
 
     def test_truncated_safetensors(self):
         weights = self.model / "model.safetensors"
