@@ -162,6 +162,7 @@ absl::StatusOr<Json> RunBatchSize(const std::shared_ptr<Transformer>& model, int
   const int32_t per_sample =
       (options.prompt_tokens + options.new_tokens) / engine_options.kv_block_tokens + 2;
   engine_options.kv_blocks = per_sample * (batch + 1);
+  engine_options.count_experts = true;
   engine_options.prefix_cache = false;  // every round has the same prompts, and computes them
   MetricsRegistry metrics;
   ASSIGN_OR_RETURN(const auto engine, Engine::Create(engine_options, model, nullptr, metrics));

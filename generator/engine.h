@@ -48,6 +48,7 @@ struct EngineOptions {
   // Guesses one token a step by the model's multi-token-prediction head, where there is no other
   // guess. Likewise.
   bool mtp_draft = false;
+  bool count_experts = false;  // EngineStats::touched_experts, by a look at each step's routes
   double commit_timeout_s = 60;  // for which CommitWeights waits for the engine's step to end
   int64_t initial_version = 0;
   ThinkingProfile thinking = {};  // what the model publishes about its thinking
@@ -128,8 +129,8 @@ struct EngineStats {
   // Prompt tokens that were not computed: found in the prefix cache, or computed by a sibling.
   uint64_t cache_hit_tokens = 0, sibling_hit_tokens = 0;
   uint64_t drafted_tokens = 0, accepted_draft_tokens = 0;
-  // Of models with experts: steps without prompt tokens, and the experts of all layers that each of
-  // them went through.
+  // Of models with experts, where EngineOptions::count_experts asks for it: steps without prompt
+  // tokens, and the experts of all layers that each of them went through.
   uint64_t decode_steps = 0, touched_experts = 0;
   double busy_seconds = 0, uptime_seconds = 0;
   int64_t version = 0;

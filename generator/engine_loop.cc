@@ -180,7 +180,7 @@ void EngineLoop::Step() {
     return;
   }
   routes_.Record(plan, decoder_.routes());
-  if (plan.prefill_tokens == 0 && config_.expert_layers() > 0) {
+  if (options_.count_experts && plan.prefill_tokens == 0 && config_.expert_layers() > 0) {
     ++stats_.decode_steps;
     stats_.touched_experts += static_cast<uint64_t>(
         TouchedExperts(decoder_.routes(), config_.expert_layers(), config_.experts_per_token));

@@ -502,5 +502,31 @@ TEST_F(EngineRequests, AreCountedInTheMetrics) {
   EXPECT_THAT(text, HasSubstr("tramontane_generator_finished_total{reason=\"length\"} 2"));
 }
 
+TEST(EngineExperts, AreCountedWhereSomebodyAsks) {
+  const auto config = ParseModelConfig({{"model_type", "mixtral"},
+                                        {"vocab_size", 264},
+                                        {"hidden_size", 32},
+                                        {"intermediate_size", 24},
+                                        {"num_hidden_layers", 2},
+                                        {"num_attention_heads", 4},
+                                        {"num_key_value_heads", 2},
+                                        {"num_local_experts", 4},
+                                        {"num_experts_per_tok", 2}});
+  ASSERT_TRUE(config.ok()) << config.status();
+  const auto mixture = std::make_shared<Transformer>(*config);
+  mixture->InitRandom(3);
+  Ask ask{Prompt(3, 1), Sampling(0, 5)};
+  ask.sampling.ignore_eos = true;
+  for (const bool asked : {false, true}) {
+    EngineOptions options;
+    options.count_experts = asked;
+    EngineStats stats;
+    RunAll(options, mixture, {ask}, &stats);
+    EXPECT_EQ(stats.generated_tokens, 5u);
+    EXPECT_EQ(stats.decode_steps, asked ? 4u : 0u);  // the prompt's step draws the first token
+    EXPECT_EQ(stats.touched_experts, asked ? 4u * 2 * 2 : 0u);
+  }
+}
+
 }  // namespace
 }  // namespace tramontane
