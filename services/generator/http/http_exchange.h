@@ -71,7 +71,6 @@ class HttpExchange {
   bool ClientLeft() const;
   void Answer(Render render, Source source, std::string content_type);
   void Resume();
-  void TellGone(Gone why);
 
   HttpRequest request_;
   size_t body_bytes_ = 0;    // received, kept or not; network thread
