@@ -7,7 +7,6 @@
 #include "common/log.h"
 #include "common/status.h"
 #include "generator/core/ngram_draft.h"
-#include "generator/core/row_math.h"
 #include "generator/core/touched_experts.h"
 
 namespace tramontane {
@@ -39,10 +38,9 @@ EngineLoop::EngineLoop(const EngineOptions& options, const ModelConfig& config, 
       scheduler_(ForScheduler(options)),
       size_limit_(std::min(config_.max_position_embeddings, scheduler_.capacity_tokens())),
       routes_(config_.route_size(), options.kv_blocks, options.kv_block_tokens),
+      draw_(options, metrics_),
       next_deadline_(std::chrono::steady_clock::time_point::max()),
       born_(std::chrono::steady_clock::now()) {
-  if (options.length_predictor != nullptr)
-    guide_.emplace(options.length_predictor, options.threads);
   stats_.version = options.initial_version;
   metrics_.Version(options.initial_version);
   RefreshStats();
@@ -245,8 +243,7 @@ EngineLoop::StepEnd EngineLoop::Sample(const StepPlan& plan, const LogitRows& lo
   for (const StepItem& item : plan.items) {
     if (item.logit_rows == 0) continue;
     LiveSample& live = samples_.at(item.sequence->id);
-    if (live.prompt)
-      ScorePrompt(live, item.start + item.count - item.logit_rows, logits, row, item.logit_rows);
+    if (live.prompt) ScorePrompt(live, item, logits, row);
     row += item.logit_rows;
     if (!item.samples) continue;
     const int32_t position = item.sequence->size() - item.drafts;
@@ -316,7 +313,8 @@ absl::StatusOr<std::optional<FinishReason>> EngineLoop::Advance(LiveSample& live
   stats_.drafted_tokens += draft.size();
   std::optional<FinishReason> ended;
   for (int32_t drawn = 0;; ++drawn) {
-    ASSIGN_OR_RETURN(const SampledToken token, Draw(live, logits, first_row + drawn));
+    ASSIGN_OR_RETURN(const SampledToken token,
+                     draw_.Draw(live.sample, live.rules, logits, first_row + drawn));
     if (!token.finite) return absl::DataLossError("non-finite logits");
     ASSIGN_OR_RETURN(ended, Take(live, token));
     // The next row's logits hold only if the sample goes on just as was guessed.
@@ -330,60 +328,13 @@ absl::StatusOr<std::optional<FinishReason>> EngineLoop::Advance(LiveSample& live
   }
 }
 
-void EngineLoop::ScorePrompt(LiveSample& live, int32_t start, const LogitRows& logits,
-                             int64_t first_row, int32_t rows) {
+void EngineLoop::ScorePrompt(LiveSample& live, const StepItem& item, const LogitRows& logits,
+                             int64_t first_row) {
   const SampleRequest& asked = live.sample.request().request;
-  const std::vector<int32_t>& tokens = asked.prompt_tokens;
-  const auto last = static_cast<int32_t>(tokens.size()) - 1;
-  SamplingParams own;  // the model's own distribution
-  own.temperature = 0;
-  for (int32_t i = 0; i < rows && start + i < last; ++i) {
-    // What was computed before a preemption is computed again, and is here already.
-    if (start + i < static_cast<int32_t>(live.prompt->logprobs.size())) continue;
-    const std::span<const float> row = logits[first_row + i];
-    live.prompt->logprobs.push_back(sampler_.Logprob(row, tokens[start + i + 1]));
-    live.prompt->alternatives.push_back(asked.top_logprobs > 0
-                                            ? sampler_.Likeliest(row, own, asked.top_logprobs)
-                                            : std::vector<TokenLogprob>());
-  }
-  if (static_cast<int32_t>(live.prompt->logprobs.size()) < last) return;
+  const int32_t start = item.start + item.count - item.logit_rows;
+  if (!draw_.ScorePrompt(asked, start, logits, first_row, item.logit_rows, *live.prompt)) return;
   asked.on_prompt(*std::move(live.prompt));
   live.prompt.reset();
-}
-
-absl::StatusOr<SampledToken> EngineLoop::Draw(LiveSample& live, const LogitRows& logits,
-                                              int64_t logit_row) {
-  const SampleRequest& asked = live.sample.request().request;
-  const std::span<const float> logits_V = logits[logit_row];
-  RuledDraw::Row row{logits_V, {}};
-  if (live.rules) {
-    // Of what came before the first draw the rules have not heard yet.
-    RETURN_IF_ERROR(live.rules->Follow(live.sample.response(), live.sample.injected()).status());
-    ASSIGN_OR_RETURN(row, live.rules->Apply(logits_V));
-  }
-  const SamplingParams* sampling = &asked.sampling;
-  SamplingParams plain;
-  const std::optional<int32_t> remaining = live.sample.GuidedRemaining();
-  if (remaining && AllFinite(row.logits)) {  // what is not is the sampler's to find
-    if (asked.plan->plain_draw && sampling->temperature != 0) sampling = &plain;
-    ASSIGN_OR_RETURN(row, Guide(row, logits.Hidden(logit_row), *remaining, sampling->temperature));
-  }
-  SampledToken token = sampler_.Sample(row.logits, *sampling, live.sample.NextDraw());
-  if (!token.finite) return token;
-  if (asked.top_logprobs > 0)
-    token.alternatives = sampler_.Likeliest(row.logits, *sampling, asked.top_logprobs);
-  token.token = row.IdOf(token.token);
-  for (TokenLogprob& other : token.alternatives) other.token = row.IdOf(other.token);
-  return token;
-}
-
-absl::StatusOr<RuledDraw::Row> EngineLoop::Guide(const RuledDraw::Row& row,
-                                                 std::span<const float> hidden_D, int32_t remaining,
-                                                 double temperature) {
-  ASSIGN_OR_RETURN(const std::span<const float> weights_V, guide_->Weights(hidden_D, remaining));
-  const RuledDraw::Row guided = weighed_.Apply(row, weights_V, temperature);
-  metrics_.Guided(weighed_.kept_likeliest());
-  return guided;
 }
 
 absl::StatusOr<std::optional<FinishReason>> EngineLoop::Take(LiveSample& live,

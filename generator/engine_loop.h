@@ -6,7 +6,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <span>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -21,8 +20,7 @@
 #include "generator/engine.h"
 #include "generator/engine_inbox.h"
 #include "generator/engine_metrics.h"
-#include "generator/length_guide.h"
-#include "generator/weighed_row.h"
+#include "generator/token_draw.h"
 #include "generator/weight_gate.h"
 #include "model/model_config.h"
 
@@ -76,17 +74,13 @@ class EngineLoop {
   // Has the multi-token-prediction head look at the step's tokens, and notes what it expects.
   absl::Status Foresee(const StepPlan& plan, const StepEnd& end);
   StepEnd Sample(const StepPlan& plan, const LogitRows& logits);
-  // Rows of logits that follow prompt tokens, the first behind position `start`.
-  void ScorePrompt(LiveSample& live, int32_t start, const LogitRows& logits, int64_t first_row,
-                   int32_t rows);
+  // What the item's rows of logits, the first of which is `first_row`, say of its prompt.
+  void ScorePrompt(LiveSample& live, const StepItem& item, const LogitRows& logits,
+                   int64_t first_row);
   // Draws the next token, and as many behind it as the item's drafts were right. Logits begin with
   // the newest token's. Why the sample ends, if it does; DataLoss: logits were not finite.
   absl::StatusOr<std::optional<FinishReason>> Advance(LiveSample& live, const StepItem& item,
                                                       const LogitRows& logits, int64_t first_row);
-  absl::StatusOr<SampledToken> Draw(LiveSample& live, const LogitRows& logits, int64_t logit_row);
-  // What guidance makes of a row of finite logits.
-  absl::StatusOr<RuledDraw::Row> Guide(const RuledDraw::Row& row, std::span<const float> hidden_D,
-                                       int32_t remaining, double temperature);
   // Why the sample ends with `token`, if it does.
   absl::StatusOr<std::optional<FinishReason>> Take(LiveSample& live, const SampledToken& token);
   // As many of those that had their segment as there are samples waiting go to the queue's end.
@@ -106,9 +100,7 @@ class EngineLoop {
   Scheduler scheduler_;
   const int64_t size_limit_;
   RouteCache routes_;
-  Sampler sampler_;
-  std::optional<LengthGuide> guide_;  // where there is a length predictor
-  WeighedRow weighed_;
+  TokenDraw draw_;
   std::unordered_map<uint64_t, LiveSample> samples_;  // by sequence id
   std::unordered_map<std::string, LiveRequest> requests_;
   std::chrono::steady_clock::time_point next_deadline_;  // of any request
