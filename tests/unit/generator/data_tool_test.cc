@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <mutex>
 #include <set>
 
 #include "common/files.h"
@@ -189,6 +190,34 @@ TEST_F(DataTool, ValuesAreSharesOfCorrectContinuationsAndTheLastIsTheVerdict) {
   const auto prompts = LoadPrompts(path, DataSection(), **tokenizer, chat->get());
   ASSERT_TRUE(prompts.ok()) << prompts.status();
   EXPECT_EQ((*prompts)[0].params["value"], made.rows[0]["value"]);
+}
+
+TEST_F(DataTool, OneThinkingBudgetHoldsOverABeginningAndItsContinuations) {
+  for (PromptRow& row : rows_) row.prompt_tokens.push_back(259);  // <think>
+  sampling_.thinking = ThinkingParams{.budget = 12, .on_exhaust = "cwm"};
+  const auto plain = Plain(1);
+  std::string step;  // ends steps within thoughts
+  for (const char c : plain[0][0].text.substr(0, 12))
+    if (step.empty() && c >= '!' && c <= '~') step = c;
+  ASSERT_FALSE(step.empty());
+  std::mutex mutex;
+  int64_t used_up = 0, judged = 0;
+  const auto within = [&](const PromptRow& row, const Rollout& rollout) {
+    std::lock_guard lock(mutex);
+    EXPECT_LE(rollout.usage.thinking, 12);
+    used_up +=
+        rollout.usage.thinking == 12 && rollout.text.find("...</think>") != std::string::npos;
+    ++judged;
+    return EvenLength(row, rollout);
+  };
+  for (const std::string kind : {"sft", "values"}) {
+    used_up = judged = 0;
+    const DataOptions options{.kind = kind, .samples = 4, .step_end = step, .max_steps = 4};
+    const auto made = MakeData(folder_, rows_, sampling_, options, {}, within, hooks_);
+    ASSERT_TRUE(made.ok()) << made.status();
+    EXPECT_GT(judged, kind == "values" ? 12 : 4) << kind;  // some prompts have several steps
+    EXPECT_GT(used_up, judged / 2) << kind;
+  }
 }
 
 TEST_F(DataTool, WhatCannotBeMeantIsRefusedByName) {
