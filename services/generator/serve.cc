@@ -12,7 +12,6 @@
 #include "common/host_port.h"
 #include "common/log.h"
 #include "common/metrics.h"
-#include "common/scorers.h"
 #include "common/status.h"
 #include "generator/engine_hooks.h"
 #include "generator/session_store.h"
@@ -25,6 +24,7 @@
 #include "services/generator/http/endpoint.h"
 #include "services/generator/search_hooks.h"
 #include "services/generator/search_service.h"
+#include "services/generator/serve_config.h"
 #include "services/generator/service.h"
 #include "services/host_id.h"
 #include "services/run_files.h"
@@ -36,8 +36,6 @@ namespace {
 
 // Weights of this version are not a policy yet: nothing is claimed before the first commit.
 constexpr int64_t kNoVersion = -1;
-constexpr int kHttpPortAlone = 8000;
-constexpr int32_t kMostThreadsAlone = 16;
 constexpr int32_t kMostSamplesOfRequest = 4096;
 
 EngineOptions EngineOptionsOf(const RunConfig& config, bool member_of_run) {
@@ -56,16 +54,6 @@ EngineOptions EngineOptionsOf(const RunConfig& config, bool member_of_run) {
           .ngram_draft_tokens = section.ngram_draft_tokens,
           .mtp_draft = section.mtp_draft,
           .initial_version = member_of_run ? kNoVersion : 0};
-}
-
-// What the command line says of any generator's settings.
-GeneratorSection SectionOf(const ServeOptions& options, GeneratorSection section) {
-  if (section.http_port > 0) section.http_port += options.index;
-  section.threads = options.threads.value_or(section.threads);
-  section.kv_blocks = options.kv_blocks.value_or(section.kv_blocks);
-  section.vllm_metric_aliases |= options.vllm_metric_aliases;
-  if (!options.value_model.empty()) section.value_model = options.value_model;
-  return section;
 }
 
 // Everything but signals, metrics and server. Members are made in this order and end in the
@@ -320,63 +308,12 @@ class GeneratorProcess {
   std::unique_ptr<OpenAiEndpoint> endpoint_;  // uses engine and text
 };
 
-// Settings of a generator that belongs to no run.
-absl::StatusOr<RunConfig> ConfigAlone(const ServeOptions& options) {
-  const int32_t threads = std::clamp<int32_t>(
-      static_cast<int32_t>(std::thread::hardware_concurrency()), 1, kMostThreadsAlone);
-  // A configuration names a model and data, and gets a verifier where it names none: a run's
-  // matters.
-  std::vector<std::string> settings = {"model.path=unused", "data.train=unused",
-                                       "generator.http_port=" + std::to_string(kHttpPortAlone),
-                                       "generator.threads=" + std::to_string(threads)};
-  for (const std::string& setting : options.settings) {
-    if (!setting.starts_with("generator."))
-      return absl::InvalidArgumentError("--set: takes generator.NAME=VALUE, got " + setting);
-    settings.push_back(setting);
-  }
-  ASSIGN_OR_RETURN(RunConfig alone, ParseConfig("", "--set", settings));
-  alone.model.path.clear();
-  alone.data.train.clear();
-  alone.verifiers.clear();
-  return alone;
-}
-
-absl::StatusOr<RunConfig> ConfigOf(const ServeOptions& options) {
-  if (options.config_path.empty() == options.model_dir.empty()) {
-    return absl::InvalidArgumentError("give either --config or --model");
-  }
-  if (options.config_path.empty()) {
-    ASSIGN_OR_RETURN(RunConfig alone, ConfigAlone(options));
-    alone.generator = SectionOf(options, alone.generator);
-    for (const std::string& named : options.verifiers) {
-      const size_t equals = named.find('=');
-      if (equals == 0 || equals == std::string::npos || equals + 1 == named.size())
-        return absl::InvalidArgumentError("--verifier: must be NAME=host:port, got " + named);
-      const std::string name = named.substr(0, equals);
-      if (const std::string why(WhyReserved(name)); !why.empty())
-        return absl::InvalidArgumentError("--verifier: " + named + ": " + why);
-      alone.verifiers[name].address = named.substr(equals + 1);
-    }
-    return alone;
-  }
-  if (!options.verifiers.empty())
-    return absl::InvalidArgumentError("--verifier: a run has its own, in `verifiers`");
-  if (!options.settings.empty())
-    return absl::InvalidArgumentError("--set: a run has its settings in its configuration");
-  if (options.run_dir.empty()) return absl::InvalidArgumentError("--config needs --run-dir");
-  if (options.trainer_address.empty())
-    return absl::InvalidArgumentError("--config needs --trainer");
-  ASSIGN_OR_RETURN(RunConfig config, LoadRunConfig(options.config_path));
-  config.generator = SectionOf(options, config.generator);
-  return config;
-}
-
 }  // namespace
 
 int ServeGenerator(const ServeOptions& options) {
   const std::string process = "generator-" + std::to_string(options.index);
   InitLogging(process);
-  absl::StatusOr<RunConfig> config = ConfigOf(options);
+  absl::StatusOr<RunConfig> config = ServeConfig(options);
   const GeneratorSection section = config.ok() ? config->generator : GeneratorSection{};
   MetricsRegistry metrics;
   ServiceRunner runner({.process = process,
