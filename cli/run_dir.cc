@@ -51,6 +51,24 @@ bool LooksLikeAFile(const std::string& argument) {
          fs::is_regular_file(argument, ignored);
 }
 
+// The fields that hold a path: where a stage's `set` has them, and where a configuration does.
+struct PathField {
+  const char* pointer;
+  std::string* (*of)(RunConfig&);
+};
+const PathField kPathFields[] = {
+    {"/run/output_dir", [](RunConfig& c) { return &c.run.output_dir; }},
+    {"/model/path", [](RunConfig& c) { return &c.model.path; }},
+    {"/model/init_tokenizer", [](RunConfig& c) { return &c.model.init_tokenizer; }},
+    {"/data/train", [](RunConfig& c) { return &c.data.train; }},
+    {"/data/eval", [](RunConfig& c) { return &c.data.eval; }},
+    {"/sft/data", [](RunConfig& c) { return &c.sft.data; }},
+    {"/sft/eval_data", [](RunConfig& c) { return &c.sft.eval_data; }},
+    {"/distill/teacher", [](RunConfig& c) { return &c.distill.teacher; }},
+    {"/reward/language_model", [](RunConfig& c) { return &c.reward.language_model; }},
+    {"/generator/value_model", [](RunConfig& c) { return &c.generator.value_model; }},
+};
+
 // A stage's references that are paths, and the paths that it sets.
 void MakeStagePathsAbsolute(RunConfig& config, size_t index) {
   StageSection& stage = config.stages[index];
@@ -61,10 +79,8 @@ void MakeStagePathsAbsolute(RunConfig& config, size_t index) {
   if (!stage.from.empty()) resolve(stage.from, true);
   for (std::string& data : stage.data) resolve(data, false);
   for (std::string& model : stage.models) resolve(model, true);
-  for (const char* field :
-       {"/model/path", "/data/train", "/data/eval", "/sft/data", "/sft/eval_data",
-        "/distill/teacher", "/reward/language_model", "/generator/value_model"}) {
-    const Json::json_pointer pointer(field);
+  for (const PathField& field : kPathFields) {
+    const Json::json_pointer pointer(field.pointer);
     if (!stage.set.contains(pointer) || !stage.set[pointer].is_string()) continue;
     if (const std::string path = stage.set[pointer]; !path.empty())
       stage.set[pointer] = Absolute(path);
@@ -179,11 +195,8 @@ absl::Status RunDir::WriteEndpoints(const std::string& run_name,
 }
 
 void MakePathsAbsolute(RunConfig& config) {
-  for (std::string* path :
-       {&config.run.output_dir, &config.model.path, &config.model.init_tokenizer,
-        &config.data.train, &config.data.eval, &config.sft.data, &config.sft.eval_data,
-        &config.distill.teacher, &config.reward.language_model, &config.generator.value_model}) {
-    if (!path->empty()) *path = Absolute(*path);
+  for (const PathField& field : kPathFields) {
+    if (std::string& path = *field.of(config); !path.empty()) path = Absolute(path);
   }
   for (std::string& model : config.merge.models) model = Absolute(model);
   for (size_t i = 0; i < config.stages.size(); ++i) MakeStagePathsAbsolute(config, i);

@@ -129,6 +129,24 @@ TEST_F(RunDirTest, RelativePathsBecomeAbsolute) {
   EXPECT_EQ(config_.model.path, "/models/small/");
 }
 
+TEST_F(RunDirTest, WhatAStageSetsBecomesAbsoluteLikeTheConfigurationsOwn) {
+  config_.model = {};
+  config_.model.init_tokenizer = "tokenizers/own";
+  StageSection stage;
+  stage.name = "sums";
+  stage.kind = "rl";
+  stage.set = {{"model", {{"init", {{"model_type", "llama"}}}, {"init_tokenizer", "tokenizers/small"}}},
+               {"data", {{"train", "tasks/sums.jsonl"}, {"eval", ""}, {"shuffle", false}}}};
+  config_.stages = {stage};
+  MakePathsAbsolute(config_);
+  const std::string here = fs::current_path().string();
+  EXPECT_EQ(config_.model.init_tokenizer, here + "/tokenizers/own");
+  const Json& set = config_.stages[0].set;
+  EXPECT_EQ(set["model"]["init_tokenizer"], here + "/tokenizers/small");
+  EXPECT_EQ(set["model"]["init"], stage.set["model"]["init"]);
+  EXPECT_EQ(set["data"], Json({{"train", here + "/tasks/sums.jsonl"}, {"eval", ""}, {"shuffle", false}}));
+}
+
 TEST_F(RunDirTest, AFullDiskIsNamedAndTheConfigurationBeforeItStands) {
   auto disk = SmallDisk::Mount(size_t{1} << 20);
   if (!disk.ok()) GTEST_SKIP() << disk.status();
