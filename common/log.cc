@@ -36,7 +36,6 @@ void InitLogging(const std::string& process_name) {
   spdlog::set_default_logger(logger);
 }
 
-void LogDebug(std::string_view event, LogFields fields) { Write(spdlog::level::debug, event, fields); }
 void LogInfo(std::string_view event, LogFields fields) { Write(spdlog::level::info, event, fields); }
 void LogWarn(std::string_view event, LogFields fields) { Write(spdlog::level::warn, event, fields); }
 void LogError(std::string_view event, LogFields fields) { Write(spdlog::level::err, event, fields); }

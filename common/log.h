@@ -1,5 +1,5 @@
 // Structured logging: one event name and key=value fields a line, to standard error.
-// Level comes from TRAMONTANE_LOG (debug, info, warn, error); default info.
+// Level comes from TRAMONTANE_LOG (info, warn, error); default info.
 #pragma once
 
 #include <initializer_list>
@@ -28,7 +28,6 @@ using LogFields = std::initializer_list<LogField>;
 // Names the process in every line ("generator-0"). Call once, from main.
 void InitLogging(const std::string& process_name);
 
-void LogDebug(std::string_view event, LogFields fields = {});
 void LogInfo(std::string_view event, LogFields fields = {});
 void LogWarn(std::string_view event, LogFields fields = {});
 void LogError(std::string_view event, LogFields fields = {});
