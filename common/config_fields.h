@@ -184,7 +184,7 @@ void Visit(V& v, MergeSection& s) {
 template <class V>
 void Visit(V& v, StageSection& s) {
   v("name", s.name, "Name: letters, digits, - and _.");
-  v("kind", s.kind, "rl, sft, reject_sample, distill, dpo, merge or length_predictor.");
+  v("kind", s.kind, "What it does, as run.kind says it.");
   v("from", s.from,
     "Model to start from: an earlier stage, base (the chain's `model`), or a folder. Empty: that "
     "of the newest earlier stage that gives one, else base.");

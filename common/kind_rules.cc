@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "common/config_rules.h"
+#include "common/status.h"
 
 namespace tramontane {
 namespace {
@@ -28,10 +29,10 @@ bool IsGuided(const C& c) {
 bool PredictsLength(const C& c) { return c.run.kind == "length_predictor"; }
 bool KeepsPairs(const C& c) { return c.reject.keep.starts_with("pairs"); }
 
+constexpr const char* kKinds[] = {"rl",  "sft",   "reject_sample",   "distill",
+                                  "dpo", "merge", "length_predictor"};
+
 const KindRule kKindRules[] = {
-    {"kind_is_known", "run.kind",
-     "is not one of rl, sft, reject_sample, distill, dpo, merge, length_predictor",
-     [](const C& c) { return IsKind(c.run.kind); }},
     {"distill_mode_is_known", "distill.mode", "is not one of logits, on_policy",
      [](const C& c) { return OneOf(c.distill.mode, {"logits", "on_policy"}); }},
     {"rl_has_prompts", "data.train", "is needed for the RL stage (run.max_steps > 0)",
@@ -168,8 +169,14 @@ const KindRule kKindRules[] = {
 
 }  // namespace
 
-bool IsKind(const std::string& kind) {
-  return OneOf(kind, {"rl", "sft", "reject_sample", "distill", "dpo", "merge", "length_predictor"});
+absl::Status CheckKind(const std::string& kind, const std::string& field) {
+  std::string known;
+  for (const char* one : kKinds) {
+    if (kind == one) return absl::OkStatus();
+    known += (known.empty() ? "" : ", ") + std::string(one);
+  }
+  return absl::InvalidArgumentError(field + ": '" + kind + "' is not one of " + known +
+                                    " (rule kind_is_known)");
 }
 
 bool IsSupervised(const RunConfig& c) {
@@ -178,6 +185,7 @@ bool IsSupervised(const RunConfig& c) {
 }
 
 absl::Status CheckKindRules(const RunConfig& config) {
+  RETURN_IF_ERROR(CheckKind(config.run.kind, "run.kind"));
   return CheckRules(kKindRules, config);
 }
 

@@ -8,7 +8,8 @@
 
 namespace tramontane {
 
-bool IsKind(const std::string& kind);
+// InvalidArgument: `field` holds no kind; names them all.
+absl::Status CheckKind(const std::string& kind, const std::string& field);
 // Kinds whose output is a model folder; reject_sample's is a file of rows.
 inline bool GivesModel(const std::string& kind) { return kind != "reject_sample"; }
 // Kinds that rows can be had from: selected already, or stored rollouts to select from.

@@ -52,11 +52,7 @@ absl::Status CheckSelection(const RunConfig& chain, size_t index, const RunConfi
 
 absl::Status CheckStage(const RunConfig& chain, size_t index) {
   const StageSection& stage = chain.stages[index];
-  if (!IsKind(stage.kind)) {
-    return absl::InvalidArgumentError(Where(index, "kind") + ": '" + stage.kind +
-                                      "' is not one of rl, sft, reject_sample, distill, dpo, "
-                                      "merge, length_predictor (rule kind_is_known)");
-  }
+  RETURN_IF_ERROR(CheckKind(stage.kind, Where(index, "kind")));
   for (const char* key : {"stages", "preset"}) {
     const auto found = stage.set.find(key);
     if (found == stage.set.end() || (key == std::string("preset") && found->is_string())) continue;
