@@ -56,10 +56,8 @@ WeightManifest SelectTrainable::Snapshot(int64_t version, std::vector<char>& pay
 }
 
 absl::StatusOr<int64_t> SelectTrainable::SaveCheckpoint(const CheckpointState& state) {
-  ASSIGN_OR_RETURN(const std::string staging,
-                   BeginCheckpoint(options_.checkpoints_dir, state.step));
-  RETURN_IF_ERROR(CommitCheckpoint(staging, options_.checkpoints_dir, state));
-  RETURN_IF_ERROR(PruneCheckpoints(options_.checkpoints_dir, options_.keep_last));
+  const auto nothing = [](const std::string&) { return absl::OkStatus(); };
+  RETURN_IF_ERROR(WriteCheckpoint(options_.checkpoints_dir, state, options_.keep_last, nothing));
   return int64_t{0};
 }
 

@@ -122,8 +122,7 @@ absl::Status VerifyFile(const std::string& dir, const std::string& name, const J
   return absl::OkStatus();
 }
 
-}  // namespace
-
+// An empty folder to fill for `step`.
 absl::StatusOr<std::string> BeginCheckpoint(const std::string& checkpoints_dir, int64_t step) {
   RETURN_IF_ERROR(MakeDirs(checkpoints_dir));
   const std::string staging =
@@ -133,6 +132,7 @@ absl::StatusOr<std::string> BeginCheckpoint(const std::string& checkpoints_dir, 
   return staging;
 }
 
+// Hashes what `staging_dir` holds, writes its manifest, and moves it to step_N.
 absl::Status CommitCheckpoint(const std::string& staging_dir, const std::string& checkpoints_dir,
                               const CheckpointState& state) {
   ASSIGN_OR_RETURN(Json files, StampTree(staging_dir));
@@ -153,6 +153,7 @@ absl::Status CommitCheckpoint(const std::string& staging_dir, const std::string&
   return RemoveAll(staging_dir);
 }
 
+// Removes all but the newest `keep_last` step folders.
 absl::Status PruneCheckpoints(const std::string& checkpoints_dir, int keep_last) {
   int kept = 0;
   for (const auto& [step, dir] : StepDirs(checkpoints_dir)) {
@@ -166,6 +167,8 @@ absl::Status PruneCheckpoints(const std::string& checkpoints_dir, int keep_last)
   }
   return absl::OkStatus();
 }
+
+}  // namespace
 
 absl::Status WriteCheckpoint(const std::string& checkpoints_dir, const CheckpointState& state,
                              int keep_last,

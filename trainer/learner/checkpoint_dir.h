@@ -14,20 +14,10 @@
 
 namespace tramontane {
 
-// An empty folder to fill for `step`; leftovers of an interrupted save are removed.
-absl::StatusOr<std::string> BeginCheckpoint(const std::string& checkpoints_dir, int64_t step);
-
-// Hashes what `staging_dir` holds, writes its manifest, and moves it to step_N in one rename
-// (exchanging it with an earlier step_N). Everything is on disk on return.
-absl::Status CommitCheckpoint(const std::string& staging_dir, const std::string& checkpoints_dir,
-                              const CheckpointState& state);
-
-// Removes all but the newest `keep_last` step folders.
-absl::Status PruneCheckpoints(const std::string& checkpoints_dir, int keep_last);
-
-// A whole save: `fill` writes the contents into the folder that it is told, and what it leaves
-// becomes step_N; the newest `keep_last` are kept. A save that fails leaves nothing behind, and its
-// error names the step.
+// A whole save: `fill` writes the contents into the empty folder that it is told, and what it leaves
+// becomes step_N with its manifest, in one rename (exchanging it with an earlier step_N); everything
+// is on disk on return, and the newest `keep_last` are kept. A save that fails leaves nothing behind,
+// and its error names the step; what one left that was killed goes with the next of that step.
 absl::Status WriteCheckpoint(const std::string& checkpoints_dir, const CheckpointState& state,
                              int keep_last,
                              const std::function<absl::Status(const std::string& dir)>& fill);

@@ -13,8 +13,8 @@ namespace tramontane {
 namespace {
 
 namespace fs = std::filesystem;
-using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
 
 class CheckpointDirTest : public ::testing::Test {
  protected:
@@ -24,19 +24,23 @@ class CheckpointDirTest : public ::testing::Test {
   }
   ~CheckpointDirTest() override { fs::remove_all(root_); }
 
-  // Stages the files of a checkpoint, without committing.
-  std::string Stage(int64_t step, const std::string& weights) {
-    const std::string staging = BeginCheckpoint(root_, step).value();
-    EXPECT_TRUE(MakeDirs(staging + "/hf").ok());
-    EXPECT_TRUE(WriteFileAtomic(staging + "/hf/model.safetensors", weights).ok());
-    EXPECT_TRUE(WriteFileAtomic(staging + "/optimiser.json", "{}").ok());
-    return staging;
-  }
-  void Save(int64_t step, const std::string& weights) {
-    const absl::Status status = CommitCheckpoint(Stage(step, weights), root_, {step, 3, {{"cursor", step * 10}}});
+  void Save(int64_t step, const std::string& weights, int keep_last = 9) {
+    const absl::Status status = WriteCheckpoint(
+        root_, {step, 3, {{"cursor", step * 10}}}, keep_last, [&](const std::string& dir) {
+          EXPECT_TRUE(MakeDirs(dir + "/hf").ok());
+          EXPECT_TRUE(WriteFileAtomic(dir + "/optimiser.json", "{}").ok());
+          return WriteFileAtomic(dir + "/hf/model.safetensors", weights);
+        });
     ASSERT_TRUE(status.ok()) << status;
   }
   std::string Dir(int64_t step) const { return root_ + "/step_" + std::to_string(step); }
+
+  std::vector<std::string> Names() const {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(root_))
+      names.push_back(entry.path().filename().string());
+    return names;
+  }
 
   std::string root_;
 };
@@ -52,15 +56,26 @@ TEST_F(CheckpointDirTest, TheNewestIsFoundWithItsState) {
   EXPECT_EQ(ReadFile(found.hf_dir + "/model.safetensors").value(), "b");
 }
 
-TEST_F(CheckpointDirTest, AnInterruptedSaveIsNeitherFoundNorInTheWay) {
+TEST_F(CheckpointDirTest, AKilledSaveIsNeitherFoundNorInTheWay) {
   Save(1, "a");
-  Stage(2, "half");  // killed before the commit
+  fs::copy(Dir(1), root_ + "/.saving_step_2", fs::copy_options::recursive);
+  std::ofstream(root_ + "/.saving_step_2/half") << "written";
   EXPECT_EQ(FindNewestCheckpoint(root_).value().state.step, 1);
   Save(2, "whole");
   EXPECT_EQ(FindNewestCheckpoint(root_).value().state.step, 2);
-  for (const auto& entry : fs::directory_iterator(root_)) {
-    EXPECT_THAT(entry.path().filename().string(), ::testing::StartsWith("step_"));
-  }
+  EXPECT_FALSE(fs::exists(Dir(2) + "/half"));
+  EXPECT_THAT(Names(), UnorderedElementsAre("step_1", "step_2"));
+}
+
+TEST_F(CheckpointDirTest, AFailedSaveNamesItsStepAndLeavesNothingBehind) {
+  Save(1, "a");
+  const absl::Status status = WriteCheckpoint(root_, {2, 3, {}}, 1, [](const std::string& dir) {
+    EXPECT_TRUE(WriteFileAtomic(dir + "/half", "written").ok());
+    return absl::ResourceExhaustedError("disk full");
+  });
+  EXPECT_TRUE(absl::IsResourceExhausted(status));
+  EXPECT_EQ(status.message(), "checkpoint of step 2: disk full");
+  EXPECT_THAT(Names(), UnorderedElementsAre("step_1"));
 }
 
 TEST_F(CheckpointDirTest, DamageOfAnyKindFallsBackToTheOneBefore) {
@@ -99,10 +114,9 @@ TEST_F(CheckpointDirTest, SavingAStepAgainReplacesIt) {
 }
 
 TEST_F(CheckpointDirTest, PruningKeepsTheNewest) {
-  for (int64_t step : {2, 10, 9, 1}) Save(step, "w");
-  ASSERT_TRUE(PruneCheckpoints(root_, 2).ok());
-  EXPECT_TRUE(fs::exists(Dir(10)) && fs::exists(Dir(9)));
-  EXPECT_FALSE(fs::exists(Dir(2)) || fs::exists(Dir(1)));
+  for (int64_t step : {2, 10, 9}) Save(step, "w");
+  Save(1, "w", /*keep_last=*/2);
+  EXPECT_THAT(Names(), UnorderedElementsAre("step_9", "step_10"));
 }
 
 TEST_F(CheckpointDirTest, NoneAndStrangersAreNotFound) {
