@@ -3,12 +3,12 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
-#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <filesystem>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -17,17 +17,6 @@
 #include "queue/redis.h"
 
 namespace tramontane {
-
-TempDir::TempDir() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "tramontane-test-XXXXXX").string();
-  if (::mkdtemp(pattern.data()) == nullptr) ::abort();
-  path_ = pattern;
-}
-
-TempDir::~TempDir() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
 
 absl::StatusOr<std::unique_ptr<RedisServer>> RedisServer::Start() {
   std::unique_ptr<RedisServer> server(new RedisServer());

@@ -14,6 +14,7 @@
 #include "cli/summary.h"
 #include "common/files.h"
 #include "common/stages.h"
+#include "tests/support/temp_dir.h"
 
 namespace tramontane {
 namespace {
@@ -25,12 +26,6 @@ using testing::Not;
 
 class ReportTest : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = testing::TempDir() + "report_test_" + std::to_string(::getpid());
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   void WriteMetrics(const std::string& text) { std::ofstream(folder_ + "/metrics.jsonl") << text; }
 
   std::string Printed(ProgressPrinter::Mode mode, const std::vector<Json>& events) {
@@ -42,7 +37,8 @@ class ReportTest : public testing::Test {
     return *ReadFile(path);
   }
 
-  std::string folder_;
+  const TempDir temp_;
+  std::string folder_ = temp_.path();
 };
 
 constexpr char kTwoSteps[] = R"({"event":"eval","version":0,"accuracy":0.25}

@@ -1,12 +1,12 @@
 #include "common/files.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "common/hash.h"
+#include "tests/support/temp_dir.h"
 
 namespace tramontane {
 namespace {
@@ -15,12 +15,8 @@ namespace fs = std::filesystem;
 
 class Files : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::path(::testing::TempDir()) / ("files_" + std::to_string(::getpid()));
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-  fs::path dir_;
+  const TempDir temp_;
+  const fs::path dir_ = temp_.path();
 };
 
 TEST_F(Files, WhatWasWrittenIsReadAndNoTemporaryIsLeft) {

@@ -5,6 +5,7 @@
 
 #include "data/json_lines.h"
 #include "tests/support/source_file.h"
+#include "tests/support/temp_dir.h"
 #include "tests/unit/text/golden.h"
 
 namespace tramontane {
@@ -33,7 +34,7 @@ class DatasetTest : public testing::Test {
     return std::string(rows.status().message());
   }
 
-  ScratchFolder folder_;
+  TempDir folder_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::shared_ptr<const ChatTemplate> chat_template_;
 };

@@ -8,6 +8,7 @@
 #include "data/dataset.h"
 #include "data/json_lines.h"
 #include "tests/support/source_file.h"
+#include "tests/support/temp_dir.h"
 #include "tests/unit/text/golden.h"
 
 namespace tramontane {
@@ -33,7 +34,7 @@ std::vector<nlohmann::ordered_json> Rows(const std::string& path) {
 }
 
 TEST(MakeTaskFilesTest, WritesDatasetsThatLoad) {
-  const ScratchFolder folder;
+  const TempDir folder;
   const MakeTasksOptions options = Small(folder.path() + "/new/tasks");
   ASSERT_TRUE(MakeTaskFiles(options).ok());
   const std::string tokenizer_dir = SourceFile("examples/demo/tokenizer");
@@ -52,7 +53,7 @@ TEST(MakeTaskFilesTest, WritesDatasetsThatLoad) {
 }
 
 TEST(MakeTaskFilesTest, HeldOutPromptsOccurNowhereElse) {
-  const ScratchFolder folder;
+  const TempDir folder;
   ASSERT_TRUE(MakeTaskFiles(Small(folder.path())).ok());
   std::set<std::string> held_out;
   for (const auto& row : Rows(folder.path() + "/eval.jsonl")) held_out.insert(row["prompt"]);
@@ -65,7 +66,7 @@ TEST(MakeTaskFilesTest, HeldOutPromptsOccurNowhereElse) {
 }
 
 TEST(MakeTaskFilesTest, TheSameOptionsGiveTheSameBytes) {
-  const ScratchFolder one, two;
+  const TempDir one, two;
   ASSERT_TRUE(MakeTaskFiles(Small(one.path())).ok());
   ASSERT_TRUE(MakeTaskFiles(Small(two.path())).ok());
   for (const char* name : {"/train.jsonl", "/eval.jsonl", "/sft.jsonl"}) {
@@ -74,7 +75,7 @@ TEST(MakeTaskFilesTest, TheSameOptionsGiveTheSameBytes) {
 }
 
 TEST(MakeTaskFilesTest, NothingIsWrittenWhenItCannotBe) {
-  const ScratchFolder folder;
+  const TempDir folder;
   MakeTasksOptions options = Small(folder.path() + "/out");
   options.kinds = {"unknown"};
   EXPECT_FALSE(MakeTaskFiles(options).ok());

@@ -2,12 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "common/files.h"
+#include "tests/support/temp_dir.h"
 
 namespace tramontane {
 namespace {
@@ -18,12 +18,6 @@ using ::testing::UnorderedElementsAre;
 
 class CheckpointDirTest : public ::testing::Test {
  protected:
-  CheckpointDirTest() {
-    std::string name = fs::temp_directory_path() / "checkpoint_dir_test_XXXXXX";
-    root_ = ::mkdtemp(name.data());
-  }
-  ~CheckpointDirTest() override { fs::remove_all(root_); }
-
   void Save(int64_t step, const std::string& weights, int keep_last = 9) {
     const absl::Status status = WriteCheckpoint(
         root_, {step, 3, {{"cursor", step * 10}}}, keep_last, [&](const std::string& dir) {
@@ -42,7 +36,8 @@ class CheckpointDirTest : public ::testing::Test {
     return names;
   }
 
-  std::string root_;
+  const TempDir temp_;
+  const std::string root_ = temp_.path();
 };
 
 TEST_F(CheckpointDirTest, TheNewestIsFoundWithItsState) {

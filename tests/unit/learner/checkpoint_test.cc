@@ -8,29 +8,22 @@
 #include "learner_fixture.h"
 #include "model/checkpoint.h"
 #include "tests/support/small_disk.h"
+#include "tests/support/temp_dir.h"
 #include "trainer/learner/learner.h"
 
 namespace tramontane {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::Batches;
 using testing::Flat;
-using testing::Sampler;
 using testing::TinyModel;
 using testing::TinyRun;
 using ::testing::HasSubstr;
 
 class LearnerCheckpointTest : public ::testing::Test {
  protected:
-  LearnerCheckpointTest() {
-    std::string name = fs::temp_directory_path() / "learner_checkpoint_test_XXXXXX";
-    root_ = ::mkdtemp(name.data());
-    fs::create_directories(root_ + "/source");
-    auto model = TinyModel(1);
-    Sampler sampler(*model, 7);
-    for (int i = 0; i < 5; ++i) batches_.push_back(sampler.Groups(4, i));
-  }
-  ~LearnerCheckpointTest() override { fs::remove_all(root_); }
+  LearnerCheckpointTest() { fs::create_directories(root_ + "/source"); }
 
   void Steps(Learner& learner, int64_t from, int64_t to) {
     for (int64_t step = from; step <= to; ++step) ASSERT_TRUE(learner.Step(batches_[step - 1], step).ok());
@@ -39,8 +32,9 @@ class LearnerCheckpointTest : public ::testing::Test {
     return SaveCheckpoint(root_ + "/checkpoints", learner, root_ + "/source", {step, 1, {{"cursor", 7}}}, 2);
   }
 
-  std::string root_;
-  std::vector<std::vector<Group>> batches_;
+  const TempDir temp_;
+  const std::string root_ = temp_.path();
+  const std::vector<std::vector<Group>> batches_ = Batches(5);
 };
 
 TEST_F(LearnerCheckpointTest, ContinuingEqualsNeverHavingStoppedBitForBit) {

@@ -10,11 +10,13 @@
 
 #include "learner_fixture.h"
 #include "model/checkpoint.h"
+#include "tests/support/temp_dir.h"
 #include "trainer/learner/learner.h"
 
 namespace tramontane {
 namespace {
 
+using testing::Batches;
 using testing::Flat;
 using testing::Sampler;
 using testing::TinyModel;
@@ -265,14 +267,9 @@ TEST(CriticTest, KlInTheRewardReachesTheCriticTokenByToken) {
 TEST(CriticTest, AResumedRunHasTheSameCriticAndMoments) {
   RunConfig config = CriticRun();
   config.trainer.threads = 2;
-  std::vector<std::vector<Group>> batches;
-  {
-    auto model = TinyModel(1);
-    Sampler sampler(*model, 7);
-    for (int i = 0; i < 4; ++i) batches.push_back(sampler.Groups(4, i));
-  }
-  const std::string dir = ::testing::TempDir() + "/critic_test";
-  std::filesystem::remove_all(dir);
+  const std::vector<std::vector<Group>> batches = Batches(4);
+  const TempDir temp;
+  const std::string& dir = temp.path();
   std::filesystem::create_directories(dir + "/hf");
   auto through = CriticLearner(config, TinyModel(1));
   StepReport last;
@@ -297,7 +294,6 @@ TEST(CriticTest, AResumedRunHasTheSameCriticAndMoments) {
       CriticLearner(config, LoadTransformer(dir + "/hf").value())->LoadState(dir);
   EXPECT_TRUE(absl::IsNotFound(missing));
   EXPECT_NE(missing.message().find("critic"), std::string::npos);
-  std::filesystem::remove_all(dir);
 }
 
 TEST(CriticTest, AnInjectedTokensValueIsNotLearnt) {

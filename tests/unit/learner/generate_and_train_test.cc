@@ -17,6 +17,7 @@
 #include "model/checkpoint.h"
 #include "model/score.h"
 #include "model/weights/flatten.h"
+#include "tests/support/temp_dir.h"
 #include "tests/unit/generator/engine_fixture.h"
 #include "trainer/learner/learner.h"
 
@@ -27,12 +28,6 @@ namespace fs = std::filesystem;
 
 class GenerateAndTrain : public ::testing::Test {
  protected:
-  GenerateAndTrain() {
-    std::string name = fs::temp_directory_path() / "generate_and_train_test_XXXXXX";
-    dir_ = ::mkdtemp(name.data());
-  }
-  ~GenerateAndTrain() override { fs::remove_all(dir_); }
-
   // A random model of this configuration, by way of a checkpoint.
   std::shared_ptr<Transformer> Stored(const Json& fields, uint64_t seed) {
     Json json = {{"vocab_size", 24},
@@ -62,7 +57,8 @@ class GenerateAndTrain : public ::testing::Test {
     return *loaded;
   }
 
-  std::string dir_;
+  const TempDir temp_;
+  const std::string dir_ = temp_.path();
 };
 
 std::vector<std::vector<int32_t>> Prompts() {

@@ -89,6 +89,15 @@ class Sampler {
   std::mt19937 rng_;
 };
 
+// What tests learn from in step 1, 2, …: groups that one model gave at versions 0, 1, ….
+inline std::vector<std::vector<Group>> Batches(int count, int groups = 4) {
+  auto model = TinyModel(1);
+  Sampler sampler(*model, 7);
+  std::vector<std::vector<Group>> batches;
+  for (int i = 0; i < count; ++i) batches.push_back(sampler.Groups(groups, i));
+  return batches;
+}
+
 inline at::Tensor Flat(const Transformer& model) {
   std::vector<at::Tensor> parts;
   for (const at::Tensor& parameter : model.parameters()) parts.push_back(parameter.detach().flatten());

@@ -13,6 +13,7 @@
 namespace tramontane {
 namespace {
 
+using testing::Batches;
 using testing::Flat;
 using ::testing::HasSubstr;
 using testing::MeanReward;
@@ -39,16 +40,8 @@ Trained Train(const RunConfig& config, const std::vector<std::vector<Group>>& ba
   return trained;
 }
 
-std::vector<std::vector<Group>> Batches(int count) {
-  auto model = TinyModel(1);
-  Sampler sampler(*model, 7);
-  std::vector<std::vector<Group>> batches;
-  for (int i = 0; i < count; ++i) batches.push_back(sampler.Groups(6, i));
-  return batches;
-}
-
 TEST(LearnerTest, MicrobatchesAndThreadsLeaveTheUpdateEqual) {
-  const auto batches = Batches(2);
+  const auto batches = Batches(2, 6);
   RunConfig config = TinyRun();
   config.trainer.microbatch_tokens = 100000;
   const Trained whole = Train(config, batches, at::kDouble);
@@ -67,7 +60,7 @@ TEST(LearnerTest, MicrobatchesAndThreadsLeaveTheUpdateEqual) {
 }
 
 TEST(LearnerTest, TheSameBatchesGiveTheSameBits) {
-  const auto batches = Batches(4);
+  const auto batches = Batches(4, 6);
   for (const int threads : {1, 2}) {
     RunConfig config = TinyRun();
     config.trainer.threads = threads;
@@ -81,7 +74,7 @@ TEST(LearnerTest, TheSameBatchesGiveTheSameBits) {
 // What thinking control put in comes back from the queue and the journal as bytes, and nothing
 // about it but its place in the context reaches the update.
 TEST(LearnerTest, InjectedTokensAreContextAndNothingElse) {
-  const auto batches = Batches(1);
+  const auto batches = Batches(1, 6);
   const auto with = [&](float behaviour, bool marked) {
     std::vector<Group> groups;
     for (Group group : batches[0]) {
@@ -126,7 +119,7 @@ TEST(LearnerTest, InjectedTokensAreContextAndNothingElse) {
 }
 
 TEST(LearnerTest, OrderOfGroupsDoesNotMatter) {
-  auto batches = Batches(1);
+  auto batches = Batches(1, 6);
   const Trained forward = Train(TinyRun(), batches, at::kDouble);
   std::reverse(batches[0].begin(), batches[0].end());
   const Trained backward = Train(TinyRun(), batches, at::kDouble);
@@ -253,7 +246,7 @@ TEST(LearnerTest, NothingToLearnFromIsSkippedButNotNonFinite) {
 }
 
 TEST(LearnerTest, InfrastructureFailuresAreAsIfNeverSampled) {
-  const std::vector<Group> clean = Batches(1)[0];
+  const std::vector<Group> clean = Batches(1, 6)[0];
   std::vector<Group> dirty = clean;
   Rollout failed = clean[0].rollouts[0];
   failed.verdict.status = VerdictStatus::kInfraFailure;

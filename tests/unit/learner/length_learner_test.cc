@@ -6,16 +6,15 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <filesystem>
 
 #include "learner_fixture.h"
 #include "model/length_predictor.h"
+#include "tests/support/temp_dir.h"
 #include "trainer/learner/optimiser_state.h"
 
 namespace tramontane {
 namespace {
 
-namespace fs = std::filesystem;
 using testing::Flat;
 using testing::TinyModel;
 using testing::TinyRun;
@@ -34,12 +33,6 @@ std::vector<LengthExample> LengthLessons() {
 
 class LengthLearnerTest : public ::testing::Test {
  protected:
-  LengthLearnerTest() {
-    std::string name = fs::temp_directory_path() / "length_learner_test_XXXXXX";
-    dir_ = ::mkdtemp(name.data());
-  }
-  ~LengthLearnerTest() override { fs::remove_all(dir_); }
-
   static RunConfig Config() {
     RunConfig config = TinyRun();
     config.run.kind = "length_predictor";
@@ -65,7 +58,8 @@ class LengthLearnerTest : public ::testing::Test {
     return at::cat(parts);
   }
 
-  std::string dir_;
+  const TempDir temp_;
+  const std::string dir_ = temp_.path();
   MetricsRegistry metrics_;
   const std::shared_ptr<Transformer> model_ = TinyModel(4);
   const std::vector<LengthExample> lessons_ = LengthLessons();

@@ -5,17 +5,18 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include <filesystem>
 #include <map>
 
 #include "common/files.h"
 #include "model/checkpoint.h"
 #include "model/safetensors.h"
 #include "rank_learners.h"
+#include "tests/support/temp_dir.h"
 
 namespace tramontane {
 namespace {
 
+using testing::Batches;
 using testing::Flat;
 using testing::RankRun;
 using testing::Sampler;
@@ -43,17 +44,9 @@ bool IsTarget(const std::string& name) {
 
 class LoraTest : public ::testing::Test {
  protected:
-  LoraTest() {
-    std::string name = std::filesystem::temp_directory_path() / "lora_test_XXXXXX";
-    dir_ = ::mkdtemp(name.data());
-    auto model = TinyModel(1);
-    Sampler sampler(*model, 7);
-    for (int i = 0; i < 5; ++i) batches_.push_back(sampler.Groups(4, i));
-  }
-  ~LoraTest() override { std::filesystem::remove_all(dir_); }
-
-  std::string dir_;
-  std::vector<std::vector<Group>> batches_;
+  const TempDir temp_;
+  const std::string dir_ = temp_.path();
+  const std::vector<std::vector<Group>> batches_ = Batches(5);
   MetricsRegistry metrics_;
 };
 

@@ -9,6 +9,7 @@
 
 #include "learner_fixture.h"
 #include "model/model_dir.h"
+#include "tests/support/temp_dir.h"
 
 namespace tramontane {
 namespace {
@@ -21,13 +22,10 @@ using ::testing::HasSubstr;
 class MergeTest : public ::testing::Test {
  protected:
   MergeTest() {
-    std::string name = fs::temp_directory_path() / "merge_test_XXXXXX";
-    root_ = ::mkdtemp(name.data());
     fs::create_directories(root_ + "/source");
     for (int seed = 1; seed <= 3; ++seed)
       EXPECT_TRUE(SaveModelDir(*TinyModel(seed), root_ + "/source", Dir(seed)).ok());
   }
-  ~MergeTest() override { fs::remove_all(root_); }
 
   std::string Dir(int seed) const { return root_ + "/" + std::to_string(seed); }
   at::Tensor Merged(const MergeSection& merge) {
@@ -37,7 +35,8 @@ class MergeTest : public ::testing::Test {
     return Flat(*LoadModelDir(out).value());
   }
 
-  std::string root_;
+  const TempDir temp_;
+  const std::string root_ = temp_.path();
   int made_ = 0;
   const at::Tensor a_ = Flat(*TinyModel(1)), b_ = Flat(*TinyModel(2)), c_ = Flat(*TinyModel(3));
 };

@@ -7,34 +7,22 @@
 
 #include "common/files.h"
 #include "rank_learners.h"
+#include "tests/support/temp_dir.h"
 
 namespace tramontane {
 namespace {
 
+using testing::Batches;
 using testing::Flat;
 using testing::RankRun;
-using testing::Sampler;
 using testing::TinyModel;
 using testing::WithServingRanks;
 using ::testing::HasSubstr;
 
-std::vector<std::vector<Group>> RankBatches(int count) {
-  auto model = TinyModel(1);
-  Sampler sampler(*model, 7);
-  std::vector<std::vector<Group>> batches;
-  for (int i = 0; i < count; ++i) batches.push_back(sampler.Groups(6, i));
-  return batches;
-}
-
 class RankLearnerTest : public ::testing::Test {
  protected:
-  RankLearnerTest() {
-    std::string name = std::filesystem::temp_directory_path() / "rank_learner_test_XXXXXX";
-    dir_ = ::mkdtemp(name.data());
-  }
-  ~RankLearnerTest() override { std::filesystem::remove_all(dir_); }
-
-  std::string dir_;
+  const TempDir temp_;
+  const std::string dir_ = temp_.path();
   MetricsRegistry metrics_;
 };
 
@@ -51,7 +39,7 @@ at::Tensor FirstGradient(const std::string& dir, const RunConfig& config, at::Sc
 }
 
 TEST_F(RankLearnerTest, TheGradientIsTheSameForOneTwoAndThreeRanksAndAnySharing) {
-  const auto batches = RankBatches(1);
+  const auto batches = Batches(1, 6);
   for (const at::ScalarType dtype : {at::kFloat, at::kDouble}) {
     at::Tensor whole;
     double loss = 0;
@@ -101,7 +89,7 @@ void ServeAndKeep(RankGroup& group, MetricsRegistry& metrics, std::unique_ptr<Le
 }
 
 TEST_F(RankLearnerTest, WeightsAreTheSameBitsOnAllRanksAfterSeveralSteps) {
-  const auto batches = RankBatches(4);
+  const auto batches = Batches(4, 6);
   for (const int zero : {0, 1, 2}) {
     std::map<int, at::Tensor> weights;
     std::mutex mutex;
@@ -129,7 +117,7 @@ TEST_F(RankLearnerTest, WeightsAreTheSameBitsOnAllRanksAfterSeveralSteps) {
 }
 
 TEST_F(RankLearnerTest, ARankWhoseWeightsHaveDriftedIsNoticedInTheSameStep) {
-  const auto batches = RankBatches(2);
+  const auto batches = Batches(2, 6);
   WithServingRanks(
       2, /*shared_memory=*/true,
       [&](RankGroup* group) {
@@ -159,7 +147,7 @@ RunConfig RichRun(int ranks, int zero, const std::string& algorithm) {
 }
 
 TEST_F(RankLearnerTest, CriticAnchorsAndKlDoNotKnowTheNumberOfRanks) {
-  const auto batches = RankBatches(3);
+  const auto batches = Batches(3, 6);
   const std::vector<std::string> algorithms = {
       R"({"advantage": {"baseline": "value", "scale": "none"},
           "auxiliary": {"value_coefficient": 1}, "filter": {"zero_variance": "keep"},
@@ -196,7 +184,7 @@ TEST_F(RankLearnerTest, CriticAnchorsAndKlDoNotKnowTheNumberOfRanks) {
 }
 
 TEST_F(RankLearnerTest, ACheckpointIsContinuedByAnyNumberOfRanks) {
-  const auto batches = RankBatches(6);
+  const auto batches = Batches(6, 6);
   at::Tensor uninterrupted;
   {
     auto learner = Learner::Create(RankRun(1, 0), TinyModel(1, at::kDouble), metrics_).value();
@@ -258,7 +246,7 @@ TEST_F(RankLearnerTest, SharingMomentsAndGradientsSavesTheirMemory) {
 }
 
 TEST_F(RankLearnerTest, ABatchWithFewerSamplesThanRanksIsTrainedOn) {
-  auto batch = RankBatches(1)[0];
+  auto batch = Batches(1, 6)[0];
   batch.resize(1);
   batch[0].rollouts.resize(2);
   batch[0].rollouts[0].verdict.score = 1;
@@ -321,7 +309,7 @@ TEST_F(RankLearnerTest, AConfigurationThatOnlyAnotherRankRefusesEndsTheGroup) {
 }
 
 TEST_F(RankLearnerTest, ALostRankFailsTheStepAndLeavesTheWeightsOfTheStepBefore) {
-  const auto batches = RankBatches(2);
+  const auto batches = Batches(2, 6);
   WithServingRanks(
       2, true,
       [&](RankGroup* group) {
@@ -349,7 +337,7 @@ TEST_F(RankLearnerTest, ALostRankFailsTheStepAndLeavesTheWeightsOfTheStepBefore)
 }
 
 TEST_F(RankLearnerTest, TrafficIsReportedAndCounted) {
-  const auto batches = RankBatches(1);
+  const auto batches = Batches(1, 6);
   WithServingRanks(2, true, [&](RankGroup* group) {
     auto learner = Learner::Create(RankRun(2, 0), TinyModel(1), metrics_, group).value();
     const StepReport report = learner->Step(batches[0], 1).value();

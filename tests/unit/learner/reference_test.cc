@@ -6,12 +6,14 @@
 
 #include "learner_fixture.h"
 #include "model/checkpoint.h"
+#include "tests/support/temp_dir.h"
 #include "trainer/learner/learner.h"
 #include "trainer/learner/reference_model.h"
 
 namespace tramontane {
 namespace {
 
+using testing::Batches;
 using testing::Flat;
 using testing::Sampler;
 using testing::TinyModel;
@@ -150,14 +152,9 @@ TEST(ReferenceTest, AResumedRunHasTheSameReferenceBonusAndMoments) {
   config.algorithm.entropy = {
       .kind = "adaptive", .coefficient = 0, .target = 100, .step = .01, .min = 0, .max = .05};
   config.trainer.optimiser_reset_interval_steps = 3;
-  std::vector<std::vector<Group>> batches;
-  {
-    auto model = TinyModel(1);
-    Sampler sampler(*model, 7);
-    for (int i = 0; i < 5; ++i) batches.push_back(sampler.Groups(4, i));
-  }
-  const std::string dir = ::testing::TempDir() + "/reference_test";
-  std::filesystem::remove_all(dir);
+  const std::vector<std::vector<Group>> batches = Batches(5);
+  const TempDir temp;
+  const std::string& dir = temp.path();
   std::filesystem::create_directories(dir + "/hf");
   auto through = MakeLearner(config, TinyModel(1));
   for (int64_t step = 1; step <= 5; ++step) {
@@ -180,7 +177,6 @@ TEST(ReferenceTest, AResumedRunHasTheSameReferenceBonusAndMoments) {
       MakeLearner(config, LoadTransformer(dir + "/hf").value())->LoadState(dir);
   EXPECT_TRUE(absl::IsNotFound(missing));
   EXPECT_NE(missing.message().find("reference"), std::string::npos);
-  std::filesystem::remove_all(dir);
 }
 
 TEST(ReferenceTest, RowsOfDifferentTemperaturesShareAMicrobatch) {

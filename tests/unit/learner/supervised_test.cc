@@ -8,6 +8,7 @@
 #include "learner_fixture.h"
 #include "model/model_dir.h"
 #include "model/score.h"
+#include "tests/support/temp_dir.h"
 #include "trainer/learner/checkpoint.h"
 #include "trainer/learner/learner.h"
 
@@ -24,12 +25,9 @@ using ::testing::HasSubstr;
 class SupervisedTest : public ::testing::Test {
  protected:
   SupervisedTest() {
-    std::string name = fs::temp_directory_path() / "supervised_test_XXXXXX";
-    root_ = ::mkdtemp(name.data());
     fs::create_directories(root_ + "/source");
     EXPECT_TRUE(SaveModelDir(*TinyModel(9), root_ + "/source", root_ + "/teacher").ok());
   }
-  ~SupervisedTest() override { fs::remove_all(root_); }
 
   RunConfig Config(const std::string& kind) const {
     RunConfig config = TinyRun();
@@ -68,7 +66,8 @@ class SupervisedTest : public ::testing::Test {
     return sum / tokens;
   }
 
-  std::string root_;
+  const TempDir temp_;
+  const std::string root_ = temp_.path();
   MetricsRegistry metrics_;
   const std::vector<SftExample> examples_ = {{{1, 2}, {3, 4, 0}}, {{5}, {6, 0}}, {{7, 8}, {9, 0}}};
 };

@@ -8,6 +8,7 @@
 
 #include "model/safetensors.h"
 #include "tests/support/source_file.h"
+#include "tests/support/temp_dir.h"
 
 namespace tramontane {
 namespace {
@@ -16,16 +17,11 @@ namespace fs = std::filesystem;
 
 class Checkpoint : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ = fs::path(::testing::TempDir()) / ("checkpoint_" + std::to_string(::getpid()));
-    fs::remove_all(dir_);
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
   std::string Golden(const std::string& name) const {
     return SourceFile("tests/golden/model/" + name);
   }
-  fs::path dir_;
+  const TempDir temp_;
+  const fs::path dir_ = temp_.path();
 };
 
 bool SameWeights(const Transformer& a, const Transformer& b) {

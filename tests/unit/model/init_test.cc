@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "model/checkpoint.h"
+#include "tests/support/temp_dir.h"
 
 namespace tramontane {
 namespace {
@@ -16,12 +17,11 @@ namespace fs = std::filesystem;
 class Init : public ::testing::Test {
  protected:
   void SetUp() override {
-    dir_ = fs::path(::testing::TempDir()) / ("init_" + std::to_string(::getpid()));
     for (const char* name : {"a", "b", "c", "tokenizer"}) fs::create_directories(dir_ / name);
   }
-  void TearDown() override { fs::remove_all(dir_); }
   std::string At(const char* name) const { return (dir_ / name).string(); }
-  fs::path dir_;
+  const TempDir temp_;
+  const fs::path dir_ = temp_.path();
   nlohmann::json fields_ = {
       {"model_type", "qwen3"},  {"hidden_size", 32},          {"intermediate_size", 48},
       {"num_hidden_layers", 2}, {"num_attention_heads", 4},   {"num_key_value_heads", 2},

@@ -4,15 +4,14 @@
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <array>
 #include <cmath>
-#include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "model/safetensors.h"
+#include "tests/support/temp_dir.h"
 
 namespace tramontane {
 namespace {
@@ -99,12 +98,6 @@ TEST(LengthPredictor, OneTokenOfARowIsOneOfAll) {
 
 class LengthPredictorFile : public ::testing::Test {
  protected:
-  LengthPredictorFile() {
-    std::string name = std::filesystem::temp_directory_path() / "length_predictor_XXXXXX";
-    dir_ = ::mkdtemp(name.data());
-  }
-  ~LengthPredictorFile() override { std::filesystem::remove_all(dir_); }
-
   std::string Refusal(const ModelConfig& config) const {
     const auto loaded = LengthPredictor::Load(dir_, config);
     EXPECT_EQ(loaded.status().code(), absl::StatusCode::kInvalidArgument) << loaded.status();
@@ -112,7 +105,8 @@ class LengthPredictorFile : public ::testing::Test {
     return std::string(loaded.status().message());
   }
 
-  std::string dir_;
+  const TempDir temp_;
+  const std::string dir_ = temp_.path();
 };
 
 TEST_F(LengthPredictorFile, GivesBackEveryBit) {

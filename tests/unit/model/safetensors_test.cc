@@ -1,4 +1,5 @@
 #include "model/safetensors.h"
+#include "tests/support/temp_dir.h"
 
 #include <gtest/gtest.h>
 
@@ -94,15 +95,9 @@ TEST(Safetensors, RefusesHostileHeaders) {
 
 class SafetensorsFiles : public ::testing::Test {
  protected:
-  void SetUp() override {
-    dir_ =
-        std::filesystem::path(::testing::TempDir()) / ("safetensors_" + std::to_string(::getpid()));
-    std::filesystem::create_directories(dir_);
-    path_ = (dir_ / "x.safetensors").string();
-  }
-  void TearDown() override { std::filesystem::remove_all(dir_); }
-  std::filesystem::path dir_;
-  std::string path_;
+  const TempDir temp_;
+  const std::filesystem::path dir_ = temp_.path();
+  const std::string path_ = (dir_ / "x.safetensors").string();
 };
 
 TEST_F(SafetensorsFiles, ReadsBackWhatItWrote) {

@@ -5,6 +5,7 @@
 
 #include <ctime>
 
+#include "tests/support/temp_dir.h"
 #include "tests/unit/text/golden.h"
 
 namespace tramontane {
@@ -18,7 +19,7 @@ const ordered_json kHello = {{"messages", {{{"role", "user"}, {"content", "hi"}}
 // Renders `source` over `context`; the status' text where it fails.
 std::string Rendered(const std::string& source, const ordered_json& context,
                      const std::string& config = "{}") {
-  const ScratchFolder folder;
+  const TempDir folder;
   folder.Write("chat_template.jinja", source);
   folder.Write("tokenizer_config.json", config);
   const auto chat_template = ChatTemplate::Load(folder.path());
@@ -88,21 +89,21 @@ TEST(ChatTemplateTest, HostileTemplatesEnd) {
 
 TEST(ChatTemplateTest, BrokenTemplatesNameTheirFile) {
   EXPECT_THAT(Rendered("{% if %}", kHello), HasSubstr("chat_template.jinja"));
-  const ScratchFolder folder;
+  const TempDir folder;
   folder.Write("tokenizer_config.json", R"({"chat_template": 3})");
   EXPECT_THAT(ChatTemplate::Load(folder.path()).status().ToString(),
               HasSubstr("tokenizer_config.json: chat_template"));
 }
 
 TEST(ChatTemplateTest, AModelWithoutOneIsNotFound) {
-  const ScratchFolder folder;
+  const TempDir folder;
   EXPECT_EQ(ChatTemplate::Load(folder.path()).status().code(), absl::StatusCode::kNotFound);
   folder.Write("tokenizer_config.json", R"({"chat_template": null})");
   EXPECT_EQ(ChatTemplate::Load(folder.path()).status().code(), absl::StatusCode::kNotFound);
 }
 
 TEST(ChatTemplateTest, FilesComeBeforeTheConfiguration) {
-  const ScratchFolder folder;
+  const TempDir folder;
   folder.Write("tokenizer_config.json", R"({"chat_template": "old"})");
   folder.Write("chat_template.jinja", "new");
   folder.Write("additional_chat_templates/tool_use.jinja", "with tools");

@@ -1,4 +1,4 @@
-// Golden model folders of tests/golden/text, and scratch folders for hostile ones.
+// Golden model folders of tests/golden/text.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -33,26 +33,5 @@ inline std::vector<std::string> GoldenNames(bool templates) {
   }
   return names;
 }
-
-// A folder of its own for each test, removed with it.
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    std::string path = std::filesystem::temp_directory_path() / "tramontane_text_XXXXXX";
-    if (mkdtemp(path.data()) != nullptr) path_ = path;
-  }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  const std::string& path() const { return path_; }
-  void Write(const std::string& name, const std::string& text) const {
-    std::filesystem::create_directories(std::filesystem::path(path_ + "/" + name).parent_path());
-    std::ofstream(path_ + "/" + name, std::ios::binary) << text;
-  }
-
- private:
-  std::string path_;
-};
 
 }  // namespace tramontane

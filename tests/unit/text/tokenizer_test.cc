@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "tests/support/source_file.h"
+#include "tests/support/temp_dir.h"
 #include "tests/unit/text/golden.h"
 
 namespace tramontane {
@@ -101,7 +102,7 @@ TEST(TokenizerTest, RefusesWhatIsNotText) {
 }
 
 TEST(TokenizerTest, SaysWhichFileIsMissing) {
-  const ScratchFolder folder;
+  const TempDir folder;
   const auto tokenizer = Tokenizer::Load(folder.path());
   EXPECT_EQ(tokenizer.status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(tokenizer.status().message()),
@@ -111,7 +112,7 @@ TEST(TokenizerTest, SaysWhichFileIsMissing) {
 class HostileTokenizer : public testing::TestWithParam<std::pair<const char*, const char*>> {};
 
 TEST_P(HostileTokenizer, IsRefusedByName) {
-  const ScratchFolder folder;
+  const TempDir folder;
   folder.Write(GetParam().first, GetParam().second);
   const auto tokenizer = Tokenizer::Load(folder.path());
   ASSERT_EQ(tokenizer.status().code(), absl::StatusCode::kInvalidArgument) << tokenizer.status();
@@ -145,7 +146,7 @@ INSTANTIATE_TEST_SUITE_P(
                   "{\"config\": {\"pattern\": \".\"}, \"vocab\": [{\"token_bytes\": \"*\"}]}")));
 
 TEST(TokenizerTest, BrokenSettingsAreNamed) {
-  const ScratchFolder folder;
+  const TempDir folder;
   std::filesystem::copy(GoldenFolder("llama3") + "/tokenizer.json",
                         folder.path() + "/tokenizer.json");
   folder.Write("tokenizer_config.json", "nonsense");

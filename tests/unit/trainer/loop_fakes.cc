@@ -186,6 +186,9 @@ RunConfig LoopConfig(const RedisSection& redis, int64_t max_steps) {
   config.trainer.checkpoint_interval_steps = 5;
   config.trainer.eval_interval_steps = 6;
   config.generator.lease_s = 1.5;
+  config.model.path = "/m";  // schedules are applied to a whole, valid configuration
+  config.data.train = "/t";
+  config.verifiers["math"].builtin = "math";
   return config;
 }
 

@@ -478,9 +478,6 @@ TEST_F(RunLoopTest, ScheduledFiltersJudgeTheGroupsOfTheirSteps) {
   RunConfig config = Config(12);
   // Groups that are all right are judged by the window first, and else by their variance.
   config.schedules["algorithm.filter.accept_high"] = {.steps = {1, 6}, .values = {1.0, 0.9}};
-  config.model.path = "/m";  // a schedule is applied to a whole, valid configuration
-  config.data.train = "/t";
-  config.verifiers["math"].builtin = "math";
   FakeTrainable trainable(run_dir_, 2, 1);
   const Outcome outcome = Run(config, trainable);
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
@@ -492,9 +489,6 @@ TEST_F(RunLoopTest, GroupsCarryTheRewardsWeightsOfTheirStep) {
   StartGenerator();
   RunConfig config = Config(6);
   config.schedules["reward.correct"] = {.steps = {1, 100}, .values = {0.5, 0.9}};
-  config.model.path = "/m";  // a schedule is applied to a whole, valid configuration
-  config.data.train = "/t";
-  config.verifiers["math"].builtin = "math";
   FakeTrainable trainable(run_dir_, 2, 1);
   const Outcome outcome = Run(config, trainable);
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
