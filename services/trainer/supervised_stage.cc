@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "common/file_stamp.h"
 #include "common/files.h"
-#include "common/hash.h"
 #include "common/log.h"
 #include "common/status.h"
 #include "data/dataset.h"
@@ -226,10 +226,10 @@ class Course {
     const auto make =
         config_.run.kind == "length_predictor" ? &MakeLengthPupil : &PolicyPupil::Make;
     ASSIGN_OR_RETURN(pupil_, make(stage_, from, metrics_));
-    ASSIGN_OR_RETURN(const std::string text, ReadFile(config_.sft.data));
+    ASSIGN_OR_RETURN(const FileStamp stamp, StampFile(config_.sft.data));
     cursor_ = {{"kind", KindOf(config_)},
                {"rows", pupil_->rows()},
-               {"sha256", Sha256Hex(text)},
+               {"sha256", stamp.sha256},
                {"examples_per_step", config_.sft.examples_per_step},
                {"seed", config_.run.seed}};
     exit_.emplace(config_.sft, Json());

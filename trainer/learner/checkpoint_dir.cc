@@ -2,8 +2,6 @@
 
 #include <fcntl.h>
 #include <stdio.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,8 +12,8 @@
 #include <optional>
 #include <string_view>
 
+#include "common/file_stamp.h"
 #include "common/files.h"
-#include "common/hash.h"
 #include "common/log.h"
 #include "common/status.h"
 
@@ -27,32 +25,6 @@ namespace fs = std::filesystem;
 constexpr int kManifestFormat = 1;
 constexpr std::string_view kPrefix = "step_";
 constexpr size_t kMaxManifestBytes = size_t{1} << 30;
-
-struct FileStamp {
-  uint64_t bytes = 0;
-  std::string sha256;
-};
-
-// Mapped rather than read: a shard may be larger than what one wants to hold twice.
-absl::StatusOr<FileStamp> StampFile(const std::string& path) {
-  FileStamp stamp;
-  std::error_code error;
-  stamp.bytes = fs::file_size(path, error);
-  if (error) return ErrnoStatus(error.value(), path);
-  if (stamp.bytes == 0) {
-    stamp.sha256 = Sha256Hex("");
-    return stamp;
-  }
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return ErrnoStatus(errno, path);
-  void* mapped = ::mmap(nullptr, stamp.bytes, PROT_READ, MAP_PRIVATE, fd, 0);
-  const int map_errno = errno;
-  ::close(fd);
-  if (mapped == MAP_FAILED) return ErrnoStatus(map_errno, path);
-  stamp.sha256 = Sha256Hex(mapped, stamp.bytes);
-  ::munmap(mapped, stamp.bytes);
-  return stamp;
-}
 
 std::optional<int64_t> StepOf(const fs::path& dir) {
   const std::string name = dir.filename().string();

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "common/file_stamp.h"
 #include "common/hash.h"
 #include "tests/support/temp_dir.h"
 
@@ -57,6 +58,17 @@ TEST(Hash, GroupIdsDifferInEveryPart) {
   EXPECT_NE(MakeGid("r", "train", 1), MakeGid("r", "train", 2));
   EXPECT_NE(MakeGid("r", "train", 1), MakeGid("r", "eval", 1));
   EXPECT_NE(MakeGid("r", "train", 1), MakeGid("s", "train", 1));
+}
+
+TEST_F(Files, AStampIsSizeAndHash) {
+  temp_.Write("abc", "abc");
+  temp_.Write("empty", "");
+  const auto stamp = [&](const char* name) { return StampFile((dir_ / name).string()); };
+  EXPECT_EQ(stamp("abc")->bytes, 3u);
+  EXPECT_EQ(stamp("abc")->sha256,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(stamp("empty")->sha256, Sha256Hex(""));
+  EXPECT_TRUE(absl::IsNotFound(stamp("absent").status()));
 }
 
 }  // namespace
