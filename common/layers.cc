@@ -1,6 +1,8 @@
 #include "common/layers.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <iterator>
 
 namespace tramontane {
 namespace {
@@ -32,18 +34,22 @@ int64_t PartsOf(const GroupTask& task) {
 Rollout CorrectionAlone(Rollout rollout) {
   if (rollout.injected.empty() || rollout.injected.front().begin != 0) return rollout;
   const int32_t given = rollout.injected.front().count;
+  const auto cut = [given](auto& of_tokens) {
+    const auto begin = of_tokens.begin();
+    of_tokens.erase(begin, begin + std::clamp<std::ptrdiff_t>(given, 0, std::ssize(of_tokens)));
+  };
+  cut(rollout.tokens);
+  cut(rollout.logprobs);
   rollout.injected.erase(rollout.injected.begin());
   for (TokenSpan& span : rollout.injected) span.begin -= given;
-  rollout.tokens.erase(rollout.tokens.begin(), rollout.tokens.begin() + given);
-  rollout.logprobs.erase(rollout.logprobs.begin(), rollout.logprobs.begin() + given);
-  for (int32_t left = given; left > 0;) {
+  for (int32_t left = given; left > 0 && !rollout.spans.empty();) {
     VersionSpan& span = rollout.spans.front();
     const int32_t taken = std::min(left, span.count);
     span.count -= taken;
     left -= taken;
     if (span.count == 0) rollout.spans.erase(rollout.spans.begin());
   }
-  rollout.usage.injected -= given;
+  rollout.usage.injected = static_cast<int32_t>(CountTokens(rollout.injected));
   return rollout;
 }
 

@@ -18,7 +18,8 @@ int32_t AnswerOf(const GroupTask& task, int32_t sample_index);
 int64_t PartOf(const GroupTask& task, int32_t sample_index);
 int64_t PartsOf(const GroupTask& task);
 
-// A correction without what it was given: what verifiers judge.
+// A correction without what it was given: what verifiers judge. What is stored for people to read
+// may lack log-probabilities and versions.
 Rollout CorrectionAlone(Rollout rollout);
 
 }  // namespace tramontane

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "common/layers.h"
 #include "common/record_io.h"
 #include "common/status.h"
 
@@ -32,12 +33,10 @@ absl::StatusOr<StoredSample> Parse(const std::string& line) {
     stored.rollout.sample_index = json.at("sample_index").get<int32_t>();
     stored.rollout.tokens = json.value("tokens", std::vector<int32_t>());
     stored.layer = json.value("layer", 1);
-    if (const Json injected = json.value("injected", Json::array());
-        stored.layer == 2 && !injected.empty()) {  // its verifier saw the correction alone
-      const auto given = static_cast<size_t>(injected.at(0).at(1).get<int32_t>());
-      std::vector<int32_t>& tokens = stored.rollout.tokens;
-      tokens.erase(tokens.begin(),
-                   tokens.begin() + static_cast<std::ptrdiff_t>(std::min(given, tokens.size())));
+    if (stored.layer == 2) {  // its verifier saw the correction alone
+      for (const Json& span : json.value("injected", Json::array()))
+        stored.rollout.injected.push_back({span.at(0).get<int32_t>(), span.at(1).get<int32_t>()});
+      stored.rollout = CorrectionAlone(std::move(stored.rollout));
     }
     stored.rollout.text = json.at("text").get<std::string>();
     const std::string reason = json.value("finish_reason", "");

@@ -47,5 +47,17 @@ TEST(LayersTest, AVerifierSeesTheCorrectionAlone) {
   EXPECT_TRUE(CorrectionAlone(Rollout()).tokens.empty());
 }
 
+TEST(LayersTest, AStoredCorrectionNeedsNoLogprobsAndVersions) {
+  Rollout stored;
+  stored.tokens = {1, 2, 3, 4, 5};
+  stored.injected = {{0, 2}, {4, 1}};
+  const Rollout alone = CorrectionAlone(stored);
+  EXPECT_THAT(alone.tokens, ElementsAre(3, 4, 5));
+  EXPECT_THAT(alone.injected, ElementsAre(TokenSpan{2, 1}));
+  EXPECT_EQ(alone.usage.injected, 1);
+  stored.injected = {{0, 9}};  // more than there is: the file was cut
+  EXPECT_TRUE(CorrectionAlone(stored).tokens.empty());
+}
+
 }  // namespace
 }  // namespace tramontane
