@@ -270,6 +270,21 @@ absl::StatusOr<AlgorithmConfig> AlgorithmFromJson(const Json& json) {
   return config;
 }
 
+absl::StatusOr<GeneratorSection> ParseGenerator(const std::vector<std::string>& settings,
+                                                GeneratorSection base) {
+  Json root = {{"generator", Json::object()}};
+  for (const std::string& text : settings) {
+    if (!text.starts_with("generator."))
+      return absl::InvalidArgumentError("takes generator.NAME=VALUE, got " + text);
+    RETURN_IF_ERROR(ApplyOverride(text, root));
+  }
+  Reader reader(root["generator"], "generator");
+  Visit(reader, base);
+  RETURN_IF_ERROR(reader.Finish());
+  RETURN_IF_ERROR(ValidateGenerator(base));
+  return base;
+}
+
 absl::StatusOr<RunConfig> ParseConfig(const std::string& yaml_text, const std::string& source_name,
                                       const std::vector<std::string>& overrides) {
   auto parsed = YamlToJson(yaml_text);

@@ -440,12 +440,19 @@ absl::StatusOr<RunConfig> LoadConfig(const std::string& path,
 // The `algorithm` block alone, from JSON (`tramontane loss`).
 absl::StatusOr<AlgorithmConfig> AlgorithmFromJson(const Json& json);
 
+// The `generator` block alone, for a generator without a run: settings generator.NAME=VALUE over
+// `base`. Validated; InvalidArgument as ParseConfig has it.
+absl::StatusOr<GeneratorSection> ParseGenerator(const std::vector<std::string>& settings,
+                                                GeneratorSection base);
+
 // Of a validated configuration.
 std::optional<ThinkingParams> ThinkingOf(const RolloutSection& rollout);
 
 // Ranges, enumerations and combinations that cannot work.
 absl::Status Validate(const RunConfig& config);
-absl::Status ValidateAlgorithm(const AlgorithmConfig& algorithm);  // its part for the block alone
+// Its parts for a block alone.
+absl::Status ValidateAlgorithm(const AlgorithmConfig& algorithm);
+absl::Status ValidateGenerator(const GeneratorSection& generator);
 
 // The configuration as it is in optimiser step `step`: scheduled fields have that step's values.
 // `config` must be valid.

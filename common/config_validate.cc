@@ -353,16 +353,15 @@ void CheckGroupTerms(const RunConfig& c, Rules& r) {
     CheckGroupTerm(c, "verifiers." + name + ".builtin", v.builtin, r);
 }
 
-void CheckGenerator(const RunConfig& c, Rules& r) {
-  const GeneratorSection& g = c.generator;
+void CheckGenerator(const GeneratorSection& g, const RolloutSection& rollout, Rules& r) {
   r.Between("generator.count", g.count, 0, 1024);
   r.Between("generator.threads", g.threads, 1, 1024);
   r.Between("generator.max_running_sequences", g.max_running_sequences, 1, 1 << 16);
   r.AtLeast("generator.max_waiting_sequences", g.max_waiting_sequences,
-            c.rollout.samples_per_group);
+            rollout.samples_per_group);
   r.Between("generator.kv_block_tokens", g.kv_block_tokens, 1, 1024);
   r.AtLeast("generator.kv_blocks", g.kv_blocks, 1);
-  r.Require(int64_t{g.kv_blocks} * g.kv_block_tokens > c.rollout.max_new_tokens,
+  r.Require(int64_t{g.kv_blocks} * g.kv_block_tokens > rollout.max_new_tokens,
             "generator.kv_blocks",
             "the KV cache (" + std::to_string(int64_t{g.kv_blocks} * g.kv_block_tokens) +
                 " tokens) cannot hold one completion of rollout.max_new_tokens");
@@ -447,7 +446,7 @@ absl::Status Validate(const RunConfig& config) {
   CheckBands(config, rules);
   CheckGroupTerms(config, rules);
   CheckCorrection(config, rules);
-  CheckGenerator(config, rules);
+  CheckGenerator(config.generator, config.rollout, rules);
   CheckServices(config, rules);
   RETURN_IF_ERROR(rules.status());
   RETURN_IF_ERROR(CheckEnvironments(config.verifiers));
@@ -462,6 +461,12 @@ absl::Status ValidateAlgorithm(const AlgorithmConfig& algorithm) {
   CheckAlgorithm(algorithm, rules);
   RETURN_IF_ERROR(rules.status());
   return CheckAlgorithmRules(algorithm);
+}
+
+absl::Status ValidateGenerator(const GeneratorSection& generator) {
+  Rules rules;
+  CheckGenerator(generator, RolloutSection(), rules);
+  return rules.status();
 }
 
 Json DerivedNumbers(const RunConfig& config) {

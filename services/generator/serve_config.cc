@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "common/scorers.h"
 #include "common/status.h"
@@ -26,23 +25,13 @@ GeneratorSection SectionOf(const ServeOptions& options, GeneratorSection section
 
 // Settings of a generator that belongs to no run.
 absl::StatusOr<RunConfig> ConfigAlone(const ServeOptions& options) {
-  const int32_t threads = std::clamp<int32_t>(
+  RunConfig alone;
+  alone.generator.http_port = kHttpPortAlone;
+  alone.generator.threads = std::clamp<int32_t>(
       static_cast<int32_t>(std::thread::hardware_concurrency()), 1, kMostThreadsAlone);
-  // A configuration names a model and data, and gets a verifier where it names none: a run's
-  // matters.
-  std::vector<std::string> settings = {"model.path=unused", "data.train=unused",
-                                       "generator.http_port=" + std::to_string(kHttpPortAlone),
-                                       "generator.threads=" + std::to_string(threads)};
-  for (const std::string& setting : options.settings) {
-    if (!setting.starts_with("generator."))
-      return absl::InvalidArgumentError("--set: takes generator.NAME=VALUE, got " + setting);
-    settings.push_back(setting);
-  }
-  ASSIGN_OR_RETURN(RunConfig alone, ParseConfig("", "--set", settings));
-  alone.model.path.clear();
-  alone.data.train.clear();
-  alone.generator = SectionOf(options, alone.generator);
-  alone.verifiers.clear();
+  const auto section = ParseGenerator(options.settings, alone.generator);
+  if (!section.ok()) return Annotate(section.status(), "--set");
+  alone.generator = SectionOf(options, *section);
   for (const std::string& named : options.verifiers) {
     const size_t equals = named.find('=');
     if (equals == 0 || equals == std::string::npos || equals + 1 == named.size())

@@ -126,6 +126,24 @@ TEST(Config, VerifiersLeaveTheNamesOfASearchsOwnScorersAlone) {
             "no error");
 }
 
+TEST(Config, AGeneratorWithoutARunIsSetAndCheckedAlone) {
+  GeneratorSection base;
+  base.http_port = 8000;
+  const auto section = ParseGenerator({"generator.kv_blocks=77", "generator.kv_blocks=99"}, base);
+  ASSERT_TRUE(section.ok()) << section.status();
+  EXPECT_EQ(section->kv_blocks, 99);
+  EXPECT_EQ(section->http_port, 8000);
+  EXPECT_EQ(section->lease_s, GeneratorSection().lease_s);
+  const auto refusal = [&](const std::string& setting) {
+    return std::string(ParseGenerator({setting}, base).status().message());
+  };
+  EXPECT_THAT(refusal("generator.kv_blcks=9"), HasSubstr("kv_blcks: unknown key (did you"));
+  EXPECT_THAT(refusal("generator.kv_blocks=many"), HasSubstr("kv_blocks: must be a whole"));
+  EXPECT_THAT(refusal("generator.kv_blocks=1"), HasSubstr("generator.kv_blocks: the KV cache"));
+  EXPECT_THAT(refusal("generator.threads"), HasSubstr("expected a.b=value"));
+  EXPECT_EQ(refusal("trainer.threads=2"), "takes generator.NAME=VALUE, got trainer.threads=2");
+}
+
 TEST(Config, RewardsThatCompareAGroupNeedOne) {
   const std::vector<std::string> alone = {"rollout.samples_per_group=1",
                                           "algorithm.advantage.baseline=none",
