@@ -62,6 +62,17 @@ impl Slice {
     }
 }
 
+impl TokenizerFiles {
+    unsafe fn settings(&self) -> Result<rules::Settings, String> {
+        rules::Settings::parse(
+            self.tokenizer_config.bytes(),
+            self.special_tokens_map.bytes(),
+            self.added_tokens.bytes(),
+            self.model_config.bytes(),
+        )
+    }
+}
+
 impl Bytes {
     fn new(mut bytes: Vec<u8>) -> Bytes {
         let out = Bytes { data: bytes.as_mut_ptr(), size: bytes.len(), capacity: bytes.capacity() };
@@ -91,6 +102,28 @@ fn boxed<T>(value: Option<T>) -> *mut T {
     value.map_or(std::ptr::null_mut(), |v| Box::into_raw(Box::new(v)))
 }
 
+/// The end of what `boxed` gave; null is none.
+unsafe fn unbox<T>(value: *mut T) {
+    if !value.is_null() {
+        drop(Box::from_raw(value));
+    }
+}
+
+/// The bytes that `f` makes in `*out` and 0, or -1 with `*error`.
+unsafe fn give(
+    out: *mut Bytes,
+    error: *mut Bytes,
+    f: impl FnOnce() -> Result<Vec<u8>, String>,
+) -> i32 {
+    match guarded(error, f) {
+        Some(bytes) => {
+            *out = Bytes::new(bytes);
+            0
+        }
+        None => -1,
+    }
+}
+
 /// # Safety
 /// `files` points at valid slices; `error` at writable memory.
 #[no_mangle]
@@ -100,13 +133,7 @@ pub unsafe extern "C" fn tt_tokenizer_new(
 ) -> *mut LoadedTokenizer {
     let files = &*files;
     boxed(guarded(error, || {
-        let settings = rules::Settings::parse(
-            files.tokenizer_config.bytes(),
-            files.special_tokens_map.bytes(),
-            files.added_tokens.bytes(),
-            files.model_config.bytes(),
-        )?;
-        LoadedTokenizer::new(files.tokenizer.bytes(), files.is_tekken, &settings)
+        LoadedTokenizer::new(files.tokenizer.bytes(), files.is_tekken, &files.settings()?)
     }))
 }
 
@@ -114,9 +141,7 @@ pub unsafe extern "C" fn tt_tokenizer_new(
 /// `tokenizer` came from tt_tokenizer_new and is not used again.
 #[no_mangle]
 pub unsafe extern "C" fn tt_tokenizer_free(tokenizer: *mut LoadedTokenizer) {
-    if !tokenizer.is_null() {
-        drop(Box::from_raw(tokenizer));
-    }
+    unbox(tokenizer)
 }
 
 /// Ids as native-endian u32 in `*out`. 0, or -1 with `*error`.
@@ -131,14 +156,10 @@ pub unsafe extern "C" fn tt_tokenizer_encode(
     out: *mut Bytes,
     error: *mut Bytes,
 ) -> i32 {
-    let result = guarded(error, || (*tokenizer).encode(text.text()?, add_special_tokens));
-    match result {
-        Some(ids) => {
-            *out = Bytes::new(ids.iter().flat_map(|id| id.to_ne_bytes()).collect());
-            0
-        }
-        None => -1,
-    }
+    give(out, error, || {
+        let ids = (*tokenizer).encode(text.text()?, add_special_tokens)?;
+        Ok(ids.iter().flat_map(|id| id.to_ne_bytes()).collect())
+    })
 }
 
 /// # Safety
@@ -153,13 +174,7 @@ pub unsafe extern "C" fn tt_tokenizer_decode(
     error: *mut Bytes,
 ) -> i32 {
     let ids = if count == 0 { &[] } else { std::slice::from_raw_parts(ids, count) };
-    match guarded(error, || (*tokenizer).decode(ids, skip_special_tokens)) {
-        Some(text) => {
-            *out = Bytes::new(text.into_bytes());
-            0
-        }
-        None => -1,
-    }
+    give(out, error, || Ok((*tokenizer).decode(ids, skip_special_tokens)?.into_bytes()))
 }
 
 /// Entries of the vocabulary, added tokens included.
@@ -193,13 +208,7 @@ pub unsafe extern "C" fn tt_tokenizer_pieces(
     out: *mut Bytes,
     error: *mut Bytes,
 ) -> i32 {
-    match guarded(error, || (*tokenizer).pieces()) {
-        Some(bytes) => {
-            *out = Bytes::new(bytes);
-            0
-        }
-        None => -1,
-    }
+    give(out, error, || (*tokenizer).pieces())
 }
 
 /// `templates`: a JSON object, template name → source. `special_tokens`: the same files as for the
@@ -215,13 +224,7 @@ pub unsafe extern "C" fn tt_template_new(
 ) -> *mut ChatTemplate {
     let files = &*files;
     boxed(guarded(error, || {
-        let settings = rules::Settings::parse(
-            files.tokenizer_config.bytes(),
-            files.special_tokens_map.bytes(),
-            files.added_tokens.bytes(),
-            files.model_config.bytes(),
-        )?;
-        ChatTemplate::new(templates.text()?, settings.template_variables())
+        ChatTemplate::new(templates.text()?, files.settings()?.template_variables())
     }))
 }
 
@@ -229,9 +232,7 @@ pub unsafe extern "C" fn tt_template_new(
 /// `chat_template` came from tt_template_new and is not used again.
 #[no_mangle]
 pub unsafe extern "C" fn tt_template_free(chat_template: *mut ChatTemplate) {
-    if !chat_template.is_null() {
-        drop(Box::from_raw(chat_template));
-    }
+    unbox(chat_template)
 }
 
 /// `context`: JSON object of template variables, as apply_chat_template's arguments.
@@ -245,13 +246,7 @@ pub unsafe extern "C" fn tt_template_render(
     out: *mut Bytes,
     error: *mut Bytes,
 ) -> i32 {
-    match guarded(error, || (*chat_template).render(context.text()?)) {
-        Some(text) => {
-            *out = Bytes::new(text.into_bytes());
-            0
-        }
-        None => -1,
-    }
+    give(out, error, || Ok((*chat_template).render(context.text()?)?.into_bytes()))
 }
 
 /// Compiles grammars for this tokenizer and a model that draws from `vocab_size` ids.
@@ -280,9 +275,7 @@ pub unsafe extern "C" fn tt_grammars_end(grammars: *const GrammarCompiler) -> u3
 /// `grammars` came from tt_grammars_new and is not used again.
 #[no_mangle]
 pub unsafe extern "C" fn tt_grammars_free(grammars: *mut GrammarCompiler) {
-    if !grammars.is_null() {
-        drop(Box::from_raw(grammars));
-    }
+    unbox(grammars)
 }
 
 /// `source` is a JSON schema, or a regular expression that the whole text must match.
@@ -310,9 +303,7 @@ pub unsafe extern "C" fn tt_grammar_new(
 /// `grammar` came from tt_grammar_new and is not used again.
 #[no_mangle]
 pub unsafe extern "C" fn tt_grammar_free(grammar: *mut Grammar) {
-    if !grammar.is_null() {
-        drop(Box::from_raw(grammar));
-    }
+    unbox(grammar)
 }
 
 /// # Safety
@@ -357,9 +348,7 @@ pub unsafe extern "C" fn tt_grammar_accept(
 /// `state` came from tt_grammar_start and is not used again.
 #[no_mangle]
 pub unsafe extern "C" fn tt_grammar_state_free(state: *mut GrammarState) {
-    if !state.is_null() {
-        drop(Box::from_raw(state));
-    }
+    unbox(state)
 }
 
 /// # Safety
