@@ -19,7 +19,12 @@ void ScoreVectors(const PagedRows<T>& a, const T* q, const T* const* kt, T* s, i
   Vec<T> acc[R][V] = {};
   for (int64_t d = 0; d < a.head_dim; ++d) {
     Vec<T> k[V];
-    for (int v = 0; v < V; ++v) k[v] = Load(kt[v] + d * a.block_tokens);
+    for (int v = 0; v < V; ++v) {
+      k[v] = Load(kt[v] + d * a.block_tokens);
+      // One row has too little arithmetic to hide the way of values from memory: they set out now.
+      // They lie in their cache as the keys do in theirs.
+      if (R == 1) __builtin_prefetch(a.v_cache + (kt[v] - a.k_cache) + d * a.block_tokens);
+    }
     for (int r = 0; r < R; ++r) {
       const Vec<T> b = Set1(q[r * a.head_dim + d]);
       for (int v = 0; v < V; ++v) acc[r][v] += b * k[v];
@@ -101,28 +106,25 @@ void AttendTile(const PagedRows<T>& a, int64_t kv_head, int64_t first, T* q, T* 
         T(1) / SoftmaxRow<T>(s + r * s_stride, low - base, position[r] + 1 - base,
                              RoundUp<T>(position[R - 1] + 1 - base), static_cast<T>(a.scale), &top);
   }
-  // The range is the tile's widest; keys outside a row's own have probability 0.
-  const auto sum_values = [&]<int C>(int64_t c, Vec<T>(&acc)[R][C]) {
-    for (int64_t b = first_block; b <= last_block; ++b) {
-      const int64_t begin = Max(lowest - b * bt, 0), end = Min(position[R - 1] + 1 - b * bt, bt);
-      AddValues<T, R, C>(acc, s + b * bt - base, s_stride, Block<T>(a.v_cache, a, b, kv_head) + c,
-                         a.head_dim, begin, end);
+  int64_t c = 0;
+  // C vectors of values at a time: chains of multiply-adds that hide each other's latency. The
+  // range is the tile's widest; keys outside a row's own have probability 0.
+  const auto sum_values = [&]<int C>() {
+    for (; c + C * kWidth<T> <= a.head_dim; c += C * kWidth<T>) {
+      Vec<T> acc[R][C] = {};
+      for (int64_t b = first_block; b <= last_block; ++b) {
+        const int64_t begin = Max(lowest - b * bt, 0), end = Min(position[R - 1] + 1 - b * bt, bt);
+        AddValues<T, R, C>(acc, s + b * bt - base, s_stride, Block<T>(a.v_cache, a, b, kv_head) + c,
+                           a.head_dim, begin, end);
+      }
+      for (int r = 0; r < R; ++r) {
+        for (int v = 0; v < C; ++v) Store<T>(out[r] + c + v * kWidth<T>, acc[r][v] * inverse[r]);
+      }
     }
   };
-  int64_t c = 0;
-  for (; c + 2 * kWidth<T> <= a.head_dim; c += 2 * kWidth<T>) {
-    Vec<T> acc[R][2] = {};
-    sum_values(c, acc);
-    for (int r = 0; r < R; ++r) {
-      Store<T>(out[r] + c, acc[r][0] * inverse[r]);
-      Store<T>(out[r] + c + kWidth<T>, acc[r][1] * inverse[r]);
-    }
-  }
-  for (; c + kWidth<T> <= a.head_dim; c += kWidth<T>) {
-    Vec<T> acc[R][1] = {};
-    sum_values(c, acc);
-    for (int r = 0; r < R; ++r) Store<T>(out[r] + c, acc[r][0] * inverse[r]);
-  }
+  if constexpr (R == 1) sum_values.template operator()<4>();
+  sum_values.template operator()<2>();
+  sum_values.template operator()<1>();
   for (; c < a.head_dim; ++c) {
     for (int r = 0; r < R; ++r) {
       T sum = 0;
