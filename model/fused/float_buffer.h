@@ -2,12 +2,12 @@
 // system when they are first touched, huge ones where a buffer has room for them.
 #pragma once
 
-#include <sys/mman.h>
-
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <new>
+
+#include "model/fused/huge_pages.h"
 
 namespace tramontane {
 
@@ -20,23 +20,12 @@ class FloatBuffer {
     void* aligned = storage_.get();
     size_t room = (static_cast<size_t>(count) + kAlign) * sizeof(float);
     data_ = static_cast<float*>(std::align(kAlign * sizeof(float), 1, aligned, room));
-    AskForHugePages(room);
+    AskForHugePages(data_, room);
   }
   float* get() const { return data_; }
 
  private:
   static constexpr size_t kAlign = 16;  // floats
-  static constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
-
-  // Only a hint: fewer address translations while attention walks through a cache of keys and
-  // values.
-  void AskForHugePages(size_t bytes) {
-    const auto begin = (reinterpret_cast<uintptr_t>(data_) + kHugePage - 1) / kHugePage * kHugePage;
-    const auto end = (reinterpret_cast<uintptr_t>(data_) + bytes) / kHugePage * kHugePage;
-    if (begin < end)
-      static_cast<void>(::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE));
-  }
-
   struct Free {
     void operator()(void* p) const { std::free(p); }
   };

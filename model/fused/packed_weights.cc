@@ -1,12 +1,11 @@
 #include "model/fused/packed_weights.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstring>
 #include <new>
 
 #include "common/status.h"
+#include "model/fused/huge_pages.h"
 
 namespace tramontane {
 namespace {
@@ -14,7 +13,6 @@ namespace {
 using kernels::WeightType;
 
 constexpr uint64_t kAlign = 64;
-constexpr uint64_t kHugePage = uint64_t{2} << 20;
 
 uint64_t RoundUp(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
 
@@ -38,7 +36,7 @@ absl::Status CopyVector(const TensorLookup& tensor, const std::string& name, int
 }  // namespace
 
 void PackedWeights::Free::operator()(char* p) const {
-  ::operator delete(p, std::align_val_t{kHugePage});
+  ::operator delete(p, std::align_val_t{kHugePageBytes});
 }
 
 template <class T>
@@ -50,10 +48,9 @@ T* PackedWeights::Carver::Take(int64_t count) {
 
 PackedWeights::PackedWeights(const ModelConfig& config, WeightType type)
     : config_(config), type_(type), gemm_(kernels::Gemm()), layers_(config.layers.size()) {
-  const uint64_t bytes = RoundUp(LayOut(nullptr), kHugePage);
-  arena_.reset(static_cast<char*>(::operator new(bytes, std::align_val_t{kHugePage})));
-  // Only a hint: fewer address translations while all of it is read in every step.
-  static_cast<void>(::madvise(arena_.get(), bytes, MADV_HUGEPAGE));
+  const uint64_t bytes = RoundUp(LayOut(nullptr), kHugePageBytes);
+  arena_.reset(static_cast<char*>(::operator new(bytes, std::align_val_t{kHugePageBytes})));
+  AskForHugePages(arena_.get(), bytes);
   LayOut(arena_.get());
 }
 
