@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
@@ -10,6 +9,7 @@
 
 #include "common/files.h"
 #include "common/hash.h"
+#include "common/unique_fd.h"
 
 namespace tramontane {
 
@@ -22,12 +22,10 @@ absl::StatusOr<FileStamp> StampFile(const std::string& path) {
     stamp.sha256 = Sha256Hex("");
     return stamp;
   }
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return ErrnoStatus(errno, path);
-  void* mapped = ::mmap(nullptr, stamp.bytes, PROT_READ, MAP_PRIVATE, fd, 0);
-  const int map_errno = errno;
-  ::close(fd);
-  if (mapped == MAP_FAILED) return ErrnoStatus(map_errno, path);
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return ErrnoStatus(errno, path);
+  void* mapped = ::mmap(nullptr, stamp.bytes, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+  if (mapped == MAP_FAILED) return ErrnoStatus(errno, path);
   stamp.sha256 = Sha256Hex(mapped, stamp.bytes);
   ::munmap(mapped, stamp.bytes);
   return stamp;
