@@ -27,7 +27,6 @@ bool IsGuided(const C& c) {
   return found != c.rollout.thinking.end() && found->is_boolean() && found->get<bool>();
 }
 bool PredictsLength(const C& c) { return c.run.kind == "length_predictor"; }
-bool KeepsPairs(const C& c) { return c.reject.keep.starts_with("pairs"); }
 
 constexpr const char* kKinds[] = {"rl",  "sft",   "reject_sample",   "distill",
                                   "dpo", "merge", "length_predictor"};
@@ -89,7 +88,7 @@ const KindRule kKindRules[] = {
      }},
     {"pairs_need_two_samples", "rollout.samples_per_group", "must be at least 2 to make pairs",
      [](const C& c) {
-       return c.run.kind != "reject_sample" || !KeepsPairs(c) || c.rollout.samples_per_group > 1;
+       return c.run.kind != "reject_sample" || !KeepsPairs(c.reject) || c.rollout.samples_per_group > 1;
      }},
     {"selection_keeps_something", "reject.max_per_prompt", "must be at least 1",
      [](const C& c) { return c.reject.max_per_prompt >= 1; }},

@@ -14,6 +14,8 @@ absl::Status CheckKind(const std::string& kind, const std::string& field);
 inline bool GivesModel(const std::string& kind) { return kind != "reject_sample"; }
 // Kinds that rows can be had from: selected already, or stored rollouts to select from.
 inline bool GivesRows(const std::string& kind) { return kind == "reject_sample" || kind == "rl"; }
+// Selects pairs for dpo; else rows with a completion.
+inline bool KeepsPairs(const RejectSection& reject) { return reject.keep.starts_with("pairs"); }
 // Learns from the rows of sft.data, without generators and verifiers.
 bool IsSupervised(const RunConfig& config);
 // The trainer alone does it.

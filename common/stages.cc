@@ -40,7 +40,7 @@ absl::Status CheckSelection(const RunConfig& chain, size_t index, const RunConfi
   for (const std::string& data : chain.stages[index].data) {
     const absl::StatusOr<int> stage = FindStage(chain, index, data, /*wants_model=*/false);
     if (!stage.ok() || chain.stages[static_cast<size_t>(*stage)].kind != "rl") continue;
-    const bool pairs = config.reject.keep.starts_with("pairs");
+    const bool pairs = KeepsPairs(config.reject);
     if (pairs == (config.run.kind == "dpo")) continue;
     return absl::InvalidArgumentError(Where(index, "set.reject.keep") + ": '" + config.reject.keep +
                                       "' of the rollouts of '" + data + "' does not make " +

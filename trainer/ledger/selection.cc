@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "common/kind_rules.h"
+
 namespace tramontane {
 namespace {
 
@@ -87,7 +89,7 @@ Samples Taught(const Group& group, const std::string& keep) {
 std::vector<Json> SelectRows(const Group& group, const RejectSection& reject,
                              const std::string& tokenizer) {
   std::vector<Json> rows;
-  if (reject.keep.starts_with("pairs")) {
+  if (KeepsPairs(reject)) {
     for (const auto& [chosen, rejected] : Pairs(group, reject)) {
       Json row = Row(group, tokenizer);
       Put(*chosen, "chosen", row);
