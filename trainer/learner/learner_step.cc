@@ -191,9 +191,7 @@ absl::StatusOr<StepReport> Learner::Impl::SftStep(const std::vector<SftExample>&
   const RankTraffic traffic = Traffic();
   ASSIGN_OR_RETURN(CollectedRows collected, CollectRows(examples));
   const StepMath math = SupervisedMath(config_, reference_ ? &reference_->model() : nullptr);
-  StepRows rows;
-  ShapeSupervised(config_, math.algorithm, collected.rows, rows.advantage, rows.token_weight);
-  rows.rows = collected.rows;
+  const StepRows rows = SupervisedRows(config_, math.algorithm, collected.rows);
   RETURN_IF_ERROR(UpdateSupervised(rows, math, timer, report));
   Finish(timer, traffic, report);
   return report;
@@ -249,9 +247,7 @@ absl::StatusOr<double> Learner::Impl::HeldOutLoss(const std::vector<SftExample>&
   ASSIGN_OR_RETURN(CollectedRows collected, CollectRows(examples));
   StepMath math = SupervisedMath(config_, reference_ ? &reference_->model() : nullptr);
   math.mtp_weight = 0;
-  StepRows rows;
-  ShapeSupervised(config_, math.algorithm, collected.rows, rows.advantage, rows.token_weight);
-  rows.rows = collected.rows;
+  const StepRows rows = SupervisedRows(config_, math.algorithm, collected.rows);
   const PackPlan plan = update_.Plan(rows.rows, std::vector<uint8_t>(rows.rows.size(), 1));
   std::vector<MicrobatchOutput> outputs(plan.microbatches.size());
   RETURN_IF_ERROR(crew_.ForEach(plan, [&](int, int32_t m) {

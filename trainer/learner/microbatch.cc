@@ -151,7 +151,7 @@ at::Tensor MtpNegativeLogprob(Transformer& model, const StepRows& step,
     const RowPlace& place = packed.places[s];
     const auto prompt = static_cast<int64_t>(row.prompt.size());
     for (int64_t t = 1; t <= row.input_tokens(); ++t) {
-      next[place.At(t - 1)] = t < prompt ? row.prompt[t] : row.response[t - prompt];
+      next[place.At(t - 1)] = row.TokenAt(t);
       if (t >= prompt) *behind++ = t < 2 ? -1 : place.At(t - 2);
     }
   }

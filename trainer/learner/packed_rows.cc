@@ -51,9 +51,8 @@ void Place(std::span<const TrainRow> rows, const std::vector<int32_t>& members,
 
 // Inputs of one row.
 void FillInputs(const TrainRow& row, const RowPlace& place, int64_t* tokens, int64_t* positions) {
-  const auto prompt = static_cast<int64_t>(row.prompt.size());
   for (int64_t t = 0; t < row.input_tokens(); ++t) {
-    tokens[place.At(t)] = t < prompt ? row.prompt[t] : row.response[t - prompt];
+    tokens[place.At(t)] = row.TokenAt(t);
     positions[place.At(t)] = t;
   }
 }

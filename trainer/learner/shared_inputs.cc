@@ -6,16 +6,10 @@
 namespace tramontane {
 namespace {
 
-int32_t InputAt(const TrainRow& row, int64_t t) {
-  const auto prompt = static_cast<int64_t>(row.prompt.size());
-  return t < prompt ? row.prompt[static_cast<size_t>(t)]
-                    : row.response[static_cast<size_t>(t - prompt)];
-}
-
 // How many of the first tokens of both, at most `most`, are alike.
 int64_t Alike(const TrainRow& a, const TrainRow& b, int64_t most) {
   int64_t t = 0;
-  while (t < most && InputAt(a, t) == InputAt(b, t)) ++t;
+  while (t < most && a.TokenAt(t) == b.TokenAt(t)) ++t;
   return t;
 }
 

@@ -31,15 +31,17 @@ StepMath SupervisedMath(const RunConfig& config, Transformer* reference) {
   return math;
 }
 
-void ShapeSupervised(const RunConfig& config, const AlgorithmConfig& algorithm,
-                     std::vector<TrainRow>& rows, std::vector<double>& advantage,
-                     std::vector<double>& token_weight) {
+StepRows SupervisedRows(const RunConfig& config, const AlgorithmConfig& algorithm,
+                        std::vector<TrainRow>& rows) {
   const bool distill = config.run.kind == "distill";
   for (TrainRow& row : rows) row.temperature = distill ? config.distill.temperature : 1;
-  advantage.assign(rows.size(), distill ? config.distill.nll_weight : 1.0);
-  token_weight = TokenWeights(GroupsOf(rows), SampledTokens(rows),
-                              std::vector<uint8_t>(rows.size(), 1), algorithm.aggregation,
-                              algorithm.conventions);
+  StepRows shaped;
+  shaped.rows = rows;
+  shaped.advantage.assign(rows.size(), distill ? config.distill.nll_weight : 1.0);
+  shaped.token_weight =
+      TokenWeights(GroupsOf(rows), SampledTokens(rows), std::vector<uint8_t>(rows.size(), 1),
+                   algorithm.aggregation, algorithm.conventions);
+  return shaped;
 }
 
 }  // namespace tramontane

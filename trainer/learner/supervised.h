@@ -17,9 +17,9 @@ AlgorithmConfig SupervisedAlgorithm(const RunConfig& config);
 // `reference` as the microbatches compare with it: null for none.
 StepMath SupervisedMath(const RunConfig& config, Transformer* reference);
 
-// Advantages and token weights of sft and distill, one a row; of distill the rows' temperature.
-void ShapeSupervised(const RunConfig& config, const AlgorithmConfig& algorithm,
-                     std::vector<TrainRow>& rows, std::vector<double>& advantage,
-                     std::vector<double>& token_weight);
+// The rows of sft and distill with their advantages and token weights; of distill `rows` take its
+// temperature. `rows` outlives what is returned.
+StepRows SupervisedRows(const RunConfig& config, const AlgorithmConfig& algorithm,
+                        std::vector<TrainRow>& rows);
 
 }  // namespace tramontane

@@ -31,6 +31,11 @@ struct TrainRow {
   // microbatch (trainer/learner/shared_inputs.h).
   int64_t shared_tokens = 0;
 
+  // Of prompt and response as one.
+  int32_t TokenAt(int64_t t) const {
+    const auto first = static_cast<int64_t>(prompt.size());
+    return t < first ? prompt[static_cast<size_t>(t)] : response[static_cast<size_t>(t - first)];
+  }
   // Tokens fed to the model: the last response token predicts nothing.
   int64_t input_tokens() const {
     return response.empty() ? 0 : static_cast<int64_t>(prompt.size() + response.size()) - 1;
