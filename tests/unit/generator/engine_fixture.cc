@@ -99,6 +99,22 @@ std::shared_ptr<Transformer> TinyModel(uint64_t seed, double spread) {
   return model;
 }
 
+std::shared_ptr<Transformer> TinyMixture(uint64_t seed) {
+  const auto config = ParseModelConfig({{"model_type", "mixtral"},
+                                        {"vocab_size", 264},
+                                        {"hidden_size", 32},
+                                        {"intermediate_size", 24},
+                                        {"num_hidden_layers", 2},
+                                        {"num_attention_heads", 4},
+                                        {"num_key_value_heads", 2},
+                                        {"num_local_experts", 4},
+                                        {"num_experts_per_tok", 2}});
+  EXPECT_TRUE(config.ok()) << config.status();
+  auto mixture = std::make_shared<Transformer>(*config);
+  mixture->InitRandom(seed);
+  return mixture;
+}
+
 std::shared_ptr<const Tokenizer> ByteTokenizer(bool fallback) {
   std::string dir = (std::filesystem::temp_directory_path() / "tokenizer_XXXXXX").string();
   if (::mkdtemp(dir.data()) == nullptr) return nullptr;
@@ -161,6 +177,21 @@ std::vector<TokenChunk> Collector::chunks(const std::string& id) const {
   std::lock_guard lock(mutex_);
   const auto found = chunks_.find(id);
   return found == chunks_.end() ? std::vector<TokenChunk>() : found->second;
+}
+
+std::vector<Rollout> RunEach(Engine& engine, Collector& collector,
+                             std::vector<SampleRequest> requests, EngineStats* stats) {
+  const size_t count = requests.size();
+  for (SampleRequest& request : requests) {
+    const absl::Status status = engine.Submit(std::move(request));
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  EXPECT_TRUE(collector.WaitFinished(count));
+  if (stats != nullptr) *stats = engine.stats();
+  std::vector<Rollout> rollouts;
+  for (size_t i = 0; i < count; ++i)
+    rollouts.push_back(collector.rollouts(std::to_string(i)).at(0));
+  return rollouts;
 }
 
 std::vector<std::map<int32_t, Rollout>> RunAll(const EngineOptions& options,

@@ -26,6 +26,9 @@ inline constexpr int32_t kEndToken = 256;
 // the standard deviation of the weights: large enough that greedy choices are clear.
 std::shared_ptr<Transformer> TinyModel(uint64_t seed, double spread = 0.2);
 
+// The same size as a Mixtral of 4 experts, 2 a token.
+std::shared_ptr<Transformer> TinyMixture(uint64_t seed);
+
 // Token i < 256 is byte i; 256 is the end token. `fallback`: in the way of SentencePiece, where a run
 // of bytes becomes text when it has ended.
 std::shared_ptr<const Tokenizer> ByteTokenizer(bool fallback = false);
@@ -64,6 +67,10 @@ std::vector<std::map<int32_t, Rollout>> RunAll(const EngineOptions& options,
                                                const std::shared_ptr<Transformer>& model,
                                                const std::vector<Ask>& asks,
                                                EngineStats* stats = nullptr);
+
+// Submits requests of one sample each, whose ids are "0", "1", …, and waits.
+std::vector<Rollout> RunEach(Engine& engine, Collector& collector,
+                             std::vector<SampleRequest> requests, EngineStats* stats = nullptr);
 
 // log p(next token) over the vocabulary after `tokens`, by a full forward pass.
 std::vector<float> FullForward(Transformer& model, const std::vector<int32_t>& tokens);

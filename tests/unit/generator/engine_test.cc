@@ -503,18 +503,7 @@ TEST_F(EngineRequests, AreCountedInTheMetrics) {
 }
 
 TEST(EngineExperts, AreCountedWhereSomebodyAsks) {
-  const auto config = ParseModelConfig({{"model_type", "mixtral"},
-                                        {"vocab_size", 264},
-                                        {"hidden_size", 32},
-                                        {"intermediate_size", 24},
-                                        {"num_hidden_layers", 2},
-                                        {"num_attention_heads", 4},
-                                        {"num_key_value_heads", 2},
-                                        {"num_local_experts", 4},
-                                        {"num_experts_per_tok", 2}});
-  ASSERT_TRUE(config.ok()) << config.status();
-  const auto mixture = std::make_shared<Transformer>(*config);
-  mixture->InitRandom(3);
+  const auto mixture = TinyMixture(3);
   Ask ask{Prompt(3, 1), Sampling(0, 5)};
   ask.sampling.ignore_eos = true;
   for (const bool asked : {false, true}) {

@@ -86,16 +86,10 @@ class Guidance : public ::testing::Test {
   std::vector<Rollout> Run(const std::vector<SamplingParams>& asks, EngineStats* stats = nullptr) {
     Collector collector;
     const auto engine = MakeEngine();
-    for (size_t i = 0; i < asks.size(); ++i) {
-      const absl::Status status = engine->Submit(Ask(collector, std::to_string(i), asks[i]));
-      EXPECT_TRUE(status.ok()) << status;
-    }
-    EXPECT_TRUE(collector.WaitFinished(asks.size()));
-    if (stats != nullptr) *stats = engine->stats();
-    std::vector<Rollout> rollouts;
+    std::vector<SampleRequest> requests;
     for (size_t i = 0; i < asks.size(); ++i)
-      rollouts.push_back(collector.rollouts(std::to_string(i)).at(0));
-    return rollouts;
+      requests.push_back(Ask(collector, std::to_string(i), asks[i]));
+    return RunEach(*engine, collector, std::move(requests), stats);
   }
 
   at::Tensor Hidden(const std::vector<int32_t>& tokens) {

@@ -78,17 +78,10 @@ class Thinking : public ::testing::Test {
   std::vector<Rollout> Run(const std::vector<SamplingParams>& asks, EngineStats* stats = nullptr) {
     Collector collector;
     auto engine = MakeEngine();
-    for (size_t i = 0; i < asks.size(); ++i) {
-      const absl::Status status =
-          engine->Submit(collector.Request(std::to_string(i), prompt_, asks[i]));
-      EXPECT_TRUE(status.ok()) << status;
-    }
-    EXPECT_TRUE(collector.WaitFinished(asks.size()));
-    if (stats != nullptr) *stats = engine->stats();
-    std::vector<Rollout> rollouts;
+    std::vector<SampleRequest> requests;
     for (size_t i = 0; i < asks.size(); ++i)
-      rollouts.push_back(collector.rollouts(std::to_string(i)).at(0));
-    return rollouts;
+      requests.push_back(collector.Request(std::to_string(i), prompt_, asks[i]));
+    return RunEach(*engine, collector, std::move(requests), stats);
   }
 
   // Every sampled token has the probability that a full forward pass gives it.

@@ -357,17 +357,7 @@ INSTANTIATE_TEST_SUITE_P(Engines, WeightSwap, ::testing::Values("fused", "torch"
 
 // Where experts are all but equally likely, one probe token may differ under the right weights.
 TEST(MixtureSwap, AProbeIsJudgedByItsMedianToken) {
-  const auto config = ParseModelConfig({{"model_type", "mixtral"},
-                                        {"vocab_size", 264},
-                                        {"hidden_size", 32},
-                                        {"intermediate_size", 24},
-                                        {"num_hidden_layers", 2},
-                                        {"num_attention_heads", 4},
-                                        {"num_key_value_heads", 2},
-                                        {"num_local_experts", 4}});
-  ASSERT_TRUE(config.ok()) << config.status();
-  const auto mixture = std::make_shared<Transformer>(*config);
-  mixture->InitRandom(3);
+  const auto mixture = TinyMixture(3);
   const auto commit = [](const std::shared_ptr<Transformer>& model, size_t wrong_tokens) {
     MetricsRegistry metrics;
     auto engine = Engine::Create({}, model, nullptr, metrics);

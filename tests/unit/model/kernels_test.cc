@@ -62,6 +62,22 @@ TEST_P(EveryIsa, ExponentialHandlesTheEnds) {
   EXPECT_TRUE(std::isnan(y[7]));
 }
 
+// Rows of queries, keys and values side by side, `stride` apart, in the segments that offsets bound.
+PackedHeads<float> HeadsIn(const std::vector<float>& x, const std::vector<int64_t>& offsets,
+                           int64_t heads, int64_t kv_heads, int64_t dim, int64_t stride) {
+  PackedHeads<float> args;
+  args.segments = static_cast<int64_t>(offsets.size()) - 1;
+  args.offsets = offsets.data();
+  args.heads = heads;
+  args.kv_heads = kv_heads;
+  args.head_dim = dim;
+  args.q = x.data();
+  args.k = x.data() + heads * dim;
+  args.v = x.data() + (heads + kv_heads) * dim;
+  args.q_stride = args.k_stride = args.v_stride = stride;
+  return args;
+}
+
 // Against float64 by hand, with sizes that are and are not whole vectors.
 TEST_P(EveryIsa, PackedAttentionMatchesADirectSum) {
   for (const int64_t dim : {4, 16, 30, 32, 64}) {
@@ -69,16 +85,7 @@ TEST_P(EveryIsa, PackedAttentionMatchesADirectSum) {
       const std::vector<int64_t> offsets = {0, 1, 1, 24, 61};
       const int64_t rows = 61, heads = 4, kv_heads = 2, stride = (heads + 2 * kv_heads) * dim + 3;
       const auto x = Random(static_cast<size_t>(rows * stride), 7);
-      PackedHeads<float> args;
-      args.segments = 4;
-      args.offsets = offsets.data();
-      args.heads = heads;
-      args.kv_heads = kv_heads;
-      args.head_dim = dim;
-      args.q = x.data();
-      args.k = x.data() + heads * dim;
-      args.v = x.data() + (heads + kv_heads) * dim;
-      args.q_stride = args.k_stride = args.v_stride = stride;
+      PackedHeads<float> args = HeadsIn(x, offsets, heads, kv_heads, dim, stride);
       args.scale = 0.3;
       args.window = window;
       std::vector<float> out(static_cast<size_t>(rows * heads * dim)),
@@ -121,17 +128,8 @@ TEST_P(EveryIsa, SegmentsThatContinueOneAreTheSequencesWithIt) {
                        const std::vector<int64_t>& continues, int64_t window,
                        const std::vector<float>& d_out, std::vector<float>& grad) {
     const auto rows = static_cast<size_t>(offsets.back());
-    PackedHeads<float> args;
-    args.segments = static_cast<int64_t>(offsets.size()) - 1;
-    args.offsets = offsets.data();
+    PackedHeads<float> args = HeadsIn(x, offsets, heads, kv_heads, dim, width);
     args.continues = continues.empty() ? nullptr : continues.data();
-    args.heads = heads;
-    args.kv_heads = kv_heads;
-    args.head_dim = dim;
-    args.q = x.data();
-    args.k = x.data() + heads * dim;
-    args.v = x.data() + (heads + kv_heads) * dim;
-    args.q_stride = args.k_stride = args.v_stride = width;
     args.scale = 0.4;
     args.window = window;
     std::vector<float> out(rows * heads * dim), lse(rows * heads);
