@@ -1,5 +1,5 @@
 // Notices when a sample goes round in circles: its last tokens are one and the same piece, again
-// and again. Exact, by token ids; what a sampler is sure of is trainer/ledger/group_gate.h's. One
+// and again. Exact, by token ids; what a sampler is sure of is common/sample_faults.h's. One
 // thread, one per sample.
 #pragma once
 
